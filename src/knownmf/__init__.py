@@ -1,0 +1,35 @@
+"""Decompose a spectrogram, or any nonnegative matrix, with basis vectors that you already have.
+
+>>> import numpy as np
+>>> import knownmf
+>>> W = np.array([[0.4, 0.4], [0.2, 0.1]])
+>>> knownmf.activations([[3.0], [1.2]], W, tol=1e-9)
+Activations(2 components x 1 frames, beta=1: 1 of 1 frames within tol=1e-09, worst relative gap 0.0e+00)
+
+Importing the package loads the numerics alone. ``knownmf.NMF`` (scikit-learn) comes when it is asked for;
+``knownmf.audio`` and ``knownmf.plots`` are imported by name.
+"""
+
+from typing import TYPE_CHECKING
+
+from .activations import Activations, activations
+from .dictionary import Dictionary
+
+if TYPE_CHECKING:
+    from .estimators import NMF
+
+__version__ = "0.1.0"
+
+__all__ = ["NMF", "Activations", "Dictionary", "__version__", "activations"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "NMF":
+        from .estimators import NMF
+
+        return NMF
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,336 @@
+"""Activations of a known basis: one call, validated once, solved frame by frame, returned with its proof."""
+
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .divergences import beta_of
+from .solver import GROUP, Answer, Problem, new_group, solve_frames
+from .validation import (
+    check_max_iter,
+    check_range,
+    check_start,
+    check_support,
+    check_tol,
+    penalty,
+    per_bin,
+    real_array,
+)
+
+BLOCK_BYTES = 2**23  # of double-precision data that are in work at a time
+GRAM_LIMIT = 2048  # components up to which least squares keeps their Gram matrix, 32 MB
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Activations of a known basis and the proof of how good they are, frame by frame.
+
+    Attributes
+    ----------
+    H : (n_components, n_frames) float32 or float64
+        The activations, not negative; what is not used is exactly zero.
+    gap : (n_frames,) float64
+        Upper bound on how far the objective lies above its minimum, in the units of the objective. NaN for a beta
+        outside [1, 2], where the problem is not convex.
+    relative_gap : (n_frames,) float64
+        ``gap`` divided by the sum of m x^beta over the frame's bins.
+    kkt : (n_frames,) float64
+        Karush-Kuhn-Tucker residual, free of every scale; 0 at a stationary point.
+    converged : (n_frames,) bool
+        Whether ``relative_gap`` (outside [1, 2]: ``kkt``) is at most ``tol``.
+    objective : (n_frames,) float64
+        What was minimised: the weighted divergence plus the penalties.
+    n_iter : (n_frames,) int64
+        Newton steps taken.
+    beta : float
+        The beta-divergence that was minimised.
+    tol : float
+        The tolerance asked for.
+    """
+
+    H: NDArray[np.floating] = field(repr=False)
+    gap: NDArray[np.float64] = field(repr=False)
+    relative_gap: NDArray[np.float64] = field(repr=False)
+    kkt: NDArray[np.float64] = field(repr=False)
+    converged: NDArray[np.bool_] = field(repr=False)
+    objective: NDArray[np.float64] = field(repr=False)
+    n_iter: NDArray[np.int64] = field(repr=False)
+    beta: float
+    tol: float
+
+    @property
+    def promise(self) -> NDArray[np.float64]:
+        """The certificate that ``tol`` bounds: ``relative_gap`` for a beta in [1, 2], else ``kkt``; (n_frames,)."""
+        return self.relative_gap if 1.0 <= self.beta <= 2.0 else self.kkt
+
+    def __repr__(self) -> str:
+        n_components, n_frames = self.H.shape
+        text = f"Activations({n_components} components x {n_frames} frames, beta={self.beta:g}"
+        if n_frames:
+            name = "relative gap" if 1.0 <= self.beta <= 2.0 else "KKT residual"
+            text += f": {self.converged.sum()} of {n_frames} frames within tol={self.tol:g}"
+            text += f", worst {name} {self.promise.max():.1e}"
+        return text + ")"
+
+
+def activations(
+    V: ArrayLike,
+    W: ArrayLike,
+    beta_loss: str | float = "kullback-leibler",
+    l1: ArrayLike = 0.0,
+    l2: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+    background: ArrayLike | None = None,
+    support: ArrayLike | None = None,
+    H_init: ArrayLike | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 200,
+    *,
+    progress: Progress | None = None,
+) -> Activations:
+    r"""Find the activations of known basis vectors: ``V ~ background + W H`` with W untouched.
+
+    Every frame x (a column of V) is solved on its own: over h >= 0,
+
+    .. math:: \min_h \sum_f m_f d_\beta(x_f | v_f) + \sum_k l_{1k} h_k + \tfrac12 \sum_k l_{2k} h_k^2,
+              \qquad v = b + W h
+
+    by Newton steps whose quadratic model is solved exactly over the nonnegative [1]_, until a bound on the distance
+    to the optimum is below ``tol``. For beta in [1, 2] the problem is convex and the bound is a duality gap: the
+    answer is the global optimum to within ``gap``. Outside it is a stationary point.
+
+    Parameters
+    ----------
+    V : array_like, (n_bins, n_frames)
+        The data, not negative, any numeric type. NaN (or a masked entry) means missing.
+    W : array_like, (n_bins, n_components)
+        The basis vectors, not negative. A column of zeros gets activations of zero.
+    beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
+        The beta-divergence (1, 2 and 0 by name). Below 1, data under 1e-15 of the frame's largest value are raised
+        to it (a bin of zero would cost infinity): that is part of the objective reported. Where no atom and no
+        background reach a bin with data, beta <= 1 counts the model there as that floor.
+    l1, l2 : float or array_like (n_components,), default 0
+        Penalties, not negative, in the units of the formula above.
+    weights : array_like, (n_bins,) or (n_bins, n_frames), optional
+        How much a bin counts, not negative; 0 is as good as missing.
+    background : array_like, (n_bins,) or (n_bins, n_frames), optional
+        A known part of the model, not negative.
+    support : array_like of bool, (n_components,) or (n_components, n_frames), optional
+        Where an activation may differ from zero (a score, an alignment). Everywhere if not given.
+    H_init : array_like, (n_components, n_frames), optional
+        A warm start, not negative; outside the support it counts as zero. It changes the time, not the optimum.
+    tol : float, default 1e-4
+        Bound on the relative gap of every frame (on the KKT residual for beta outside [1, 2]).
+    max_iter : int, default 200
+        Most Newton steps for a frame; a handful is usual.
+    progress : callable, optional
+        Called as ``progress(frames_done, n_frames)`` as the work proceeds.
+
+    Returns
+    -------
+    Activations
+        ``H`` in V's type if that is float32, else float64, and the certificate of every frame.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a value is negative or infinite, or a parameter is out of range.
+    TypeError
+        If something is not a dense array of real numbers.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Once, if frames miss ``tol``: how many, and the worst. ``converged`` says which.
+
+    Notes
+    -----
+    Frames run in ``numba.get_num_threads()`` threads. The answer of a frame does not depend on its neighbours, on
+    their number or on the threads, to the last bit.
+
+    References
+    ----------
+    .. [1] J. Kim and H. Park, "Fast nonnegative matrix factorization: an active-set-like method and comparisons",
+       SIAM Journal on Scientific Computing 33(6), 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> W = np.array([[0.4, 0.4], [0.2, 0.1]])
+    >>> found = activations([[3.0], [1.2]], W, beta_loss="frobenius", tol=1e-12)
+    >>> found.H.round(6)
+    array([[4.5],
+           [3. ]])
+    >>> bool(found.relative_gap[0] <= 1e-12)
+    True
+    """
+    V, W = real_array(V, "V", 2), real_array(W, "W", 2)
+    n_bins, n_frames, n_components = *V.shape, W.shape[1]
+    if len(W) != n_bins or not n_bins:
+        raise ValueError(f"V has {n_bins} bins but W has {len(W)}: both need the same bins in their rows.")
+    if not n_components:
+        raise ValueError("W has no columns: give at least one basis vector.")
+    check_range(V, "V", missing=True)
+    check_range(W, "W")
+    beta = beta_of(beta_loss)
+    weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
+    background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
+    support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
+    H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
+    problem, exponents = prepare(W, beta, penalty(l1, "l1", n_components), penalty(l2, "l2", n_components), weights)
+    problem = problem._replace(
+        tol=check_tol(tol), max_iter=check_max_iter(max_iter), warm=H_init is not None, single=V.dtype == np.float32
+    )
+    found = Activations(
+        H=np.empty((n_components, n_frames), V.dtype if problem.single else np.float64),
+        gap=np.empty(n_frames),
+        relative_gap=np.empty(n_frames),
+        kkt=np.empty(n_frames),
+        converged=np.zeros(n_frames, np.bool_),
+        objective=np.empty(n_frames),
+        n_iter=np.zeros(n_frames, np.int64),
+        beta=beta,
+        tol=problem.tol,
+    )
+    step = max(BLOCK_BYTES // (8 * n_bins) // GROUP, 1) * GROUP
+    with Workers(n_bins, n_components, n_frames) as workers:
+        for first in range(0, n_frames, step):
+            block = slice(first, min(first + step, n_frames))
+            rows = problem._replace(
+                X=frames_of(V, block),
+                M=frames_of(weights, block),
+                background=frames_of(background, block),
+                support=frames_of(support, block),
+            )
+            answer = solve(rows, None if H_init is None else frames_of(H_init, block) * 2.0**exponents, workers)
+            found.H[:, block] = (answer.H * 2.0**-exponents).T
+            for name in ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter"):
+                getattr(found, name)[block] = getattr(answer, name)
+            if progress is not None:
+                progress(block.stop, n_frames)
+    warn_of_missed(found)
+    return found
+
+
+def prepare(
+    W: NDArray, beta: float, l1: NDArray[np.float64], l2: NDArray[np.float64], weights: NDArray
+) -> tuple[Problem, NDArray[np.float64]]:
+    """Return the part of the problem that all frames share, and the exponents of two by which its atoms are scaled.
+
+    Powers of two keep the user's numbers: scaling there and back loses no bit.
+    """
+    basis = np.array(W.T, dtype=np.float64, order="C")
+    sums = basis.sum(axis=1)
+    exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
+    basis *= 2.0 ** -exponents[:, np.newaxis]
+    shared = beta == 2.0 and weights.shape[1] == 1 and len(basis) <= GRAM_LIMIT
+    nothing = np.empty((0, 0))
+    problem = Problem(
+        X=nothing,
+        M=nothing,
+        background=nothing,
+        support=nothing,
+        W=basis,
+        W_single=basis.astype(np.float32),
+        atoms=np.arange(len(basis)),
+        reachable=basis.sum(axis=0),
+        gram=(basis * weights.T) @ basis.T if shared else nothing,
+        l1=l1 * 2.0**-exponents,
+        l2=l2 * 4.0**-exponents,
+        beta=beta,
+        tol=0.0,
+        max_iter=0,
+        warm=False,
+        single=False,
+    )
+    return problem, exponents
+
+
+class Workers:
+    """As many threads as Numba is set to use, each with buffers of its own; a context manager."""
+
+    def __init__(self, n_bins: int, n_components: int, n_frames: int):
+        self.n_threads = min(numba.get_num_threads(), max(1, -(-n_frames // GROUP)))
+        self.spare: SimpleQueue = SimpleQueue()
+        for _ in range(self.n_threads):
+            self.spare.put(new_group(n_bins, n_components))
+        self.pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def run(self, problem: Problem, answer: Answer) -> None:
+        """Solve all frames of a block, in chunks that are small enough to keep every thread busy to the end."""
+        n_frames = len(problem.X)
+        chunk = GROUP * max(1, min(8, n_frames // (4 * GROUP * self.n_threads)))
+
+        def solve_chunk(first: int) -> None:
+            buffers = self.spare.get()
+            try:
+                solve_frames(first, min(first + chunk, n_frames), problem, buffers, answer)
+            finally:
+                self.spare.put(buffers)
+
+        chunks = range(0, n_frames, chunk)
+        for _ in map(solve_chunk, chunks) if self.pool is None else self.pool.map(solve_chunk, chunks):
+            pass
+
+
+def solve(problem: Problem, start: NDArray[np.float64] | None, workers: Workers) -> Answer:
+    """Solve a block of frames. Where all share one Gram matrix, frames with missing bins go without it."""
+    n_frames = len(problem.X)
+    answer = Answer(
+        H=np.empty((n_frames, len(problem.W))) if start is None else start,
+        gap=np.empty(n_frames),
+        relative_gap=np.empty(n_frames),
+        kkt=np.empty(n_frames),
+        objective=np.empty(n_frames),
+        n_iter=np.zeros(n_frames, np.int64),
+        converged=np.zeros(n_frames, np.bool_),
+    )
+    incomplete = np.isnan(problem.X).any(axis=1) if len(problem.gram) else np.zeros(n_frames, np.bool_)
+    if not incomplete.any():
+        workers.run(problem, answer)
+        return answer
+    for some, gram in ((incomplete, np.empty((0, 0))), (~incomplete, problem.gram)):
+        part = Answer(*(values[some] for values in answer))
+        rows = {name: getattr(problem, name) for name in ("X", "M", "background", "support")}
+        rows = {name: values[some] if len(values) == n_frames else values for name, values in rows.items()}
+        workers.run(problem._replace(gram=gram, **rows), part)
+        for values, found in zip(answer, part, strict=True):
+            values[some] = found
+    return answer
+
+
+def frames_of(values: NDArray, block: slice) -> NDArray[np.float64]:
+    """Return a block of frames as rows in double precision; one column stands for all frames."""
+    return np.array((values if values.shape[1] == 1 else values[:, block]).T, dtype=np.float64, order="C")
+
+
+def warn_of_missed(found: Activations) -> None:
+    """Warn once if frames missed the tolerance."""
+    missed = np.flatnonzero(~found.converged)
+    if not len(missed):
+        return
+    from sklearn.exceptions import ConvergenceWarning
+
+    name = "relative gap" if 1.0 <= found.beta <= 2.0 else "KKT residual"
+    worst = missed[np.argmax(found.promise[missed])]
+    warnings.warn(
+        f"{len(missed)} of {len(found.converged)} frames missed tol={found.tol:g}; the worst is frame {worst} with a "
+        f"{name} of {found.promise[worst]:.1e}. Raise tol or max_iter; `converged` says which frames they are.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )

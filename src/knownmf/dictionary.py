@@ -1,0 +1,366 @@
+"""Basis vectors with names, and the analysis settings that they were made with."""
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from knownmf.files import written_aside
+
+__all__ = ["Dictionary"]
+
+FORMAT = "knownmf dictionary"
+FORMAT_VERSION = 1
+
+# What zipfile and NumPy raise over damaged archives, besides ValueError.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+)
+
+
+class Dictionary:
+    """A basis W with a label per component and the settings of the spectrograms that it fits.
+
+    Parameters
+    ----------
+    W : array_like of shape (n_bins, n_components)
+        Nonnegative spectra, one per column, as ``magnitude ** power``. Copied; the copy cannot be written to.
+    labels : sequence of str
+        The name of each component's sound. Several components may share one: a sound is the sum of its components.
+    sr : int
+        Sample rate in Hz of the recordings that the spectra were taken from.
+    n_fft : int, default=2048
+        Length of the analysis window in samples; ``n_bins`` must be ``n_fft // 2 + 1``.
+    hop_length : int, default=512
+        Samples from one frame to the next, at most `n_fft`.
+    window : str, default="hann"
+        Name of the analysis window, as :func:`scipy.signal.get_window` knows it.
+    power : float, default=1.0
+        Exponent of the magnitudes: 1 for magnitude, 2 for power spectra.
+
+    Attributes
+    ----------
+    n_bins, n_components : int
+        The shape of `W`.
+    names : tuple of str
+        The distinct labels, in the order in which they first appear.
+    frequencies : ndarray of shape (n_bins,)
+        Centre of each bin in Hz.
+
+    Raises
+    ------
+    ValueError
+        If anything does not fit together; the message says what.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from knownmf import Dictionary
+    >>> tones = Dictionary(np.eye(5, 2), ["low", "high"], sr=8000, n_fft=8, hop_length=4)
+    >>> tones
+    Dictionary(2 components of 2 sounds: low, high; sr=8000, n_fft=8, hop_length=4, window='hann', power=1.0)
+    >>> tones.frequencies
+    array([   0., 1000., 2000., 3000., 4000.])
+    """
+
+    def __init__(
+        self,
+        W: npt.ArrayLike,
+        labels: Sequence[str],
+        *,
+        sr: int,
+        n_fft: int = 2048,
+        hop_length: int = 512,
+        window: str = "hann",
+        power: float = 1.0,
+    ) -> None:
+        self.W = _checked_basis(W)
+        self.labels = _checked_labels(labels, self.W.shape[1])
+        self.sr = _positive_int(sr, "sr", "the sample rate in Hz")
+        self.n_fft = _positive_int(n_fft, "n_fft", "the window's length in samples")
+        self.hop_length = _positive_int(hop_length, "hop_length", "the samples from frame to frame")
+        self.window = _checked_window(window)
+        self.power = _checked_power(power)
+        if self.n_bins != self.n_fft // 2 + 1:
+            raise ValueError(
+                f"W has {self.n_bins} bins, but n_fft={self.n_fft} makes spectra of {self.n_fft // 2 + 1}: "
+                f"pass the n_fft that W was computed with ({2 * (self.n_bins - 1)}, or one more)."
+            )
+        if self.hop_length > self.n_fft:
+            raise ValueError(
+                f"hop_length={self.hop_length} exceeds n_fft={self.n_fft}: frames would skip samples; "
+                "choose a hop_length of at most n_fft (a quarter of it is usual)."
+            )
+
+    @property
+    def n_bins(self) -> int:
+        """Number of frequency bins, ``n_fft // 2 + 1``."""
+        return int(self.W.shape[0])
+
+    @property
+    def n_components(self) -> int:
+        """Number of basis vectors."""
+        return int(self.W.shape[1])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The distinct labels, in the order in which they first appear."""
+        return tuple(dict.fromkeys(self.labels))
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """Centre of each bin in Hz, shape (n_bins,)."""
+        return np.arange(self.n_bins) * (self.sr / self.n_fft)
+
+    def components_of(self, label: str) -> np.ndarray:
+        """Indices of the components that bear a label.
+
+        Parameters
+        ----------
+        label : str
+            One of `names`.
+
+        Returns
+        -------
+        ndarray of int
+            Columns of `W`, in ascending order.
+
+        Raises
+        ------
+        ValueError
+            If no component bears it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from knownmf import Dictionary
+        >>> kit = Dictionary(np.ones((3, 3)), ["kick", "snare", "kick"], sr=8000, n_fft=4, hop_length=2)
+        >>> kit.components_of("kick")
+        array([0, 2])
+        """
+        found = np.flatnonzero([own == label for own in self.labels])
+        if not found.size:
+            raise ValueError(f"The dictionary has no sound {label!r}; it has {', '.join(self.names)}.")
+        return found
+
+    def __repr__(self) -> str:
+        names = self.names
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        return (
+            f"Dictionary({_counted(self.n_components, 'component')} of {_counted(len(names), 'sound')}: {shown}; "
+            f"sr={self.sr}, n_fft={self.n_fft}, hop_length={self.hop_length}, window={self.window!r}, "
+            f"power={self.power})"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the dictionary to one ``.npz`` file, without pickles.
+
+        The file is written aside and then renamed: whoever reads `path` sees the old file or the whole new one.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Used exactly as given; no extension is added.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile, pathlib
+        >>> from knownmf import Dictionary
+        >>> kit = Dictionary(np.ones((3, 2)), ["kick", "snare"], sr=8000, n_fft=4, hop_length=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     kit.save(pathlib.Path(folder) / "kit.npz")
+        ...     Dictionary.load(pathlib.Path(folder) / "kit.npz").labels
+        ('kick', 'snare')
+        """
+        with written_aside(Path(path)) as file:
+            np.savez_compressed(
+                file,
+                allow_pickle=False,
+                format=np.array(FORMAT),
+                format_version=np.array(FORMAT_VERSION),
+                W=self.W,
+                labels=np.array(self.labels),
+                sr=np.array(self.sr),
+                n_fft=np.array(self.n_fft),
+                hop_length=np.array(self.hop_length),
+                window=np.array(self.window),
+                power=np.array(self.power),
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a dictionary that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        Dictionary
+            Equal to the saved one in every entry.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+        ValueError
+            If it is not a dictionary, is damaged, or was written by a later format; the message names the file.
+        """
+        stored = _read_arrays(Path(path))
+        try:
+            return cls(
+                stored["W"],
+                _stored_labels(stored["labels"]),
+                sr=_scalar(stored, "sr"),
+                n_fft=_scalar(stored, "n_fft"),
+                hop_length=_scalar(stored, "hop_length"),
+                window=_scalar(stored, "window"),
+                power=_scalar(stored, "power"),
+            )
+        except ValueError as error:
+            raise ValueError(f'"{path}" holds an invalid dictionary: {error}') from error
+
+
+def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
+    try:
+        basis = np.array(W, order="C")
+    except ValueError as error:
+        raise ValueError(f"W is not a matrix of numbers: {error}") from error
+    if basis.dtype.kind not in "biuf":
+        raise ValueError(f"W holds {basis.dtype} values; real, nonnegative numbers are needed.")
+    if basis.dtype not in (np.float32, np.float64):
+        basis = basis.astype(np.float64)
+    if basis.ndim != 2 or not basis.size:
+        raise ValueError(f"W has shape {basis.shape}; (n_bins, n_components) with at least one of each is needed.")
+    for fault, name in ((~np.isfinite(basis), "infinite or not a number"), (basis < 0, "negative")):
+        if fault.any():
+            row, column = np.argwhere(fault)[0]
+            raise ValueError(
+                f"W has {_counted(int(fault.sum()), 'entry', 'entries')} that are {name}, the first at bin {row} of "
+                f"component {column}: a basis holds magnitudes, finite and nonnegative."
+            )
+    basis.flags.writeable = False
+    return basis
+
+
+def _checked_labels(labels: Sequence[str], n_components: int) -> tuple[str, ...]:
+    if isinstance(labels, str):
+        raise ValueError(f"labels is the text {labels!r}; a list with one text per component is needed.")
+    checked: tuple[object, ...] = tuple(labels)
+    for position, label in enumerate(checked):
+        # A stored text array cannot tell a final NUL from padding, and no file system takes one.
+        if not isinstance(label, str) or not label.strip() or "\0" in label:
+            raise ValueError(f"Label {position} is {label!r}; labels are texts that are not empty.")
+    if len(checked) != n_components:
+        raise ValueError(
+            f"W has {n_components} components but {len(checked)} labels came: give one per component "
+            "(several components may share one)."
+        )
+    return tuple(str(label) for label in checked)
+
+
+def _positive_int(value: object, name: str, meaning: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name}={value!r}; {meaning}, a whole number of at least 1, is needed.")
+    return int(value)
+
+
+def _checked_window(window: object) -> str:
+    if not isinstance(window, str):
+        raise ValueError(f"window={window!r}; the name of a window, such as 'hann', is needed.")
+    from scipy.signal import get_window  # here: SciPy's signal package is slow to import
+
+    try:
+        get_window(window, 4)
+    except ValueError as error:
+        raise ValueError(f"window={window!r} is not a window that scipy.signal.get_window can make: {error}") from error
+    return window
+
+
+def _checked_power(power: object) -> float:
+    if isinstance(power, bool) or not isinstance(power, (int, float, np.number)) or not 0 < power < np.inf:
+        raise ValueError(f"power={power!r}; the exponent of the magnitudes is a finite number above 0 (1 or 2).")
+    return float(power)
+
+
+def _counted(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Everything in the file, checked to be a dictionary of a format that this version knows."""
+    content = io.BytesIO(path.read_bytes())  # beyond this line, an OSError speaks of damage, not of the file system
+    try:
+        archive = np.load(content, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(f'"{path}" is a single array, not a dictionary: write one with `Dictionary.save`.')
+        with archive:
+            stored = {name: archive[name] for name in archive.files}
+    except _DAMAGE as error:
+        raise ValueError(f'"{path}" is damaged or not an .npz file ({error}): save the dictionary again.') from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(
+            f'"{path}" is not a knownmf dictionary: it is no .npz file, or holds pickled objects, which are '
+            "never loaded. Write dictionaries with `Dictionary.save` or `knownmf learn`."
+        ) from error
+    _check_format(path, stored)
+    return stored
+
+
+def _check_format(path: Path, stored: dict[str, np.ndarray]) -> None:
+    if "format" not in stored or str(stored["format"]) != FORMAT:
+        raise ValueError(
+            f'"{path}" is an .npz file but not a knownmf dictionary: write one with `Dictionary.save` or '
+            "`knownmf learn`."
+        )
+    version = stored.get("format_version", np.array(None))
+    if version.ndim or version.dtype.kind not in "iu" or version < 1:
+        raise ValueError(f'"{path}" has no readable format version: save the dictionary again.')
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f'"{path}" was written in format {version}, this knownmf reads up to {FORMAT_VERSION}: upgrade knownmf.'
+        )
+    missing = [key for key in ("W", "labels", "sr", "n_fft", "hop_length", "window", "power") if key not in stored]
+    if missing:
+        raise ValueError(f'"{path}" lacks {", ".join(missing)}: it is incomplete, save the dictionary again.')
+
+
+def _scalar(stored: dict[str, np.ndarray], name: str) -> Any:
+    value = stored[name]
+    if value.ndim:
+        raise ValueError(f"{name} has shape {value.shape} instead of being one value")
+    return value.item()
+
+
+def _stored_labels(labels: np.ndarray) -> list[str]:
+    if labels.dtype.kind != "U" or labels.ndim != 1:
+        raise ValueError(f"its labels are not texts but {labels.dtype} of shape {labels.shape}")
+    return [str(label) for label in labels]

@@ -1,0 +1,322 @@
+"""Frames in work: the problem they share, the state of a group that moves in lockstep, and where it starts.
+
+Everything is frames-major here: a frame is a row of X, an atom a row of W. One product prices all atoms for all
+unfinished frames of a group. Each frame has a scale of its own, and none reads anything of another.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..divergences import ZERO_FLOOR, compiled, divergence, slopes
+from ..kernels import add_model, copy, products_of_rows
+
+GROUP = 16  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
+DENSE = 128  # atoms that a working set starts with; all of them in most problems
+N_WARM_UP = 6  # multiplicative updates before Newton starts
+
+
+class Problem(NamedTuple):
+    """A block of frames and what they share. ``M``, ``background`` and ``support`` have one row, or one a frame."""
+
+    X: np.ndarray  # (n_frames, n_bins), NaN = missing
+    M: np.ndarray  # weights
+    background: np.ndarray
+    support: np.ndarray
+    W: np.ndarray  # (n_components, n_bins), columns scaled to sums between 1 and 2
+    W_single: np.ndarray  # the same in float32
+    atoms: np.ndarray  # 0, 1, ... n_components - 1
+    reachable: np.ndarray  # (n_bins,) sum of the atoms
+    gram: np.ndarray  # W M W' where every frame shares it (beta = 2), else (0, 0)
+    l1: np.ndarray
+    l2: np.ndarray
+    beta: float
+    tol: float
+    max_iter: int
+    warm: bool  # the answer's H holds a start
+    single: bool  # the answer will be float32
+
+
+class Answer(NamedTuple):
+    """What a block returns, a frame a row."""
+
+    H: np.ndarray
+    gap: np.ndarray
+    relative_gap: np.ndarray
+    kkt: np.ndarray
+    objective: np.ndarray
+    n_iter: np.ndarray
+    converged: np.ndarray
+
+
+class Group(NamedTuple):
+    """The state of frames in lockstep, a frame a row, in the frame's own units."""
+
+    x: np.ndarray
+    m: np.ndarray
+    b: np.ndarray
+    v: np.ndarray
+    pull: np.ndarray
+    push: np.ndarray
+    packed: np.ndarray  # rows of the frames that one product prices
+    reachable: np.ndarray  # sum of the atoms that the support allows
+    products: np.ndarray
+    h: np.ndarray
+    A: np.ndarray  # W'pull
+    B: np.ndarray  # W'push
+    weighted: np.ndarray  # W'm
+    offset: np.ndarray  # W'(m b), where beta = 2
+    l1: np.ndarray
+    l2: np.ndarray
+    allowed: np.ndarray
+    sums: np.ndarray  # see certificates.duality_gap
+    constant: np.ndarray
+    size: np.ndarray  # sum m x^beta
+    exponent: np.ndarray
+    n_iter: np.ndarray
+    live: np.ndarray
+    fisher: np.ndarray  # whether the next step uses the expected curvature
+    precise: np.ndarray  # whether the next step computes its curvature in double precision
+    barred: np.ndarray  # whether the last step failed at a bin without model
+    rounded: np.ndarray
+    stuck: np.ndarray
+
+
+def new_group(n_bins: int, n_components: int) -> Group:
+    """Return the buffers of one worker."""
+    buffers: dict[str, np.ndarray] = {}
+    for name in ("x", "m", "b", "v", "pull", "push", "packed", "reachable"):
+        buffers[name] = np.zeros((GROUP, n_bins))
+    for name in ("products", "h", "A", "B", "weighted", "offset", "l1", "l2"):
+        buffers[name] = np.zeros((GROUP, n_components))
+    for name in ("constant", "size"):
+        buffers[name] = np.zeros(GROUP)
+    for name in ("exponent", "n_iter"):
+        buffers[name] = np.zeros(GROUP, np.int64)
+    for name in ("live", "fisher", "precise", "barred", "rounded", "stuck"):
+        buffers[name] = np.zeros(GROUP, np.bool_)
+    return Group(allowed=np.zeros((GROUP, n_components), np.bool_), sums=np.zeros((GROUP, 5)), **buffers)
+
+
+@compiled
+def still_live(live, n):
+    """Return the indices of the first n frames that are unfinished."""
+    which, n_live = np.empty(n, np.int64), 0
+    for i in range(n):
+        if live[i]:
+            which[n_live] = i
+            n_live += 1
+    return which[:n_live]
+
+
+@compiled
+def scale_frame(x, m, b, reachable, beta):
+    """Bring one frame to a scale of its own, in place.
+
+    Missing bins lose their weight, and so do bins that neither an atom nor the background reaches: they cost a
+    constant. Returns the exponent of two of the scale, whether the frame is silent, that constant, and
+    ``sum m x^beta``, all but the first in the frame's units.
+    """
+    largest = 0.0
+    for f in range(len(x)):
+        if math.isnan(x[f]):
+            m[f] = 0.0
+        if m[f] == 0.0:
+            x[f] = 0.0
+        largest = max(largest, x[f])
+    if largest == 0.0 and beta < 1.0:
+        for f in range(len(x)):
+            if m[f] > 0.0:
+                largest = max(largest, b[f])
+    exponent = 0 if largest == 0.0 else min(max(math.floor(math.log2(largest)), -1000), 1000)
+    scale = 2.0**-exponent
+    floor = ZERO_FLOOR * largest * scale
+    silent, constant, size = True, 0.0, 0.0
+    for f in range(len(x)):
+        x[f] = max(x[f] * scale, floor if beta < 1.0 else 0.0)
+        b[f] *= scale
+        if m[f] > 0.0 and x[f] > 0.0:
+            size += m[f] * x[f] ** beta
+            if b[f] == 0.0 and not reachable[f]:
+                constant += m[f] * divergence(x[f], floor if beta <= 1.0 else 0.0, beta)
+                m[f] = 0.0
+            else:
+                silent = False
+    return exponent, silent, constant, size
+
+
+@compiled
+def load_group(g, first, n, problem, H):
+    """Fill a group with n frames from ``first`` on, and with their starts from H if those are warm."""
+    beta = problem.beta
+    for i in range(n):
+        t = first + i
+        support = problem.support[min(t, len(problem.support) - 1)]
+        copy(problem.X[t], g.x[i])
+        copy(problem.M[min(t, len(problem.M) - 1)], g.m[i])
+        copy(problem.background[min(t, len(problem.background) - 1)], g.b[i])
+        copy(problem.reachable, g.reachable[i])
+        if len(problem.support) > 1:
+            for f in range(problem.X.shape[1]):
+                g.reachable[i, f] = 0.0
+            add_model(support, problem.W, g.reachable[i])
+        g.exponent[i], silent, g.constant[i], g.size[i] = scale_frame(g.x[i], g.m[i], g.b[i], g.reachable[i], beta)
+        g.live[i], g.fisher[i] = not silent, True
+        g.barred[i], g.rounded[i], g.stuck[i] = False, False, False
+        # Below beta = 1 curvatures span more than single precision can hold.
+        g.precise[i] = len(problem.gram) > 0 or beta < 1.0
+        g.n_iter[i] = 0
+        x, m = g.x[i], g.m[i]
+        data, energy, weight = 0.0, 0.0, 0.0
+        for f in range(len(x)):
+            data += m[f] * x[f]
+            energy += m[f] * x[f] * x[f]
+            weight += m[f]
+        g.sums[i, 0], g.sums[i, 1], g.sums[i, 2] = data, energy, weight
+    products_of_rows(g.m, problem.W, problem.atoms, len(problem.W), g.weighted)
+    for i in range(n):
+        scale = 2.0 ** g.exponent[i]
+        support = problem.support[min(first + i, len(problem.support) - 1)]
+        for k in range(len(problem.l1)):
+            g.allowed[i, k] = support[k] and g.weighted[i, k] > 0.0
+            g.l1[i, k] = problem.l1[k] * scale ** (1.0 - beta)
+            g.l2[i, k] = problem.l2[k] * scale ** (2.0 - beta)
+            start = problem.warm and g.live[i] and g.allowed[i, k]
+            g.h[i, k] = H[first + i, k] / scale if start else 0.0
+
+
+@compiled
+def price(g, which, problem, step):
+    """Bring A and B of the frames ``which`` up to date, all of them in one product each; some need only one once."""
+    if step == 0 or problem.beta != 2.0:
+        price_half(g, which, problem, g.pull, g.A)
+    if step == 0 or problem.beta != 1.0:
+        price_half(g, which, problem, g.push, g.B)
+
+
+@compiled
+def price_half(g, which, problem, half, out):
+    """Write ``W'half`` of the frames ``which``, packed so that finished frames cost nothing."""
+    for i in range(len(which)):
+        copy(half[which[i]], g.packed[i])
+    rows = (len(which) + 3) // 4 * 4
+    products_of_rows(g.packed[:rows], problem.W, problem.atoms, len(problem.W), g.products)
+    for i in range(len(which)):
+        copy(g.products[i], out[which[i]])
+
+
+@compiled
+def update_model(g, i, problem):
+    """Recompute the model of frame i from its activations, and the two halves of its slope."""
+    copy(g.b[i], g.v[i])
+    add_model(g.h[i], problem.W, g.v[i])
+    slopes(g.x[i], g.v[i], g.m[i], problem.beta, g.pull[i], g.push[i])
+
+
+@compiled
+def spread_start(g, i, share):
+    """Add the same amount of every allowed atom to frame i: ``share`` of the frame's data in all."""
+    total, room = 0.0, 0.0
+    x, m, b = g.x[i], g.m[i], g.b[i]
+    for f in range(len(x)):
+        total += m[f] * x[f]
+        room += m[f] * max(x[f] - b[f], 1e-3 * x[f])
+    model = 0.0
+    for k in range(g.h.shape[1]):
+        model += g.weighted[i, k] if g.allowed[i, k] else 0.0
+    for k in range(g.h.shape[1]):
+        if g.allowed[i, k]:
+            g.h[i, k] += share * min(room, total) / model
+
+
+@compiled
+def multiply(g, i, beta):
+    """Take one multiplicative update (Fevotte and Idier 2011), which looks far and never leaves the positive."""
+    power = 1.0 / (2.0 - beta) if beta < 1.0 else 1.0 / (beta - 1.0) if beta > 2.0 else 1.0
+    for k in range(g.h.shape[1]):
+        if g.allowed[i, k] and g.h[i, k] > 0.0 and g.B[i, k] + g.l1[i, k] > 0.0:
+            ratio = g.A[i, k] / (g.B[i, k] + g.l1[i, k] + g.l2[i, k] * g.h[i, k])
+            g.h[i, k] *= ratio if power == 1.0 else ratio**power
+
+
+@compiled
+def strongest(values, limit):
+    """Return, in order, the indices of the positive values; only about the ``limit`` largest if there are more."""
+    largest, n_positive = 0.0, 0
+    for value in values:
+        n_positive += value > 0.0
+        largest = max(largest, value)
+    low, high = 0.0, largest
+    for _ in range(30 if n_positive > limit else 0):
+        middle, n_above = 0.5 * (low + high), 0
+        for value in values:
+            n_above += value > middle
+        if n_above > limit:
+            low = middle
+        else:
+            high = middle
+    chosen, n = np.empty(min(n_positive, limit), np.int64), 0
+    for k in range(len(values)):
+        if values[k] > low and n < len(chosen):
+            chosen[n] = k
+            n += 1
+    return chosen[:n]
+
+
+@compiled
+def keep_strongest(g, i, W):
+    """Leave a start only its strongest atoms, and one for every bin with data that would be left without any."""
+    h, v = np.empty(g.h.shape[1]), g.v[i]
+    for k in range(len(h)):
+        h[k] = g.h[i, k]
+        g.h[i, k] = 0.0
+    for k in strongest(h, np.int64(DENSE)):
+        g.h[i, k] = h[k]
+    copy(g.b[i], v)
+    add_model(g.h[i], W, v)
+    for f in range(len(v)):
+        if g.m[i, f] > 0.0 and g.x[i, f] > 0.0 and v[f] <= 0.0:
+            best = 0
+            for k in range(len(h)):
+                if h[k] * W[k, f] > h[best] * W[best, f]:
+                    best = k
+            g.h[i, best] = h[best]
+            for j in range(len(v)):
+                v[j] += h[best] * W[best, j]
+
+
+@compiled
+def start_group(g, which, problem):
+    """Give every frame its starting point, with its model and its slopes.
+
+    Least squares with one Gram matrix starts from nothing: its first step is exact. Otherwise a frame starts from
+    the same share of every atom, or from the caller's activations, and takes a few multiplicative updates, which
+    find the scale and most of the support; a warm start takes none.
+    """
+    beta = problem.beta
+    if len(problem.gram) > 0:
+        for i in which:
+            copy(g.b[i], g.v[i])
+            slopes(g.x[i], g.v[i], g.m[i], beta, g.pull[i], g.push[i])
+        price(g, which, problem, np.int64(0))
+        for i in which:
+            copy(g.B[i], g.offset[i])
+        return
+    for i in which:
+        if problem.warm:
+            update_model(g, i, problem)
+            uncovered = False
+            for f in range(g.x.shape[1]):
+                uncovered |= g.m[i, f] * g.x[i, f] > 0.0 and g.v[i, f] <= 0.0
+            if not uncovered:
+                continue
+        spread_start(g, i, 1e-2 if problem.warm else 1.0)
+        update_model(g, i, problem)
+    for n in range(0 if problem.warm else N_WARM_UP):
+        price(g, which, problem, n)
+        for i in which:
+            multiply(g, i, beta)
+            if n == 0 and g.h.shape[1] > DENSE:
+                keep_strongest(g, i, problem.W)
+            update_model(g, i, problem)

@@ -1,0 +1,90 @@
+"""The loop: from a start to a proven answer, frame by frame."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from ..certificates import duality_gap, kkt_residual
+from ..divergences import compiled
+from ..kernels import add_model, copy, total_divergence
+from .frames import GROUP, load_group, price, start_group, still_live, update_model
+from .newton import newton_step
+
+
+@compiled
+def certify(g, i, problem):
+    """Return the duality gap and the KKT residual of frame i, and whether they meet the tolerance."""
+    beta, x, b = problem.beta, g.x[i], g.b[i]
+    pushed, pulled = 0.0, 0.0
+    if len(problem.gram) > 0:
+        copy(g.offset[i], g.B[i])
+        add_model(g.h[i], problem.gram, g.B[i])
+        for k in range(g.h.shape[1]):
+            pushed += g.h[i, k] * g.offset[i, k]
+        for f in range(len(x)):
+            pushed += g.m[i, f] * b[f] * b[f]
+            pulled += g.m[i, f] * b[f] * x[f]
+    else:
+        for f in range(len(x)):
+            pushed += b[f] * g.push[i, f]
+            pulled += b[f] * g.pull[i, f]
+    g.sums[i, 3], g.sums[i, 4] = pushed, pulled
+    gap = duality_gap(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i], beta, g.weighted[i], g.sums[i])
+    kkt = kkt_residual(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i])
+    return gap, kkt, gap <= problem.tol * g.size[i] if 1.0 <= beta <= 2.0 else kkt <= problem.tol
+
+
+@compiled
+def write_frame(g, i, t, gap, kkt, converged, problem, answer):
+    """Write what was found of frame i as frame t of the answer, in the user's units."""
+    update_model(g, i, problem)
+    scale, value = 2.0 ** g.exponent[i], g.constant[i]
+    for k in range(g.h.shape[1]):
+        value += g.h[i, k] * (g.l1[i, k] + 0.5 * g.l2[i, k] * g.h[i, k])
+        answer.H[t, k] = g.h[i, k] * scale
+    value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta)
+    unit = scale**problem.beta
+    answer.objective[t], answer.gap[t], answer.kkt[t] = value * unit, gap * unit, kkt
+    answer.relative_gap[t] = gap / g.size[i] if gap > 0.0 else gap
+    answer.n_iter[t], answer.converged[t] = g.n_iter[i], converged
+
+
+@compiled
+def advance(g, i, t, problem, answer):
+    """Finish frame i if it is proven, spent or stuck; else take its next step."""
+    gap, kkt, converged = certify(g, i, problem)
+    if converged and problem.single and not g.rounded[i]:
+        # The proof must hold for the numbers that are returned: round first, then look again.
+        g.rounded[i] = True
+        for k in range(g.h.shape[1]):
+            g.h[i, k] = np.float32(g.h[i, k])
+        update_model(g, i, problem)
+    elif converged or g.stuck[i] or g.n_iter[i] == problem.max_iter:
+        g.live[i] = False
+        write_frame(g, i, t, gap, kkt, converged, problem, answer)
+    else:
+        newton_step(g, i, problem)
+        g.rounded[i] = False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def solve_frames(first, last, problem, g, answer):
+    """Solve frames ``first`` to ``last`` (exclusive) in groups that move in lockstep; ``g`` is the worker's own."""
+    for start in range(first, last, GROUP):
+        n = min(GROUP, last - start)
+        load_group(g, start, n, problem, answer.H)
+        for i in range(n):
+            if not g.live[i]:
+                gap = 0.0 if 1.0 <= problem.beta <= 2.0 else math.nan
+                write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
+        which = still_live(g.live, n)
+        start_group(g, which, problem)
+        step = 0
+        while len(which) > 0:
+            if len(problem.gram) == 0:
+                price(g, which, problem, step)
+            step += 1
+            for i in which:
+                advance(g, i, start + i, problem, answer)
+            which = still_live(g.live, n)

@@ -1,0 +1,182 @@
+"""One Newton step of one frame: its working set, its curvature, its quadratic program, its line search."""
+
+import math
+
+import numpy as np
+
+from ..divergences import TINY, compiled
+from ..kernels import (
+    RIDGE,
+    RIDGE_SINGLE,
+    add_model,
+    blend,
+    copy,
+    line_search,
+    nonnegative_quadratic,
+    products_of_rows,
+)
+from .frames import DENSE, strongest, update_model
+
+N_SINGLE = 8  # Newton steps with curvature in single precision; whoever needs more gets double
+N_SWEEPS = 5  # coordinate sweeps that guess the support of a quadratic program
+
+
+@compiled
+def choose_atoms(g, i, gradient):
+    """Return the working set of frame i: what is active, and the worst of what wants to become active."""
+    priority = np.zeros(len(gradient))
+    n_active, largest = 0, 0.0
+    for k in range(len(gradient)):
+        if g.h[i, k] > 0.0:
+            n_active += 1
+        elif g.allowed[i, k] and gradient[k] < 0.0:
+            priority[k] = -gradient[k] / (g.B[i, k] + g.l1[i, k] + 1e-300)
+            largest = max(largest, priority[k])
+    for k in range(len(gradient)):
+        if g.h[i, k] > 0.0:
+            priority[k] = 2.0 * largest + 1.0
+    return strongest(priority, n_active + max(DENSE - n_active, DENSE // 4))
+
+
+@compiled
+def curvature_matrix(g, i, atoms, W, beta, fisher, gram):
+    """Return the second derivative of the divergence in the chosen atoms, with products in the precision of W.
+
+    Exact, ``m v^(beta-3) [(beta-1) v + (2-beta) x]``, or its expectation ``m v^(beta-2)`` (Fisher), which looks
+    further from a poor start and is never negative.
+    """
+    n = len(atoms)
+    Q = np.empty((n, n))
+    if len(gram) > 0:
+        for p in range(n):
+            for q in range(n):
+                Q[p, q] = gram[atoms[p], atoms[q]]
+        return Q
+    x, v = g.x[i], g.v[i]
+    curvature, largest = np.empty(len(x)), 0.0
+    a, b = (1.0, 0.0) if fisher else (beta - 1.0, 2.0 - beta)
+    convex = 1.0 <= beta <= 2.0
+    for f in range(len(x)):
+        if x[f] == 0.0 and v[f] < 1e-12:
+            # An empty bin with an empty model: the limit is 0 or infinite and would say nothing of a step.
+            curvature[f] = g.m[i, f] * (a * 1e-12 ** (beta - 2.0) + 1e-2)
+        else:
+            curvature[f] = (a * g.push[i, f] + b * g.pull[i, f]) / max(v[f], TINY)
+        if convex:
+            curvature[f] = max(curvature[f], 1e-8 * g.push[i, f] / max(v[f], 1e-6))
+        largest = max(largest, abs(curvature[f]))
+    rows = np.empty(((n + 3) // 4 * 4, len(x)), W.dtype)
+    product = np.empty((len(rows), n), W.dtype)
+    for p in range(len(rows)):
+        row, atom = rows[p], W[atoms[min(p, n - 1)]]
+        for f in range(len(x)):
+            row[f] = curvature[f] / largest * atom[f]
+    products_of_rows(rows, W, atoms, np.int64(0), product)
+    for p in range(n):
+        for q in range(p + 1):
+            Q[p, q] = Q[q, p] = product[p, q] * largest
+    return Q
+
+
+@compiled
+def newton_target(Q, h, gradient, l2, share, ridge):
+    """Overwrite h with the minimiser of the quadratic model with curvature Q + diag(l2), over all above ``share h``.
+
+    Returns whether it is one: False where the curvature is not positive.
+    """
+    n = len(h)
+    positive = True
+    size, q, base = np.empty(n), np.empty(n), np.empty(n)
+    for p in range(n):
+        positive = positive and Q[p, p] + l2[p] > 0.0
+        size[p] = math.sqrt(max(Q[p, p] + l2[p], 1e-200))
+        base[p] = share * h[p]
+        h[p] = (h[p] - base[p]) * size[p]
+    for p in range(n):
+        for j in range(n):
+            Q[p, j] /= size[p] * size[j]
+        Q[p, p] = 1.0
+        q[p] = gradient[p] / size[p]
+        for j in range(n):
+            q[p] -= Q[p, j] * h[j]
+    positive &= nonnegative_quadratic(Q, q, h, ridge, np.int64(N_SWEEPS))
+    for p in range(n):
+        h[p] = base[p] + h[p] / size[p]
+    return positive
+
+
+@compiled
+def give_up(g, i):
+    """No way down was found for frame i: try once more with better curvature, else stop."""
+    g.stuck[i] = g.precise[i]
+    g.precise[i] = g.fisher[i] = True
+
+
+@compiled
+def drop_vanishing(g, i, problem):
+    """Zero what is on its way to zero without ever arriving: for beta > 2 the slope vanishes with the model."""
+    dropped = False
+    for k in range(g.h.shape[1]):
+        if 0.0 < g.h[i, k] < 1e-30:
+            g.h[i, k] = 0.0
+            dropped = True
+    if dropped:
+        update_model(g, i, problem)
+
+
+@compiled
+def newton_step(g, i, problem):
+    """Move frame i to the minimiser of its quadratic model, or as far that way as the objective falls."""
+    beta = problem.beta
+    gradient = np.empty(g.h.shape[1])
+    for k in range(len(gradient)):
+        gradient[k] = g.B[i, k] - g.A[i, k] + g.l1[i, k] + g.l2[i, k] * g.h[i, k]
+    atoms = choose_atoms(g, i, gradient)
+    n, n_components = len(atoms), len(gradient)
+    target, slope, l2, end = np.empty(n), np.empty(n), np.empty(n), np.empty(n_components)
+    convex, first = 1.0 <= beta <= 2.0, 0.0
+    for _attempt in range(2):
+        for p in range(n):
+            target[p], slope[p], l2[p] = g.h[i, atoms[p]], gradient[atoms[p]], g.l2[i, atoms[p]]
+        if g.precise[i]:
+            Q = curvature_matrix(g, i, atoms, problem.W, beta, g.fisher[i], problem.gram)
+        else:
+            Q = curvature_matrix(g, i, atoms, problem.W_single, beta, g.fisher[i], problem.gram)
+        share = 0.1 if g.barred[i] else 0.0
+        positive = newton_target(Q, target, slope, l2, share, RIDGE if g.precise[i] else RIDGE_SINGLE)
+        first = 0.0
+        for p in range(n):
+            first += slope[p] * (target[p] - g.h[i, atoms[p]])
+        if convex or g.fisher[i] or (positive and first < 0.0):
+            break
+        g.fisher[i] = True
+    g.n_iter[i] += 1
+    if not first < 0.0:
+        give_up(g, i)
+        return
+    copy(g.h[i], end)
+    penalty, bend = 0.0, 0.0
+    for p in range(n):
+        k, step = atoms[p], target[p] - g.h[i, atoms[p]]
+        end[k] = target[p]
+        penalty += step * (g.l1[i, k] + l2[p] * g.h[i, k])
+        bend += step * step * l2[p]
+    if len(problem.gram) > 0:
+        copy(end, g.h[i])
+        return
+    model, trial = np.empty(len(g.x[i])), np.empty(len(g.x[i]))
+    copy(g.b[i], model)
+    add_model(end, problem.W, model)
+    x, v, pull, push = g.x[i], g.v[i], g.pull[i], g.push[i]
+    t, barred = line_search(x, g.m[i], beta, g.size[i], v, model, first, penalty, bend, pull, push, trial)
+    blend(g.h[i], end, t, g.h[i])
+    if beta > 2.0:
+        drop_vanishing(g, i, problem)
+    # Where zeros took a bin's whole model and most of the step with it, go there by tenths.
+    g.barred[i] = barred and t < 0.5
+    # Where the objective is not convex, the exact curvature is worth a try once a whole step has succeeded.
+    g.fisher[i] = not convex and t < 1.0
+    if t == 0.0:
+        give_up(g, i)
+    elif g.n_iter[i] >= N_SINGLE:
+        g.precise[i] = True

@@ -1,0 +1,114 @@
+"""What may come in: arrays of numbers that are real, finite where they must be, not negative, and of shapes that fit.
+
+Every message says what came, what was expected and what to do.
+"""
+
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
+    """Return ``values`` as an array of real numbers of one of the given dimensions; masked entries become NaN."""
+    if hasattr(values, "toarray"):
+        raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a rectangular array: {error}") from error
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} is complex: pass its magnitude, np.abs({name}), or its power.")
+    if array.dtype.kind not in "fiub":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name} holds {array.dtype}, not real numbers.") from error
+    if array.ndim not in n_dims:
+        expected = " or ".join(str(n) for n in n_dims)
+        raise ValueError(f"{name} has {array.ndim} dimensions, expected {expected}: its shape is {array.shape}.")
+    return array
+
+
+def check_range(array: NDArray, name: str, missing: bool = False) -> None:
+    """Raise unless everything in ``array`` is finite and not negative; NaN passes if it may mean missing."""
+    if not array.size:
+        return
+    # fmin and fmax pass over NaN and make no copy.
+    low, high = np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)
+    if low < 0:
+        wrong, what, remedy = array < 0, "negative", "take its magnitude"
+    elif high == np.inf:
+        wrong, what, remedy = array == np.inf, "infinite", "use NaN if it is missing" if missing else "replace it"
+    elif not missing and array.dtype.kind == "f" and np.isnan(array).any():
+        wrong, what, remedy = np.isnan(array), "NaN", "replace it"
+    else:
+        return
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    place = f"{name}[{', '.join(map(str, where))}]" if where else name
+    others = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
+    raise ValueError(f"{place} is {array[where]}{others}: {what} values cannot be used, {remedy}.")
+
+
+def per_bin(values: ArrayLike, name: str, shape: tuple[int, int]) -> NDArray:
+    """Return weights or a background as (n_bins, 1) or (n_bins, n_frames)."""
+    array = real_array(values, name, 1, 2)
+    array = array[:, np.newaxis] if array.ndim == 1 else array
+    if array.shape not in (shape, (shape[0], 1)):
+        raise ValueError(
+            f"{name} has shape {np.shape(values)}, expected ({shape[0]},) for one value a bin, or {shape}."
+        )
+    check_range(array, name)
+    return array
+
+
+def check_support(support: ArrayLike, n_components: int, n_frames: int) -> NDArray:
+    """Return the support as (n_components, 1) or (n_components, n_frames) of zeros and ones."""
+    array = real_array(support, "support", 1, 2)
+    array = array[:, np.newaxis] if array.ndim == 1 else array
+    if array.shape not in ((n_components, n_frames), (n_components, 1)):
+        raise ValueError(
+            f"support has shape {np.shape(support)}, expected ({n_components},) or ({n_components}, {n_frames}): "
+            "a component a row, a frame a column."
+        )
+    if not ((array == 0) | (array == 1)).all():
+        raise ValueError("support holds values other than True and False: pass, for example, H > 0.")
+    return array
+
+
+def check_start(H_init: ArrayLike, n_components: int, n_frames: int) -> NDArray:
+    """Return a warm start of the shape of H."""
+    array = real_array(H_init, "H_init", 2)
+    if array.shape != (n_components, n_frames):
+        raise ValueError(
+            f"H_init has shape {array.shape}, expected (n_components, n_frames) = {(n_components, n_frames)}."
+        )
+    check_range(array, "H_init")
+    return array
+
+
+def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float64]:
+    """Return a penalty as one value a component."""
+    array = real_array(values, name, 0, 1)
+    if array.ndim and array.shape != (n_components,):
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected one number or one for each of {n_components} components."
+        )
+    check_range(array, name)
+    return np.full(n_components, array, dtype=np.float64)
+
+
+def check_tol(tol: object) -> float:
+    """Return the tolerance."""
+    if isinstance(tol, Real) and 0.0 <= float(tol) < np.inf:
+        return float(tol)
+    raise ValueError(f"tol is {tol!r}, expected a number that is not negative, such as 1e-4.")
+
+
+def check_max_iter(max_iter: object) -> int:
+    """Return the limit of Newton steps."""
+    if isinstance(max_iter, Integral) and int(max_iter) >= 1:
+        return int(max_iter)
+    raise ValueError(f"max_iter is {max_iter!r}, expected a whole number of at least 1.")

@@ -1,0 +1,67 @@
+"""Random problems for the contract tests, small enough for the naive truth."""
+
+import numpy as np
+
+#: One list of what a problem may have besides V and W; every solver test runs over it.
+OPTIONS = {
+    "plain": (),
+    "weights": ("weights",),
+    "weights per bin": ("weights_per_bin",),
+    "missing": ("missing",),
+    "background": ("background",),
+    "background per bin": ("background_per_bin",),
+    "l1": ("l1",),
+    "l2": ("l2",),
+    "support": ("support",),
+    "warm start": ("H_init",),
+    "everything": ("weights", "missing", "background", "l1", "l2", "support", "H_init"),
+}
+BETAS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+CONVEX = tuple(beta for beta in BETAS if 1 <= beta <= 2)
+
+
+def random_problem(seed, options, n_bins=9, n_components=5, n_frames=4, positive=False):
+    """V, W and the keyword arguments of ``activations``; ``positive`` keeps zeros out of the data."""
+    rng = np.random.default_rng(seed)
+    W = rng.gamma(0.7, 1.0, (n_bins, n_components)) * (rng.random((n_bins, n_components)) < 0.8)
+    W[rng.integers(n_bins, size=n_components), np.arange(n_components)] += 0.5
+    H = rng.gamma(1.0, 2.0, (n_components, n_frames)) * (rng.random((n_components, n_frames)) < 0.6)
+    V = (W @ H + 0.2) * rng.gamma(4.0, 0.25, (n_bins, n_frames))
+    if positive:
+        W = W + 0.01
+    else:
+        V = V * (rng.random(V.shape) < 0.9)
+    keywords = {}
+    if "weights" in options:
+        keywords["weights"] = rng.gamma(2.0, 0.5, V.shape) * (rng.random(V.shape) < 0.9)
+    if "weights_per_bin" in options:
+        keywords["weights"] = rng.gamma(2.0, 0.5, n_bins)
+    if "missing" in options:
+        V[rng.random(V.shape) < 0.15] = np.nan
+    if "background" in options:
+        keywords["background"] = rng.gamma(1.0, 0.2, V.shape)
+    if "background_per_bin" in options:
+        keywords["background"] = rng.gamma(1.0, 0.2, n_bins)
+    if "l1" in options:
+        keywords["l1"] = rng.gamma(1.0, 0.3, n_components)
+    if "l2" in options:
+        keywords["l2"] = rng.gamma(1.0, 0.3, n_components) * (rng.random(n_components) < 0.7)
+    if "support" in options:
+        keywords["support"] = rng.random((n_components, n_frames)) < 0.7
+        keywords["support"][0] = True
+    if "H_init" in options:
+        keywords["H_init"] = rng.gamma(1.0, 1.0, (n_components, n_frames)) * (
+            rng.random((n_components, n_frames)) < 0.7
+        )
+    return V, W, keywords
+
+
+def frame_of(t, V, keywords):
+    """Frame t of a problem as the naive functions take it: the data, what shapes the objective, the support."""
+    shape = {}
+    for name in ("weights", "background"):
+        if name in keywords:
+            shape[name] = keywords[name] if keywords[name].ndim == 1 else keywords[name][:, t]
+    shape.update({name: keywords[name] for name in ("l1", "l2") if name in keywords})
+    support = keywords["support"][:, t] if "support" in keywords else None
+    return V[:, t], shape, support

@@ -1,0 +1,59 @@
+"""The beta-divergence itself."""
+
+import math
+
+import numpy as np
+import pytest
+
+import naive
+from knownmf.divergences import beta_of, divergence, slopes
+
+
+@pytest.mark.parametrize("beta", [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
+def test_value_and_slope_are_those_of_the_definition(beta):
+    rng = np.random.default_rng(0)
+    x, v, m = rng.gamma(1, 1, (3, 50)) + 1e-3
+    pull, push = np.empty((2, 50))
+    slopes(x, v, m, beta, pull, push)
+    for f in range(50):
+        assert divergence(x[f], v[f], beta) == pytest.approx(naive.divergence(x[f], v[f], beta), rel=1e-10, abs=1e-13)
+        step = 1e-6 * v[f]
+        rise = naive.divergence(x[f], v[f] + step, beta) - naive.divergence(x[f], v[f] - step, beta)
+        assert push[f] - pull[f] == pytest.approx(m[f] * rise / (2 * step), rel=1e-5, abs=1e-6 * (push[f] + pull[f]))
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_digits_survive_where_model_and_data_are_close(beta):
+    for share in (1e-1, 1e-3, 1e-6, 1e-9):
+        # The series d(1 | 1 + u) = u^2 / 2 - (3 - beta or so) u^3 / ..., long enough for every share.
+        terms = [(-1) ** n / n * (-share if beta == 0 else share) ** n for n in range(2, 60)]
+        expected = sum(terms)
+        value = divergence(1.0 - share, 1.0, 0.0) if beta == 0 else divergence(1.0, 1.0 + share, 1.0)
+        assert value == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "v", "beta", "expected"),
+    [
+        (0.0, 0.0, 1.0, 0.0),
+        (0.0, 2.0, 1.0, 2.0),
+        (3.0, 0.0, 1.0, math.inf),
+        (3.0, 0.0, 2.0, 4.5),
+        (0.0, 1.0, 0.0, math.inf),
+        (1.0, 0.0, 0.0, math.inf),
+        (0.0, 4.0, 0.5, 4.0),
+        (4.0, 0.0, 1.5, 4.0**1.5 / 0.75),
+        (1e-100, 1e100, 1.0, 1e100),
+        (1e300, 1e-300, 0.0, math.inf),
+    ],
+)
+def test_limits_are_values_and_never_nan(x, v, beta, expected):
+    assert divergence(x, v, beta) == pytest.approx(expected)
+
+
+def test_names_and_numbers_of_a_loss():
+    assert [beta_of(name) for name in ("frobenius", "kullback-leibler", "itakura-saito")] == [2.0, 1.0, 0.0]
+    assert beta_of(np.float32(0.5)) == 0.5
+    for wrong in ("kl", 3.5, -2, math.nan, None):
+        with pytest.raises(ValueError, match=r"beta_loss is .*choose one of 'frobenius'"):
+            beta_of(wrong)
