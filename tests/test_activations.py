@@ -1,0 +1,289 @@
+"""The public call: what goes in, what comes out, what is refused, and how it stands beside other solvers."""
+
+import threading
+import warnings
+
+import numba
+import numpy as np
+import pytest
+from scipy.optimize import nnls
+from sklearn.decomposition import non_negative_factorization
+from sklearn.exceptions import ConvergenceWarning
+
+from knownmf import activations
+from problems import BETAS, random_problem
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    return rng.random((30, 12)) + 0.01, rng.random((30, 6))
+
+
+def harmonic(n_bins=120, n_components=12, n_frames=40, seed=0):
+    """Overlapping peaks and noise: what an audio spectrogram is like, and correlated enough to be hard."""
+    rng = np.random.default_rng(seed)
+    f = np.arange(n_bins)[:, np.newaxis]
+    pitch = np.linspace(5, 20, n_components)
+    W = sum(np.exp(-0.5 * ((f - k * pitch) / 1.5) ** 2) / k for k in range(1, 12)) + 1e-4
+    H = rng.gamma(0.5, 2.0, (n_components, n_frames)) * (rng.random((n_components, n_frames)) < 0.4)
+    return (W @ H) * rng.gamma(10, 0.1, (n_bins, n_frames)) + 0.01 * rng.random((n_bins, n_frames)), W
+
+
+class TestArrays:
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_any_layout_and_type_give_the_same_answer(self, problem, beta):
+        V, W = problem
+        found = activations(V, W, beta)
+        for v, w in (
+            (np.asfortranarray(V), np.asfortranarray(W)),
+            (np.repeat(V, 2, axis=1)[:, ::2], W[:, ::-1][:, ::-1]),
+            (V.tolist(), W.tolist()),
+        ):
+            assert np.array_equal(activations(v, w, beta).H, found.H)
+
+    def test_result_has_the_floating_type_of_the_data(self, problem):
+        V, W = problem
+        for v, w, expected in (
+            (V, W, np.float64),
+            (V.astype(np.float32), W, np.float32),
+            (V.astype(np.float32), W.astype(np.float32), np.float32),
+            (V, W.astype(np.float32), np.float64),
+            (V, (W * 9).astype(int), np.float64),
+            ((V * 9).astype(np.int16), W, np.float64),
+            (V > 0.5, W, np.float64),
+        ):
+            assert activations(v, w).H.dtype == expected
+
+    def test_nothing_passed_in_is_changed(self):
+        V, W, keywords = random_problem(0, ("weights", "missing", "background", "l1", "l2", "support", "H_init"))
+        copies = {name: value.copy() for name, value in keywords.items()}
+        for array in (V, W, *keywords.values()):
+            array.setflags(write=False)
+        before = V.copy(), W.copy()
+        activations(V, W, **keywords)
+        assert np.array_equal(V, before[0], equal_nan=True)
+        assert np.array_equal(W, before[1])
+        assert all(np.array_equal(copies[name], keywords[name]) for name in keywords)
+
+    def test_no_frames_give_no_activations(self, problem):
+        found = activations(problem[0][:, :0], problem[1])
+        assert found.H.shape == (6, 0)
+        assert found.gap.shape == found.converged.shape == (0,)
+        assert repr(found) == "Activations(6 components x 0 frames, beta=1)"
+
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_silence_is_exactly_silent(self, problem, beta):
+        V, W = problem[0].copy(), problem[1]
+        V[:, 3] = 0.0
+        V[:, 5] = np.nan
+        found = activations(V, W, beta)
+        assert not found.H[:, [3, 5]].any()
+        assert found.converged[[3, 5]].all()
+        assert not found.kkt[[3, 5]].any()
+        assert not found.objective[[3, 5]].any()
+
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_zero_and_duplicate_atoms(self, problem, beta):
+        V, W = problem
+        W = np.column_stack([W, np.zeros(len(W)), W[:, 0], W[:, 1]])
+        found = activations(V, W, beta, tol=1e-6)
+        assert found.converged.all()
+        assert not found.H[6].any()
+        plain = activations(V, problem[1], beta, tol=1e-6)
+        np.testing.assert_allclose(found.objective, plain.objective, rtol=1e-5)
+
+    @pytest.mark.parametrize("beta", BETAS)
+    @pytest.mark.parametrize(("n_bins", "n_components"), [(1, 1), (1, 5), (5, 40), (30, 1), (7, 300)])
+    def test_any_shape_converges(self, beta, n_bins, n_components):
+        rng = np.random.default_rng(n_components)
+        V, W = rng.random((n_bins, 20)) + 0.01, rng.random((n_bins, n_components)) + 0.01
+        assert activations(V, W, beta, tol=1e-6).converged.all()
+
+    @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0])
+    def test_frames_from_the_smallest_to_the_largest(self, problem, beta):
+        V, W = problem
+        scales = 10.0 ** np.linspace(-30, 30, V.shape[1])
+        found = activations(V * scales, W, beta, tol=1e-6)
+        assert found.converged.all()
+        np.testing.assert_allclose(found.H / scales, activations(V, W, beta, tol=1e-6).H, rtol=0.05, atol=1e-2)
+
+    @pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5])
+    def test_zero_bins_below_beta_one_are_floored(self, problem, beta):
+        V, W = problem[0].copy(), problem[1] + 0.01
+        V[::3, ::2] = 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = activations(V, W, beta)
+            floored = activations(np.maximum(V, 1e-15 * V.max(axis=0)), W, beta)
+        assert np.isfinite(found.H).all()
+        assert np.isfinite(found.objective).all()
+        assert np.isfinite(found.kkt).all()
+        np.testing.assert_allclose(found.objective, floored.objective, rtol=1e-6)
+
+
+class TestCertificate:
+    def test_a_missed_tolerance_is_reported_once(self):
+        V, W = harmonic()
+        with pytest.warns(
+            ConvergenceWarning, match=r"^40 of 40 frames missed tol=1e-12; the worst is frame \d+"
+        ) as caught:
+            found = activations(V, W, tol=1e-12, max_iter=1)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert not found.converged.any()
+        assert (found.n_iter == 1).all()
+        assert "0 of 40 frames within tol=1e-12, worst relative gap" in repr(found)
+
+    def test_exact_data_give_exact_zeros_and_tiny_gaps(self):
+        rng = np.random.default_rng(0)
+        W = rng.random((40, 8))
+        H = rng.random((8, 30)) * (rng.random((8, 30)) < 0.5)
+        for beta in (1.0, 1.5, 2.0):
+            found = activations(W @ H, W, beta, tol=1e-10)
+            np.testing.assert_allclose(found.H, H, atol=1e-4)
+            assert found.relative_gap.max() <= 1e-10
+
+    def test_closed_forms_of_one_component(self):
+        w, x = np.array([[1.0], [2.0], [0.5]]), np.array([[3.0], [1.0], [4.0]])
+        assert activations(x, w, 1, l1=0.7, tol=1e-12).H[0, 0] == pytest.approx(8 / (3.5 + 0.7), rel=1e-9)
+        assert activations(x, w, 2, l1=0.7, l2=1.3, tol=1e-12).H[0, 0] == pytest.approx(
+            (7 - 0.7) / (5.25 + 1.3), rel=1e-9
+        )
+        assert activations(x, w, 0, tol=1e-12).H[0, 0] == pytest.approx(np.mean(x / w), rel=1e-9)
+
+    def test_an_overwhelming_penalty_silences_least_squares(self, problem):
+        found = activations(*problem, beta_loss="frobenius", l1=1e6)
+        assert not found.H.any()
+        assert not found.relative_gap.any()
+
+    def test_a_warm_start_changes_the_time_and_not_the_optimum(self):
+        V, W = harmonic()
+        cold = activations(V, W, tol=1e-8)
+        warm = activations(V * 1.01, W, tol=1e-8, H_init=cold.H)
+        assert warm.n_iter.mean() < cold.n_iter.mean()
+        np.testing.assert_allclose(warm.objective, 1.01 * cold.objective, rtol=1e-6)
+
+
+class TestThreads:
+    def test_the_number_of_threads_changes_no_bit(self):
+        V, W = harmonic(n_frames=200)
+        many = activations(V, W)
+        before = numba.get_num_threads()
+        numba.set_num_threads(1)
+        try:
+            one = activations(V, W)
+        finally:
+            numba.set_num_threads(before)
+        assert np.array_equal(many.H, one.H)
+
+    def test_calls_from_several_threads_do_not_meet(self):
+        V, W = harmonic(n_frames=100)
+        expected = activations(V, W).H
+        answers = []
+        threads = [threading.Thread(target=lambda: answers.append(activations(V, W).H)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 4
+        assert all(np.array_equal(answer, expected) for answer in answers)
+
+    def test_progress_is_told_and_can_stop_the_work(self):
+        V, W = np.random.default_rng(0).random((2000, 1200)), np.ones((2000, 1))
+        told = []
+        activations(V, W, progress=lambda done, total: told.append((done, total)))
+        assert len(told) > 1
+        assert told[-1] == (1200, 1200)
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+        def stop(done, total):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            activations(V, W, progress=stop)
+
+
+class TestPeers:
+    def test_agrees_with_scipy_nnls(self):
+        V, W = harmonic()
+        found = activations(V, W, "frobenius", tol=1e-12)
+        np.testing.assert_allclose(found.H, np.stack([nnls(W, v)[0] for v in V.T], axis=1), rtol=1e-6, atol=1e-8)
+
+    def test_is_never_above_scikit_learn(self):
+        V, W = harmonic()
+        for beta in (0.0, 0.5, 1.0, 1.5, 2.0):
+            H = scikit_learn(V, W, beta, max_iter=3000)
+            theirs = objective(V, W, H, beta)
+            ours = activations(V, W, beta, tol=1e-8)
+            assert np.all(ours.objective <= theirs * (1 + 1e-9))
+            np.testing.assert_allclose(ours.objective, objective(V, W, ours.H, beta), rtol=1e-9)
+
+    def test_scikit_learn_leaves_the_first_example_short_and_we_do_not(self):
+        W = np.array([[0.4, 0.4], [0.2, 0.1]])
+        theirs = scikit_learn(np.array([[3.0], [1.2]]), W, 2.0, max_iter=200, solver="cd")
+        ours = activations([[3.0], [1.2]], W, "frobenius", tol=1e-12).H
+        assert abs(theirs[:, 0] - [4.5, 3.0]).max() > 1e-3
+        np.testing.assert_allclose(ours[:, 0], [4.5, 3.0], atol=1e-9)
+
+
+def scikit_learn(V, W, beta, max_iter, solver="mu"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return non_negative_factorization(
+            V.T, H=W.T, n_components=W.shape[1], init="custom", update_H=False, solver=solver, beta_loss=beta,
+            max_iter=max_iter, tol=1e-4 if solver == "cd" else 0.0,
+        )[0].T  # fmt: skip
+
+
+def objective(V, W, H, beta):
+    v = W @ H
+    if beta == 1:
+        return (V * np.log(V / v) - V + v).sum(axis=0)
+    if beta == 0:
+        return (V / v - np.log(V / v) - 1).sum(axis=0)
+    return ((V**beta + (beta - 1) * v**beta - beta * V * v ** (beta - 1)) / (beta * (beta - 1))).sum(axis=0)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"V": -np.ones((30, 12))}, ValueError, r"V\[0, 0\] is -1.0 \(and 359 more\): negative values"),
+            ({"V": np.full((30, 12), np.inf)}, ValueError, r"V\[0, 0\] is inf .*use NaN if it is missing"),
+            ({"V": np.ones(30)}, ValueError, "V has 1 dimensions, expected 2"),
+            ({"V": np.ones((29, 12))}, ValueError, "V has 29 bins but W has 30"),
+            ({"V": np.ones((0, 12)), "W": np.ones((0, 6))}, ValueError, "V has 0 bins"),
+            ({"V": np.ones((30, 12)) * 1j}, TypeError, r"V is complex: pass its magnitude, np.abs\(V\)"),
+            ({"V": [["a"] * 12] * 30}, TypeError, "V holds <U1, not real numbers"),
+            ({"V": [[1.0], [1.0, 2.0]]}, ValueError, "V is not a rectangular array"),
+            ({"W": np.ones((30, 0))}, ValueError, "W has no columns"),
+            ({"W": np.full((30, 6), np.nan)}, ValueError, r"W\[0, 0\] is nan .*NaN values cannot be used"),
+            ({"W": -np.ones((30, 6))}, ValueError, r"W\[0, 0\] is -1.0 .*negative"),
+            ({"beta_loss": "kl"}, ValueError, "beta_loss is 'kl'"),
+            ({"l1": -1.0}, ValueError, "l1 is -1.0: negative"),
+            ({"l1": np.ones(5)}, ValueError, r"l1 has shape \(5,\), expected one number or one for each of 6"),
+            ({"l2": np.inf}, ValueError, "l2 is inf: infinite"),
+            ({"weights": np.ones(29)}, ValueError, r"weights has shape \(29,\), expected \(30,\)"),
+            ({"weights": -np.ones(30)}, ValueError, r"weights\[0, 0\] is -1.0"),
+            ({"background": np.ones((30, 11))}, ValueError, r"background has shape \(30, 11\)"),
+            ({"support": np.ones((5, 12))}, ValueError, r"support has shape \(5, 12\), expected \(6,\) or \(6, 12\)"),
+            ({"support": np.full((6, 12), 0.5)}, ValueError, "support holds values other than True and False"),
+            ({"H_init": np.ones((6, 11))}, ValueError, r"H_init has shape \(6, 11\)"),
+            ({"H_init": -np.ones((6, 12))}, ValueError, r"H_init\[0, 0\] is -1.0"),
+            ({"tol": -1e-3}, ValueError, "tol is -0.001"),
+            ({"tol": np.nan}, ValueError, "tol is nan"),
+            ({"max_iter": 0}, ValueError, "max_iter is 0"),
+            ({"max_iter": 2.5}, ValueError, "max_iter is 2.5"),
+        ],
+    )  # fmt: skip
+    def test_bad_input_is_named(self, problem, change, error, message):
+        V, W = problem
+        with pytest.raises(error, match=message):
+            activations(**{"V": V, "W": W, **change})
+
+    def test_sparse_input_is_named(self, problem):
+        from scipy.sparse import csr_array
+
+        with pytest.raises(TypeError, match=r"V is a sparse matrix: pass V.toarray\(\)"):
+            activations(csr_array(problem[0]), problem[1])

@@ -1,0 +1,173 @@
+"""The estimator as scikit-learn, pandas and librosa see it."""
+
+import pickle
+
+import librosa
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.decomposition import NMF as TheirNMF
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from knownmf import NMF, activations
+
+
+class KnowsSomething(NMF):
+    """NMF with components for data of any width: the checks bring their own data and know no basis for it."""
+
+    def _known(self, n_features):
+        n_components = 3 if self.n_components == "auto" else self.n_components
+        return np.random.default_rng(0).random((n_components, n_features)) + 0.01
+
+
+#: Checks that cannot hold, each with its reason. None so far.
+EXCUSED: dict[str, str] = {}
+
+
+@parametrize_with_checks([KnowsSomething()], expected_failed_checks=lambda estimator: EXCUSED)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.random((25, 10)), rng.random((10, 4))
+
+
+class TestKnownBasis:
+    def test_transform_is_activations_with_the_axes_swapped(self, data):
+        X, W = data
+        for options in ({}, {"beta_loss": "frobenius"}, {"beta_loss": 0.5, "tol": 1e-6}):
+            model = NMF.from_basis(W, **options)
+            assert np.array_equal(model.transform(X), activations(X.T, W, **options).H.T)
+
+    def test_the_basis_is_untouched_bit_for_bit(self, data):
+        X, W = data
+        for basis in (W, W.astype(np.float32), (9 * W).astype(int)):
+            model = NMF.from_basis(basis)
+            model.fit(X)
+            assert np.array_equal(model.components_, basis.T)
+            assert model.n_components_ == 4
+            assert model.n_features_in_ == 10
+        assert not np.shares_memory(model.components_, W)
+
+    def test_constructor_and_from_basis_agree(self, data):
+        X, W = data
+        for frozen in (True, np.ones(4, bool), np.ones((4, 10), bool)):
+            model = NMF(n_components=4, components=W.T, frozen=frozen)
+            with pytest.raises(NotFittedError):
+                model.transform(X)
+            assert np.array_equal(model.fit_transform(X), NMF.from_basis(W).transform(X))
+            assert np.array_equal(model.fit(X).transform(X), model.fit_transform(X))
+
+    def test_reconstruction(self, data):
+        X, W = data
+        model = NMF.from_basis(W, beta_loss="frobenius").fit(X)
+        back = model.inverse_transform(model.transform(X))
+        assert model.reconstruction_err_ == pytest.approx(np.linalg.norm(X - back), rel=1e-9)
+        assert model.score(X) == pytest.approx(-0.5 * np.linalg.norm(X - back) ** 2 / len(X), rel=1e-9)
+        assert model.n_iter_ >= 1
+
+    def test_missing_values_pass(self, data):
+        X, W = data
+        X[3, 4] = np.nan
+        expected = activations(X.T, W).H.T
+        assert np.array_equal(NMF.from_basis(W).transform(X), expected)
+        assert np.isfinite(expected).all()
+
+    def test_penalties_are_those_of_scikit_learn(self, data):
+        X, W = data
+        ours = NMF.from_basis(W, beta_loss="frobenius", alpha_W=0.02, l1_ratio=0.3, tol=1e-10)
+        theirs = TheirNMF(4, init="custom", alpha_W=0.02, alpha_H=0.0, l1_ratio=0.3, tol=1e-12, max_iter=5000)
+        theirs.components_, theirs.n_components_, theirs._n_components = W.T.copy(), 4, 4
+        theirs._beta_loss, theirs.n_features_in_ = 2, 10
+        np.testing.assert_allclose(ours.transform(X), theirs.transform(X), atol=1e-6)
+        fitted = ours.fit(X)
+        back = fitted.inverse_transform(fitted.transform(X))
+        assert fitted.reconstruction_err_ == pytest.approx(np.linalg.norm(X - back), rel=1e-9)
+
+
+class TestHosts:
+    def test_librosa_decompose(self, data):
+        X, W = data
+        components, acts = librosa.decompose.decompose(X.T, transformer=NMF.from_basis(W), fit=False)
+        assert np.array_equal(components, W)
+        assert np.array_equal(acts, activations(X.T, W).H)
+
+    def test_clone_and_pickle(self, data):
+        X, W = data
+        model = NMF.from_basis(W, tol=1e-6)
+        again = pickle.loads(pickle.dumps(model))
+        assert np.array_equal(again.transform(X), model.transform(X))
+        copy = clone(model)
+        assert copy.tol == 1e-6
+        with pytest.raises(NotFittedError):
+            copy.transform(X)
+        assert np.array_equal(copy.fit_transform(X), model.transform(X))
+
+    def test_pipeline_and_grid_search(self, data):
+        X, W = data
+        y = X[:, 0] > 0.5
+        pipeline = make_pipeline(NMF.from_basis(W), LogisticRegression())
+        search = GridSearchCV(pipeline, {"nmf__beta_loss": ["frobenius", "kullback-leibler"]}, cv=3).fit(X, y)
+        assert search.best_params_["nmf__beta_loss"] in ("frobenius", "kullback-leibler")
+        assert search.predict(X).shape == y.shape
+        alone = GridSearchCV(NMF(components=W.T), {"alpha_W": [0.0, 10.0]}, cv=3).fit(X)
+        assert alone.best_params_ == {"alpha_W": 0.0}
+        assert make_pipeline(NMF.from_basis(W), KMeans(2, n_init=1, random_state=0)).fit_predict(X).shape == (25,)
+
+    def test_frames_of_pandas_keep_their_names(self, data):
+        X, W = data
+        frame = pd.DataFrame(X, columns=[f"bin{f}" for f in range(10)])
+        model = NMF(components=W.T).set_output(transform="pandas").fit(frame)
+        assert list(model.feature_names_in_) == list(frame.columns)
+        assert list(model.transform(frame).columns) == ["nmf0", "nmf1", "nmf2", "nmf3"]
+        assert list(model.get_feature_names_out()) == ["nmf0", "nmf1", "nmf2", "nmf3"]
+        assert list(NMF.from_basis(W).get_feature_names_out()) == ["nmf0", "nmf1", "nmf2", "nmf3"]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("parameters", "error", "message"),
+        [
+            ({"components": None}, NotImplementedError, r"components is None.*learns none.*from_basis"),
+            ({"n_components": 6}, NotImplementedError, "n_components is 6 but only 4.*the other 2 is not part of this"),
+            ({"n_components": 3}, ValueError, "n_components is 3 but 4 components are known"),
+            ({"n_components": "all"}, ValueError, "n_components is 'all' but 4"),
+            ({"frozen": False}, NotImplementedError, "frozen is False somewhere"),
+            ({"frozen": [True, True, False, True]}, NotImplementedError, "frozen is False somewhere"),
+            ({"frozen": np.ones(3, bool)}, ValueError, r"frozen has shape \(3,\)"),
+            ({"frozen": 1.0}, ValueError, "type float64, expected one bool"),
+            ({"components": np.ones((4, 9))}, ValueError, "X has 10 features, but components has 9"),
+            ({"components": -np.ones((4, 10))}, ValueError, r"components\[0, 0\] is -1.0"),
+            ({"components": np.ones((0, 10))}, ValueError, r"components has shape \(0, 10\)"),
+            ({"alpha_W": -1.0}, ValueError, "alpha_W is -1.0: negative"),
+            ({"alpha_H": -1.0}, ValueError, "alpha_H is -1.0: negative"),
+            ({"l1_ratio": 1.5}, ValueError, "l1_ratio is 1.5, expected a number from 0 to 1"),
+            ({"beta_loss": "kl"}, ValueError, "beta_loss is 'kl'"),
+            ({"tol": "small"}, ValueError, "tol is 'small'"),
+        ],
+    )
+    def test_bad_parameters_are_named(self, data, parameters, error, message):
+        X, W = data
+        with pytest.raises(error, match=message):
+            NMF(**{"components": W.T, **parameters}).fit(X)
+
+    def test_bad_data_are_named(self, data):
+        X, W = data
+        model = NMF.from_basis(W)
+        with pytest.raises(ValueError, match="Negative values in data passed to NMF"):
+            model.transform(-X)
+        with pytest.raises(ValueError, match="X has 9 features, but NMF is expecting 10 features"):
+            model.transform(X[:, :9])
+        with pytest.raises(ValueError, match="X has 3 columns, expected one for each of 4 components"):
+            model.inverse_transform(X[:, :3])
+        with pytest.raises(ValueError, match="W has 1 dimensions, expected 2"):
+            NMF.from_basis(W[:, 0])
