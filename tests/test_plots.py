@@ -1,0 +1,173 @@
+"""The picture: what it shows, and that it can be drawn of anything. Stand-ins have the fields of a Decomposition."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib import image as mpimage
+
+from knownmf.dictionary import Dictionary
+from knownmf.plots import decomposition_picture
+
+SR, N_FFT, HOP = 8000, 256, 64
+N_BINS = N_FFT // 2 + 1
+
+
+def decomposition(names=("kick", "snare"), per_name=2, n_frames=120, *, power=1.0, beta=1.0):
+    rng = np.random.default_rng(len(names))
+    W = rng.random((N_BINS, per_name * len(names))) ** 4
+    H = rng.random((W.shape[1], n_frames)) ** 6
+    promise = rng.random(n_frames) * 1e-4
+    found = SimpleNamespace(H=H, beta=beta, tol=1e-4, promise=promise, converged=promise <= 1e-4)
+    labels = [name for name in names for _ in range(per_name)]
+    dictionary = Dictionary(W, labels, sr=SR, n_fft=N_FFT, hop_length=HOP, power=power)
+    times = np.arange(n_frames) * HOP / SR
+    return SimpleNamespace(found=found, V=W @ H, dictionary=dictionary, times=times, explained=0.875)
+
+
+def event(onset_s, offset_s, label):
+    return SimpleNamespace(onset_s=onset_s, offset_s=offset_s, label=label, strength=1.0)
+
+
+def drawn(figure):
+    """The pixels, at 1600 x 1120."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    buffer.seek(0)
+    return mpimage.imread(buffer)
+
+
+def panel(figure, title):
+    return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(title))
+
+
+def words(axes):
+    return [text.get_text() for text in axes.get_yticklabels()]
+
+
+def test_it_is_as_wide_as_promised_and_touches_no_global_state():
+    import sys
+
+    assert drawn(decomposition_picture(decomposition())).shape == (1120, 1600, 4)
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_time_is_in_seconds_and_shared():
+    figure = decomposition_picture(decomposition(n_frames=126))
+    shown = [panel(figure, title) for title in ("Spectrogram", "Activations", "Gap")]
+    half = HOP / SR / 2
+    assert all(axes.get_xlim() == pytest.approx((-half, 125 * HOP / SR + half)) for axes in shown)
+    assert shown[-1].get_xlabel() == "time (s)"
+
+
+def test_frequency_is_in_hertz_and_logarithmic():
+    spectrogram = panel(decomposition_picture(decomposition()), "Spectrogram")
+    assert words(spectrogram) == ["50", "100", "200", "500", "1k", "2k"]
+    assert spectrogram.get_ylabel() == "frequency (Hz)"
+    assert np.diff(spectrogram.get_yticks()[:3]) == pytest.approx([1, 1])  # octaves
+
+
+def test_a_tone_is_drawn_at_its_frequency():
+    found = decomposition()
+    found.V = np.zeros_like(found.V)
+    found.V[32] = 1.0  # 1000 Hz
+    spectrogram = panel(decomposition_picture(found), "Spectrogram")
+    level, (_, _, bottom, top) = spectrogram.images[0].get_array(), spectrogram.images[0].get_extent()
+    row = int(np.argmax(level[:, 10]))
+    assert level.max() == pytest.approx(0, abs=0.5)
+    assert bottom + (row + 0.5) * (top - bottom) / len(level) == pytest.approx(np.log2(1000), abs=0.02)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_decibels_are_those_of_magnitudes(power):
+    found = decomposition(power=power)
+    found.V = np.full_like(found.V, 0.1**power)
+    found.V[:, 60:] = 1.0
+    level = panel(decomposition_picture(found), "Spectrogram").images[0].get_array()
+    assert level[200, 10] == pytest.approx(-20)
+    assert level[200, -10] == pytest.approx(0)
+
+
+def test_each_sound_has_a_lane_first_on_top():
+    lanes = panel(decomposition_picture(decomposition(("kick", "snare", "hat"))), "Activations")
+    assert words(lanes) == ["kick", "snare", "hat"]
+    assert list(lanes.get_yticks()) == [2.5, 1.5, 0.5]
+
+
+def test_events_are_marked_in_their_lanes():
+    found = decomposition()
+    figure = decomposition_picture(found, events=[event(0.2, 0.3, "snare"), event(0.5, 0.6, "kick")])
+    lanes = panel(figure, "Activations")
+    onsets = next(marks for marks in lanes.collections if len(marks.get_paths()) == 2)
+    starts = [path.vertices[0] for path in onsets.get_paths()]
+    assert [start[0] for start in starts] == pytest.approx([0.2, 0.5])
+    assert [int(start[1]) for start in starts] == [0, 1]
+    assert lanes.get_title(loc="right").startswith("2 events")
+
+
+def test_frames_beyond_the_tolerance_stand_out():
+    found = decomposition()
+    found.found.promise[7] = 1e-2
+    gap = panel(decomposition_picture(found), "Gap")
+    within, beyond = gap.lines[1], gap.lines[2]
+    assert len(within.get_xdata()) == 119
+    assert beyond.get_xdata() == pytest.approx([7 * HOP / SR], abs=1e-9)
+    assert beyond.get_ydata() == pytest.approx([1e-2])
+    assert gap.get_yscale() == "log"
+
+
+def test_without_a_certificate_the_kkt_residual_is_shown():
+    found = decomposition(beta=0.5)
+    figure = decomposition_picture(found)
+    assert panel(figure, "KKT").lines[1].get_ydata() == pytest.approx(found.found.promise)
+    assert drawn(figure).shape == (1120, 1600, 4)
+
+
+def test_no_hit_and_no_bad_frame_gets_lost_in_a_long_recording():
+    found = decomposition(n_frames=20011)
+    found.found.promise[:] = 0
+    found.found.promise[12345] = 0.5
+    found.V *= 1e-3
+    found.V[:, 12345] = 1.0
+    figure = decomposition_picture(found)
+    shown = panel(figure, "Spectrogram").images[0].get_array()
+    assert shown.shape[1] < 2000
+    assert shown.max() == pytest.approx(0)
+    assert panel(figure, "Gap").lines[2].get_xdata() == pytest.approx([12345 * HOP / SR], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("names", "per_name", "n_frames"),
+    [
+        (("one",), 1, 1),
+        (("one",), 3, 2),
+        (tuple(f"{note:03d}" for note in range(60)), 1, 300),
+        (("a$b", "x" * 80, "50 %_{", "häßlich"), 2, 50),
+    ],
+    ids=["one frame", "two frames", "sixty labels", "odd labels"],
+)
+@pytest.mark.parametrize("with_events", [False, True])
+def test_anything_can_be_drawn(names, per_name, n_frames, with_events):
+    events = [event(0.0, 0.5, name) for name in names] * 90 if with_events else None
+    figure = decomposition_picture(decomposition(names, per_name, n_frames), events=events)
+    assert drawn(figure).shape == (1120, 1600, 4)
+    assert len(words(panel(figure, "Activations"))) == min(len(names), 20)
+
+
+def test_silence_can_be_drawn():
+    found = decomposition()
+    found.found.promise[:] = 0
+    found.V, found.found.H = np.zeros_like(found.V), np.zeros_like(found.found.H)
+    figure = decomposition_picture(found, events=[])
+    assert np.all(panel(figure, "Spectrogram").images[0].get_array() == -80)
+    assert drawn(figure).shape == (1120, 1600, 4)
+
+
+def test_a_frame_without_a_bound_can_be_drawn():
+    found = decomposition()
+    found.found.promise[3] = np.inf
+    figure = decomposition_picture(found)
+    assert panel(figure, "Gap").lines[2].get_ydata() == pytest.approx([10])
+    assert drawn(figure).shape == (1120, 1600, 4)
