@@ -12,11 +12,11 @@ Importing the package loads the numerics alone. ``knownmf.NMF`` (scikit-learn) c
 
 from typing import TYPE_CHECKING
 
-from .activations import Activations, activations
-from .dictionary import Dictionary
+from knownmf.activations import Activations, activations
+from knownmf.dictionary import Dictionary
 
 if TYPE_CHECKING:
-    from .estimators import NMF
+    from knownmf.estimators import NMF
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ __all__ = ["NMF", "Activations", "Dictionary", "__version__", "activations"]
 
 def __getattr__(name: str) -> object:
     if name == "NMF":
-        from .estimators import NMF
+        from knownmf.estimators import NMF
 
         return NMF
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

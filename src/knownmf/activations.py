@@ -10,9 +10,9 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .divergences import beta_of
-from .solver import GROUP, Answer, Problem, new_group, solve_frames
-from .validation import (
+from knownmf.divergences import beta_of
+from knownmf.solver import GROUP, Answer, Problem, new_group, solve_frames
+from knownmf.validation import (
     check_max_iter,
     check_range,
     check_start,

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from .divergences import compiled
+from knownmf.divergences import compiled
 
 
 @compiled

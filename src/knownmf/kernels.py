@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
-from .divergences import compiled, divergence, slopes
+from knownmf.divergences import compiled, divergence, slopes
 
 #: Compiled with the licence to vectorise a sum; NaN and infinity keep their meaning.
 vectorised = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..divergences import ZERO_FLOOR, compiled, divergence, slopes
-from ..kernels import add_model, copy, products_of_rows
+from knownmf.divergences import ZERO_FLOOR, compiled, divergence, slopes
+from knownmf.kernels import add_model, copy, products_of_rows
 
 GROUP = 16  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
 DENSE = 128  # atoms that a working set starts with; all of them in most problems

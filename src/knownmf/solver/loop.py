@@ -5,11 +5,11 @@ import math
 import numpy as np
 from numba import njit
 
-from ..certificates import duality_gap, kkt_residual
-from ..divergences import compiled
-from ..kernels import add_model, copy, total_divergence
-from .frames import GROUP, load_group, price, start_group, still_live, update_model
-from .newton import newton_step
+from knownmf.certificates import duality_gap, kkt_residual
+from knownmf.divergences import compiled
+from knownmf.kernels import add_model, copy, total_divergence
+from knownmf.solver.frames import GROUP, load_group, price, start_group, still_live, update_model
+from knownmf.solver.newton import newton_step
 
 
 @compiled

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from ..divergences import TINY, compiled
-from ..kernels import (
+from knownmf.divergences import TINY, compiled
+from knownmf.kernels import (
     RIDGE,
     RIDGE_SINGLE,
     add_model,
@@ -15,7 +15,7 @@ from ..kernels import (
     nonnegative_quadratic,
     products_of_rows,
 )
-from .frames import DENSE, strongest, update_model
+from knownmf.solver.frames import DENSE, strongest, update_model
 
 N_SINGLE = 8  # Newton steps with curvature in single precision; whoever needs more gets double
 N_SWEEPS = 5  # coordinate sweeps that guess the support of a quadratic program
