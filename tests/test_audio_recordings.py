@@ -1,0 +1,183 @@
+"""Files to samples and back, spectrograms, and a recording as a sum of components."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from knownmf.audio import decompose, read, spectrogram, write
+from knownmf.audio.recordings import as_channels, resampled
+from knownmf.dictionary import Dictionary
+
+SR = 22050
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).uniform(-0.5, 0.5, size=(2, 9000))
+
+
+def flat(n_components=1, **settings):
+    settings = {"sr": SR, "n_fft": 2048, "hop_length": 512} | settings
+    labels = [f"sound {i}" for i in range(n_components)]
+    W = np.random.default_rng(1).random((settings["n_fft"] // 2 + 1, n_components))
+    return Dictionary(W, labels, **settings)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "error"),
+    [("wav", None, 1e-7), ("wav", "PCM_16", 4e-5), ("flac", None, 2e-7), ("aif", "PCM_24", 2e-7), ("WAV", "DOUBLE", 0)],
+)
+def test_what_is_written_is_read(tmp_path, noise, suffix, subtype, error):
+    path = tmp_path / f"noise.{suffix}"
+    write(path, noise, SR, subtype)
+    y, sr = read(path)
+    assert (y.shape, y.dtype, sr) == (noise.shape, np.float64, SR)
+    np.testing.assert_allclose(y, noise, atol=error)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "mp3"])
+def test_lossy_formats_are_read(tmp_path, suffix):
+    tone = np.sin(2 * np.pi * 440 * np.arange(SR) / SR) / 2
+    soundfile.write(tmp_path / f"tone.{suffix}", tone, SR)
+    y, sr = read(str(tmp_path / f"tone.{suffix}"))
+    assert sr == SR
+    assert len(y) == 1
+    assert y.shape[1] >= SR
+    heard = np.abs(np.fft.rfft(y[0, :SR]))
+    assert heard.argmax() == 440
+
+
+def test_one_channel_is_still_two_dimensional(tmp_path):
+    write(tmp_path / "a.wav", np.zeros(5), 8000)
+    assert read(tmp_path / "a.wav")[0].shape == (1, 5)
+
+
+def test_wav_holds_more_than_full_scale_and_whole_numbers_refuse(tmp_path):
+    loud = np.array([[0.5, -1.5]])
+    write(tmp_path / "a.wav", loud, 8000)
+    np.testing.assert_array_equal(read(tmp_path / "a.wav")[0], loud)
+    with pytest.raises(ValueError, match=r"a\.flac.*1\.5 times full scale and PCM_24 would clip"):
+        write(tmp_path / "a.flac", loud, 8000)
+    assert not (tmp_path / "a.flac").exists()
+
+
+def test_unknown_formats_and_subtypes(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.txt.*does not name a format"):
+        write(tmp_path / "a.txt", np.zeros(5), 8000)
+    with pytest.raises(ValueError, match=r"FLAC files cannot hold FLOAT; choose one of .*PCM_24"):
+        write(tmp_path / "a.flac", np.zeros(5), 8000, "FLOAT")
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.wav"):
+        read(tmp_path / "none.wav")
+    with pytest.raises(OSError, match=r"directory|Permission"):
+        read(tmp_path)
+    for name, content in (("empty.wav", b""), ("text.wav", b"not a sound"), ("text.mp3", b"no sound either")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}.*not a recording that can be read"):
+            read(tmp_path / name)
+    soundfile.write(tmp_path / "short.wav", np.zeros((0, 1)), 8000)
+    with pytest.raises(ValueError, match=r"short\.wav.*empty"):
+        read(tmp_path / "short.wav")
+    soundfile.write(tmp_path / "nan.wav", np.array([0, np.nan, np.inf]), 8000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"nan\.wav.*2 samples that are infinite or not a number"):
+        read(tmp_path / "nan.wav")
+
+
+@pytest.mark.parametrize(
+    ("samples", "complaint"),
+    [
+        (np.zeros(4, int), "type int64; floats"),
+        (np.zeros((1, 1, 4)), r"shape \(1, 1, 4\)"),
+        (np.zeros((2, 0)), "empty"),
+        (np.array([np.nan]), "1 samples that are infinite or not a number"),
+    ],
+)
+def test_samples_are_checked(samples, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        as_channels(samples)
+
+
+def test_resampling_keeps_what_both_rates_hold():
+    n, new = 30000, 48000
+    seconds, later = np.arange(n) / SR, np.arange(int(n * new / SR)) / new
+    tone = np.sin(2 * np.pi * 1000 * seconds)[np.newaxis]
+    there = resampled(tone, SR, new)
+    inside = slice(2000, -2000)
+    np.testing.assert_allclose(there[0, : len(later)][inside], np.sin(2 * np.pi * 1000 * later)[inside], atol=1e-4)
+    assert resampled(tone, SR, new, 10).shape == (1, 10)
+    assert resampled(tone, SR, SR) is tone
+
+
+def test_the_spectrogram_shows_where_and_how_high():
+    y = np.zeros(SR)
+    y[SR // 2 :] = np.sin(2 * np.pi * 2000 * np.arange(SR - SR // 2) / SR)
+    dictionary = flat()
+    V = spectrogram(y, dictionary)
+    assert V.shape == (1025, 1 + SR // 512)
+    assert abs(dictionary.frequencies[V[:, -8].argmax()] - 2000) < SR / 2048
+    np.testing.assert_array_equal(V[:, : (SR // 2 - 1024) // 512], 0)
+    # A sine's magnitude is half the sum of the window.
+    assert V[:, -8].max() == pytest.approx(512, rel=0.15)
+
+
+def test_channels_of_opposite_phase_do_not_cancel(noise):
+    one, dictionary = noise[0], flat()
+    np.testing.assert_allclose(spectrogram(np.stack([one, -one]), dictionary), spectrogram(one, dictionary))
+    np.testing.assert_allclose(
+        spectrogram(np.stack([one, 0 * one]), dictionary), spectrogram(one, dictionary) / np.sqrt(2)
+    )
+
+
+def test_power(noise):
+    np.testing.assert_allclose(spectrogram(noise, flat(power=2.0)), spectrogram(noise, flat()) ** 2)
+
+
+@pytest.mark.parametrize("n_samples", [1, 100, 2047])
+def test_recordings_shorter_than_a_window(n_samples):
+    V = spectrogram(np.ones(n_samples), flat())
+    assert V.shape == (1025, 1 + n_samples // 512)
+    assert V.any()
+
+
+def test_decompose_finds_what_was_put_in():
+    dictionary = flat(3)
+    y = np.random.default_rng(2).normal(size=SR)
+    found = decompose(y, SR, dictionary)
+    assert found.found.H.shape == (3, found.V.shape[1])
+    np.testing.assert_allclose(found.times, np.arange(found.V.shape[1]) * 512 / SR)
+    assert 0 < found.explained < 1
+    V = dictionary.W @ found.found.H
+    expected = 1 - np.sum((found.V - V) ** 2) / np.sum(found.V**2)
+    assert found.explained == pytest.approx(expected)
+
+
+def test_a_perfect_basis_explains_everything_and_silence_leaves_nothing_to_explain():
+    y = np.random.default_rng(3).normal(size=4 * 512)
+    V = spectrogram(y, flat())
+    exact = Dictionary(V, [f"frame {i}" for i in range(V.shape[1])], sr=SR)
+    assert decompose(y, SR, exact, tol=1e-8).explained > 0.999
+    silent = decompose(np.zeros(SR), SR, exact)
+    assert silent.explained == 1
+    assert not silent.found.H.any()
+
+
+def test_bins_that_a_lower_sample_rate_cannot_hold_do_not_count():
+    rng = np.random.default_rng(4)
+    wide = Dictionary(rng.random((1025, 1)) + 1, ["noise"], sr=2 * SR, n_fft=2048, hop_length=512)
+    y = rng.normal(size=SR)
+    decomposition = decompose(y, SR, wide)
+    held = wide.frequencies < 0.95 * SR / 2
+    # With one component, the Kullback-Leibler optimum matches the sums over the bins that count.
+    expected = decomposition.V[held].sum(axis=0) / wide.W[held].sum()
+    np.testing.assert_allclose(decomposition.found.H[0], expected, rtol=1e-3)
+
+
+def test_progress_is_told_from_nothing_to_all():
+    calls = []
+    decompose(np.ones(SR), SR, flat(), progress=lambda done, total: calls.append((done, total)))
+    assert calls[0][0] == 0
+    assert calls[-1] == (44, 44)
+    assert calls == sorted(calls)

@@ -1,0 +1,213 @@
+"""Dictionaries: what they accept, and files that are whole, checked and free of pickles."""
+
+import contextlib
+import os
+import stat
+import zipfile
+
+import numpy as np
+import pytest
+
+from knownmf.dictionary import Dictionary
+
+KIT = {"sr": 22050, "n_fft": 8, "hop_length": 2}
+
+
+@pytest.fixture
+def kit():
+    W = np.random.default_rng(0).random((5, 3))
+    return Dictionary(W, ["kick", "snare", "kick"], window="hamming", power=2, **KIT)
+
+
+def stored(path, **changes):
+    """The file's entries with some changed, or left out where None."""
+    with np.load(path) as archive:
+        entries = dict(archive)
+    entries.update(changes)
+    np.savez(path, **{name: value for name, value in entries.items() if value is not None})
+
+
+def test_properties(kit):
+    assert (kit.n_bins, kit.n_components, kit.names) == (5, 3, ("kick", "snare"))
+    assert kit.labels == ("kick", "snare", "kick")
+    np.testing.assert_array_equal(kit.components_of("kick"), [0, 2])
+    np.testing.assert_allclose(kit.frequencies, np.fft.rfftfreq(8, 1 / 22050))
+    assert "3 components of 2 sounds: kick, snare" in repr(kit)
+    assert "sr=22050" in repr(kit)
+    with pytest.raises(ValueError, match="no sound 'hat'; it has kick, snare"):
+        kit.components_of("hat")
+
+
+def test_the_basis_is_a_copy_that_nobody_can_change():
+    W = np.ones((5, 2))
+    kit = Dictionary(W, ["a", "b"], **KIT)
+    W[0, 0] = 7
+    assert kit.W[0, 0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        kit.W[0, 0] = 2
+
+
+@pytest.mark.parametrize(("given", "kept"), [(np.float32, np.float32), (np.float64, np.float64), (int, np.float64)])
+def test_types(given, kept):
+    assert Dictionary(np.ones((5, 1), given), ["a"], **KIT).W.dtype == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"W": np.ones(5)}, r"shape \(5,\); \(n_bins, n_components\)"),
+        ({"W": np.ones((5, 0)), "labels": []}, r"shape \(5, 0\)"),
+        ({"W": [[1, 2], [3]]}, "not a matrix of numbers"),
+        ({"W": [["x", "y"]] * 5}, "real, nonnegative numbers"),
+        ({"W": np.ones((5, 2), complex)}, "real, nonnegative numbers"),
+        ({"W": np.full((5, 2), np.nan)}, "10 entries that are infinite or not a number"),
+        ({"W": -np.eye(5, 2)}, "2 entries that are negative, the first at bin 0 of component 0"),
+        ({"W": np.ones((4, 2))}, "W has 4 bins, but n_fft=8 makes spectra of 5"),
+        ({"labels": ["a"]}, "2 components but 1 labels"),
+        ({"labels": "ab"}, "a list with one text per component"),
+        ({"labels": ["a", " "]}, "Label 1 is ' '"),
+        ({"labels": ["a", 3]}, "Label 1 is 3"),
+        ({"labels": ["a", "b\0"]}, "Label 1 is"),
+        ({"sr": 0}, "sr=0; the sample rate"),
+        ({"sr": 44100.0}, "sr=44100.0; the sample rate"),
+        ({"n_fft": True}, "n_fft=True"),
+        ({"hop_length": -1}, "hop_length=-1"),
+        ({"hop_length": 9}, "hop_length=9 exceeds n_fft=8"),
+        ({"window": "hat"}, "window='hat' is not a window"),
+        ({"window": 3}, "window=3; the name of a window"),
+        ({"power": 0}, "power=0; the exponent"),
+        ({"power": np.inf}, "power=inf; the exponent"),
+        ({"power": "1"}, "power='1'; the exponent"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, complaint):
+    arguments = {"W": np.ones((5, 2)), "labels": ["a", "b"]} | KIT | changes
+    with pytest.raises(ValueError, match=complaint):
+        Dictionary(**arguments)
+
+
+def test_saved_and_loaded_are_equal(kit, tmp_path):
+    path = tmp_path / "a name without extension"
+    kit.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    loaded = Dictionary.load(path)
+    assert loaded.W.dtype == kit.W.dtype
+    np.testing.assert_array_equal(loaded.W, kit.W)
+    for name in ("labels", "sr", "n_fft", "hop_length", "window", "power"):
+        assert getattr(loaded, name) == getattr(kit, name)
+    assert all(type(label) is str for label in loaded.labels)
+
+
+def test_unusual_labels_survive(tmp_path):
+    labels = ["Große Trommel", "太鼓", " a/b "]
+    Dictionary(np.ones((5, 3)), labels, **KIT).save(tmp_path / "d.npz")
+    assert Dictionary.load(str(tmp_path / "d.npz")).labels == tuple(labels)
+
+
+def test_saving_follows_the_umask_and_replaces(kit, tmp_path):
+    path = tmp_path / "d.npz"
+    path.write_text("old")
+    before = os.umask(0o027)
+    try:
+        kit.save(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert Dictionary.load(path).names == kit.names
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(kit, tmp_path, monkeypatch):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    before = path.read_bytes()
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space"):
+        kit.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_such_folder_or_file(kit, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        kit.save(tmp_path / "none" / "d.npz")
+    with pytest.raises(FileNotFoundError):
+        Dictionary.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF....WAVE", b"PK\x03\x04 not really", bytes(500)])
+def test_other_files_are_refused_by_name(content, tmp_path):
+    path = tmp_path / "thing.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"thing\.npz.*(not a knownmf dictionary|damaged or not an \.npz)"):
+        Dictionary.load(path)
+
+
+def test_damage_is_noticed(kit, tmp_path):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    whole = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("W.npy")
+    whole[member.header_offset + 60] ^= 0xFF
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"d\.npz"):
+        Dictionary.load(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"d\.npz.*damaged"):
+        Dictionary.load(path)
+
+
+def test_a_flipped_byte_is_harmless_or_a_value_error(kit, tmp_path):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 3):
+        broken = bytearray(whole)
+        broken[position] ^= 0x55
+        path.write_bytes(broken)
+        # A byte that means nothing, such as a date, may change.
+        with contextlib.suppress(ValueError):
+            Dictionary.load(path)
+
+
+def test_pickles_and_single_arrays_are_refused(kit, tmp_path):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    stored(path, labels=np.array(["kick", "snare", None], dtype=object))
+    with pytest.raises(ValueError, match=r"d\.npz.*pickled"):
+        Dictionary.load(path)
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match=r"d\.npz.*single array"):
+        Dictionary.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"format": None}, "not a knownmf dictionary"),
+        ({"format_version": 2}, "written in format 2, this knownmf reads up to 1: upgrade"),
+        ({"format_version": "x"}, "no readable format version"),
+        ({"format_version": 0}, "no readable format version"),
+        ({"W": None, "sr": None}, "lacks W, sr"),
+        ({"W": -np.ones((5, 3))}, "invalid dictionary: W has 15 entries that are negative"),
+        ({"labels": np.array(["a"])}, "invalid dictionary: W has 3 components but 1 labels"),
+        ({"labels": np.arange(3)}, "its labels are not texts"),
+        ({"n_fft": 16}, "invalid dictionary: W has 5 bins"),
+        ({"sr": np.array([1, 2])}, "sr has shape"),
+        ({"sr": 44100.5}, "sr=44100.5"),
+        ({"window": 3}, "window=3"),
+    ],
+)
+def test_wrong_entries_are_named(kit, tmp_path, changes, complaint):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    stored(path, **changes)
+    with pytest.raises(ValueError, match=complaint) as caught:
+        Dictionary.load(path)
+    assert "d.npz" in str(caught.value)
