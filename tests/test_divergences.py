@@ -4,9 +4,21 @@ import math
 
 import numpy as np
 import pytest
+from numba import njit
 
 import naive
-from knownmf.divergences import beta_of, divergence, slopes
+from knownmf import divergences
+from knownmf.divergences import beta_of
+
+
+@njit
+def divergence(x, v, beta):
+    return divergences.divergence(x, v, beta)
+
+
+@njit
+def slopes(x, v, m, beta, pull, push):
+    divergences.slopes(x, v, m, beta, pull, push)
 
 
 @pytest.mark.parametrize("beta", [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])

@@ -9,10 +9,10 @@ import math
 import numpy as np
 from numba import njit
 
-from knownmf.divergences import compiled, divergence, slopes
+from knownmf.divergences import OPTIONS, compiled, divergence, slopes
 
 #: Compiled with the licence to vectorise a sum; NaN and infinity keep their meaning.
-vectorised = njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+vectorised = njit(**OPTIONS, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 #: Added to the unit diagonal of a curvature matrix (in double, in single precision): more than its rounding, so that
 #: duplicate atoms have one answer. It slows the last digits along directions that the data cannot tell apart, no more.

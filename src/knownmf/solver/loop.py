@@ -80,7 +80,7 @@ def solve_frames(first, last, problem, g, answer):
                 write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
         which = still_live(g.live, n)
         start_group(g, which, problem)
-        step = 0
+        step = np.int64(0)
         while len(which) > 0:
             if len(problem.gram) == 0:
                 price(g, which, problem, step)
