@@ -15,12 +15,13 @@ every frame be solved at a scale of its own.
 
 import math
 from numbers import Real
+from typing import Any
 
 from numba import njit
 
 #: How all kernels are compiled: dividing by zero gives infinity, as in NumPy. Compiled code alone calls them, so they
 #: go without wrappers for Python, which would take a quarter of the time to compile; solve_frames is the way in.
-OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 compiled = njit(**OPTIONS)
 
 BETA_OF = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
