@@ -28,7 +28,7 @@ def products_of_rows(P, W, atoms, skip, out):
     does not depend, by one bit, on its neighbours.
     """
     n_bins = P.shape[1]
-    zero = P[0, 0] * 0
+    zero = P.dtype.type(0)
     last = len(atoms) - 1
     for i in range(0, P.shape[0], 4):
         p0, p1, p2, p3 = P[i], P[i + 1], P[i + 2], P[i + 3]

@@ -14,7 +14,8 @@ from knownmf.kernels import add_model, copy, products_of_rows
 
 GROUP = 16  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
 DENSE = 128  # atoms that a working set starts with; all of them in most problems
-N_WARM_UP = 6  # multiplicative updates before Newton starts
+N_WARM_UP = 6  # multiplicative updates before Newton starts,
+RELAXATION = 1.9  # all but the first and last of them with a ratio to this power: twice as far for the same price
 
 
 class Problem(NamedTuple):
@@ -76,7 +77,7 @@ class Group(NamedTuple):
     exponent: np.ndarray
     n_iter: np.ndarray
     live: np.ndarray
-    fisher: np.ndarray  # whether the next step uses the expected curvature
+    exactness: np.ndarray  # of the next step's curvature: 0 is Fisher's
     precise: np.ndarray  # whether the next step computes its curvature in double precision
     barred: np.ndarray  # whether the last step failed at a bin without model
     rounded: np.ndarray
@@ -90,11 +91,11 @@ def new_group(n_bins: int, n_components: int) -> Group:
         buffers[name] = np.zeros((GROUP, n_bins))
     for name in ("products", "h", "A", "B", "weighted", "offset", "l1", "l2"):
         buffers[name] = np.zeros((GROUP, n_components))
-    for name in ("constant", "size"):
+    for name in ("constant", "size", "exactness"):
         buffers[name] = np.zeros(GROUP)
     for name in ("exponent", "n_iter"):
         buffers[name] = np.zeros(GROUP, np.int64)
-    for name in ("live", "fisher", "precise", "barred", "rounded", "stuck"):
+    for name in ("live", "precise", "barred", "rounded", "stuck"):
         buffers[name] = np.zeros(GROUP, np.bool_)
     return Group(allowed=np.zeros((GROUP, n_components), np.bool_), sums=np.zeros((GROUP, 5)), **buffers)
 
@@ -162,7 +163,7 @@ def load_group(g, first, n, problem, H):
                 g.reachable[i, f] = 0.0
             add_model(support, problem.W, g.reachable[i])
         g.exponent[i], silent, g.constant[i], g.size[i] = scale_frame(g.x[i], g.m[i], g.b[i], g.reachable[i], beta)
-        g.live[i], g.fisher[i] = not silent, True
+        g.live[i], g.exactness[i] = not silent, 0.0
         g.barred[i], g.rounded[i], g.stuck[i] = False, False, False
         # Below beta = 1 curvatures span more than single precision can hold.
         g.precise[i] = len(problem.gram) > 0 or beta < 1.0
@@ -231,9 +232,9 @@ def spread_start(g, i, share):
 
 
 @compiled
-def multiply(g, i, beta):
+def multiply(g, i, beta, relaxation):
     """Take one multiplicative update (Fevotte and Idier 2011), which looks far and never leaves the positive."""
-    power = 1.0 / (2.0 - beta) if beta < 1.0 else 1.0 / (beta - 1.0) if beta > 2.0 else 1.0
+    power = relaxation / (2.0 - beta if beta < 1.0 else beta - 1.0 if beta > 2.0 else 1.0)
     for k in range(g.h.shape[1]):
         if g.allowed[i, k] and g.h[i, k] > 0.0 and g.B[i, k] + g.l1[i, k] > 0.0:
             ratio = g.A[i, k] / (g.B[i, k] + g.l1[i, k] + g.l2[i, k] * g.h[i, k])
@@ -316,7 +317,7 @@ def start_group(g, which, problem):
     for n in range(0 if problem.warm else N_WARM_UP):
         price(g, which, problem, n)
         for i in which:
-            multiply(g, i, beta)
+            multiply(g, i, beta, RELAXATION if 0 < n < N_WARM_UP - 1 else 1.0)
             if n == 0 and g.h.shape[1] > DENSE:
                 keep_strongest(g, i, problem.W)
             update_model(g, i, problem)

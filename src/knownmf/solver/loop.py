@@ -11,6 +11,8 @@ from knownmf.kernels import add_model, copy, total_divergence
 from knownmf.solver.frames import GROUP, load_group, price, start_group, still_live, update_model
 from knownmf.solver.newton import newton_step
 
+NEAR = 1e-2  # the relative gap from which on a frame counts as near its optimum
+
 
 @compiled
 def certify(g, i, problem):
@@ -64,7 +66,7 @@ def advance(g, i, t, problem, answer):
         g.live[i] = False
         write_frame(g, i, t, gap, kkt, converged, problem, answer)
     else:
-        newton_step(g, i, problem)
+        newton_step(g, i, (gap <= NEAR * g.size[i]) if 1.0 <= problem.beta <= 2.0 else kkt <= NEAR, problem)
         g.rounded[i] = False
 
 

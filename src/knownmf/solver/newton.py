@@ -14,10 +14,12 @@ from knownmf.kernels import (
     line_search,
     nonnegative_quadratic,
     products_of_rows,
+    vectorised,
 )
 from knownmf.solver.frames import DENSE, strongest, update_model
 
 N_SINGLE = 8  # Newton steps with curvature in single precision; whoever needs more gets double
+PATIENCE = 9  # steps after which every third looks further again: exact curvature only doubles a model far too small
 N_SWEEPS = 5  # coordinate sweeps that guess the support of a quadratic program
 
 
@@ -39,11 +41,11 @@ def choose_atoms(g, i, gradient):
 
 
 @compiled
-def curvature_matrix(g, i, atoms, W, beta, fisher, gram):
+def curvature_matrix(g, i, atoms, W, beta, exactness, gram):
     """Return the second derivative of the divergence in the chosen atoms, with products in the precision of W.
 
-    Exact, ``m v^(beta-3) [(beta-1) v + (2-beta) x]``, or its expectation ``m v^(beta-2)`` (Fisher), which looks
-    further from a poor start and is never negative.
+    A blend, by ``exactness``, of the exact ``m v^(beta-3) [(beta-1) v + (2-beta) x]`` and its expectation
+    ``m v^(beta-2)`` (Fisher), which looks further from a poor start and is never negative.
     """
     n = len(atoms)
     Q = np.empty((n, n))
@@ -54,23 +56,25 @@ def curvature_matrix(g, i, atoms, W, beta, fisher, gram):
         return Q
     x, v = g.x[i], g.v[i]
     curvature, largest = np.empty(len(x)), 0.0
-    a, b = (1.0, 0.0) if fisher else (beta - 1.0, 2.0 - beta)
+    a, b = 1.0 - exactness * (2.0 - beta), exactness * (2.0 - beta)
     convex = 1.0 <= beta <= 2.0
     for f in range(len(x)):
         if x[f] == 0.0 and v[f] < 1e-12:
             # An empty bin with an empty model: the limit is 0 or infinite and would say nothing of a step.
-            curvature[f] = g.m[i, f] * (a * 1e-12 ** (beta - 2.0) + 1e-2)
+            curvature[f] = g.m[i, f] * (max(a, 0.0) * 1e-12 ** (beta - 2.0) + 1e-2)
         else:
             curvature[f] = (a * g.push[i, f] + b * g.pull[i, f]) / max(v[f], TINY)
         if convex:
             curvature[f] = max(curvature[f], 1e-8 * g.push[i, f] / max(v[f], 1e-6))
         largest = max(largest, abs(curvature[f]))
+    for f in range(len(x)):
+        curvature[f] /= largest
     rows = np.empty(((n + 3) // 4 * 4, len(x)), W.dtype)
     product = np.empty((len(rows), n), W.dtype)
     for p in range(len(rows)):
         row, atom = rows[p], W[atoms[min(p, n - 1)]]
         for f in range(len(x)):
-            row[f] = curvature[f] / largest * atom[f]
+            row[f] = curvature[f] * atom[f]
     products_of_rows(rows, W, atoms, np.int64(0), product)
     for p in range(n):
         for q in range(p + 1):
@@ -78,7 +82,7 @@ def curvature_matrix(g, i, atoms, W, beta, fisher, gram):
     return Q
 
 
-@compiled
+@vectorised
 def newton_target(Q, h, gradient, l2, share, ridge):
     """Overwrite h with the minimiser of the quadratic model with curvature Q + diag(l2), over all above ``share h``.
 
@@ -86,22 +90,24 @@ def newton_target(Q, h, gradient, l2, share, ridge):
     """
     n = len(h)
     positive = True
-    size, q, base = np.empty(n), np.empty(n), np.empty(n)
+    unit, q, base = np.empty(n), np.empty(n), np.empty(n)
     for p in range(n):
         positive = positive and Q[p, p] + l2[p] > 0.0
-        size[p] = math.sqrt(max(Q[p, p] + l2[p], 1e-200))
+        unit[p] = 1.0 / math.sqrt(max(Q[p, p] + l2[p], 1e-200))
         base[p] = share * h[p]
-        h[p] = (h[p] - base[p]) * size[p]
+        h[p] = (h[p] - base[p]) / unit[p]
     for p in range(n):
+        row, own = Q[p], unit[p]
         for j in range(n):
-            Q[p, j] /= size[p] * size[j]
-        Q[p, p] = 1.0
-        q[p] = gradient[p] / size[p]
+            row[j] *= own * unit[j]
+        row[p] = 1.0
+        known = 0.0
         for j in range(n):
-            q[p] -= Q[p, j] * h[j]
+            known += row[j] * h[j]
+        q[p] = gradient[p] * own - known
     positive &= nonnegative_quadratic(Q, q, h, ridge, np.int64(N_SWEEPS))
     for p in range(n):
-        h[p] = base[p] + h[p] / size[p]
+        h[p] = base[p] + h[p] * unit[p]
     return positive
 
 
@@ -109,7 +115,7 @@ def newton_target(Q, h, gradient, l2, share, ridge):
 def give_up(g, i):
     """No way down was found for frame i: try once more with better curvature, else stop."""
     g.stuck[i] = g.precise[i]
-    g.precise[i] = g.fisher[i] = True
+    g.precise[i], g.exactness[i] = True, 0.0
 
 
 @compiled
@@ -125,8 +131,11 @@ def drop_vanishing(g, i, problem):
 
 
 @compiled
-def newton_step(g, i, problem):
-    """Move frame i to the minimiser of its quadratic model, or as far that way as the objective falls."""
+def newton_step(g, i, near, problem):
+    """Move frame i to the minimiser of its quadratic model, or as far that way as the objective falls.
+
+    ``near`` says that the frame is near its optimum, where the exact curvature is the best.
+    """
     beta = problem.beta
     gradient = np.empty(g.h.shape[1])
     for k in range(len(gradient)):
@@ -135,21 +144,24 @@ def newton_step(g, i, problem):
     n, n_components = len(atoms), len(gradient)
     target, slope, l2, end = np.empty(n), np.empty(n), np.empty(n), np.empty(n_components)
     convex, first = 1.0 <= beta <= 2.0, 0.0
+    if convex:
+        look_far = g.n_iter[i] == 0 or (g.n_iter[i] >= PATIENCE and g.n_iter[i] % 3 == 0)
+        g.exactness[i] = 0.0 if look_far else 1.0 if near else 0.5
     for _attempt in range(2):
         for p in range(n):
             target[p], slope[p], l2[p] = g.h[i, atoms[p]], gradient[atoms[p]], g.l2[i, atoms[p]]
         if g.precise[i]:
-            Q = curvature_matrix(g, i, atoms, problem.W, beta, g.fisher[i], problem.gram)
+            Q = curvature_matrix(g, i, atoms, problem.W, beta, g.exactness[i], problem.gram)
         else:
-            Q = curvature_matrix(g, i, atoms, problem.W_single, beta, g.fisher[i], problem.gram)
+            Q = curvature_matrix(g, i, atoms, problem.W_single, beta, g.exactness[i], problem.gram)
         share = 0.1 if g.barred[i] else 0.0
         positive = newton_target(Q, target, slope, l2, share, RIDGE if g.precise[i] else RIDGE_SINGLE)
         first = 0.0
         for p in range(n):
             first += slope[p] * (target[p] - g.h[i, atoms[p]])
-        if convex or g.fisher[i] or (positive and first < 0.0):
+        if convex or g.exactness[i] == 0.0 or (positive and first < 0.0):
             break
-        g.fisher[i] = True
+        g.exactness[i] = 0.0
     g.n_iter[i] += 1
     if not first < 0.0:
         give_up(g, i)
@@ -175,7 +187,7 @@ def newton_step(g, i, problem):
     # Where zeros took a bin's whole model and most of the step with it, go there by tenths.
     g.barred[i] = barred and t < 0.5
     # Where the objective is not convex, the exact curvature is worth a try once a whole step has succeeded.
-    g.fisher[i] = not convex and t < 1.0
+    g.exactness[i] = 1.0 if t == 1.0 else 0.0
     if t == 0.0:
         give_up(g, i)
     elif g.n_iter[i] >= N_SINGLE:
