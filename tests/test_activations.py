@@ -165,6 +165,69 @@ class TestCertificate:
         np.testing.assert_allclose(warm.objective, 1.01 * cold.objective, rtol=1e-6)
 
 
+class TestTraps:
+    """Points where an earlier version stood still or proved too much."""
+
+    def test_a_prohibitive_penalty_on_one_atom_does_not_hide_the_others(self):
+        for seed in range(300):
+            rng = np.random.default_rng(seed)
+            W, x, start = rng.random((2, 2)) + 0.01, rng.random((2, 1)), 10.0 ** rng.integers(0, 8) * rng.random((2, 1))
+            both = activations(x, W, 1.95, l1=[0, 1e6], H_init=start, tol=1e-6)
+            alone = activations(x, W[:, :1], 1.95, tol=1e-6)
+            assert both.objective[0] - alone.objective[0] <= both.gap[0] + 1e-12
+            assert both.converged.all()
+
+    @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+    def test_bins_that_the_support_leaves_alone_cost_a_constant_in_any_shape(self, beta):
+        one = activations(np.ones((2, 1)), np.eye(2), beta, support=[1, 0])
+        two = activations(np.ones((2, 2)), np.eye(2), beta, support=[[1, 1], [0, 0]])
+        assert np.isfinite(one.objective).all()
+        assert np.array_equal(np.repeat(one.objective, 2), two.objective)
+        assert one.converged.all()
+
+    def test_least_squares_with_missing_bins_gets_off_an_empty_model(self):
+        V, W = [[0.01], [0.64], [np.nan]], [[0.42, 0], [0, 0.79], [1, 1]]
+        warm = activations(V, W, "frobenius", H_init=[[7e6], [8e6]], tol=1e-6)
+        cold = activations(V, W, "frobenius", tol=1e-6)
+        assert warm.converged.all()
+        np.testing.assert_allclose(warm.H, cold.H, rtol=1e-4)
+
+    @pytest.mark.parametrize("beta", [1.9, 1.95, 1.99, 1.999])
+    def test_a_loss_just_short_of_least_squares_over_sparse_atoms(self, beta):
+        rng = np.random.default_rng(0)
+        W = rng.random((8, 5)) * (rng.random((8, 5)) < 0.6)
+        found = activations(rng.random((8, 3000)), W, beta, tol=1e-6)
+        assert found.converged.mean() > 0.999
+
+    def test_a_penalty_next_to_nothing_costs_no_proof(self):
+        rng = np.random.default_rng(0)
+        W = rng.random((8, 4))
+        V = 1e-30 * (W @ rng.random((4, 200)) * (0.5 + rng.random((8, 200))))
+        assert activations(V, W, l2=1.0, tol=1e-6).converged.all()
+        assert activations(V * 1e30, W, 2, weights=np.full(8, 1e30), l2=1.0, tol=1e-6).converged.all()
+
+    @pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 0.9])
+    def test_large_penalties_below_beta_one(self, beta):
+        rng = np.random.default_rng(0)
+        W, V = rng.random((6, 3)), rng.random((6, 20))
+        for l1 in (1e3, 1e6):
+            assert activations(V, W, beta, l1=l1).converged.all()
+
+    def test_single_precision_cannot_hold_everything_and_says_so(self):
+        with pytest.warns(ConvergenceWarning, match="1 of 1 frames missed"):
+            over = activations(np.full((1, 1), 1e30, np.float32), [[1e-20]])
+        assert np.isfinite(over.H).all()
+        with pytest.warns(ConvergenceWarning, match="1 of 1 frames missed"):
+            under = activations(np.array([[1e-30], [2e-30]], np.float32), [[1e20], [1e20]])
+        assert not under.converged[0]
+        rng = np.random.default_rng(0)
+        V, W = rng.random((20, 50)).astype(np.float32), rng.random((20, 6))
+        with pytest.warns(ConvergenceWarning):
+            rough = activations(V, W, max_iter=1, tol=1e-6)
+        H = rough.H.astype(float)
+        np.testing.assert_allclose(rough.objective, objective(V.astype(float), W, H, 1), rtol=1e-12)
+
+
 class TestThreads:
     def test_the_number_of_threads_changes_no_bit(self):
         V, W = harmonic(n_frames=200)

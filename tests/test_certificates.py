@@ -80,11 +80,17 @@ def test_smallest_scale_is_feasible_and_no_smaller_one_is(beta):
     rng = np.random.default_rng(int(10 * beta))
     A, B, l1 = rng.gamma(1.0, 1.0, (3, 8))
     l1[::2] = 0.0
-    c = smallest_scale(A, B, l1, np.zeros(8), np.ones(8, bool), beta)
+    c = smallest_scale(A, B, l1, np.zeros(8), np.ones(8, bool), beta, False)
     slack = l1 - c ** (beta - 2) * A + c ** (beta - 1) * B
     assert slack.min() == pytest.approx(0.0, abs=1e-9)
     smaller = 0.999 * c
     assert (l1 - smaller ** (beta - 2) * A + smaller ** (beta - 1) * B).min() < 0
+
+
+def test_an_atom_that_nothing_holds_back_has_no_feasible_scale():
+    """An empty model, B = 0, where an atom without penalty still pulls: nothing is proven, whatever the others say."""
+    A, B, l1 = np.array([1.0, 1.0]), np.zeros(2), np.array([0.0, 1.0])
+    assert smallest_scale(A, B, l1, np.zeros(2), np.ones(2, bool), 1.5, False) == np.inf
 
 
 def test_kkt_residual_is_free_of_scales_and_zero_at_a_solution():

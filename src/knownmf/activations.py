@@ -185,7 +185,8 @@ def activations(
     background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
     support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
     H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
-    problem, exponents = prepare(W, beta, penalty(l1, "l1", n_components), penalty(l2, "l2", n_components), weights)
+    penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
+    problem, exponents = prepare(W, beta, penalties, weights, support)
     problem = problem._replace(
         tol=check_tol(tol), max_iter=check_max_iter(max_iter), warm=H_init is not None, single=V.dtype == np.float32
     )
@@ -221,7 +222,7 @@ def activations(
 
 
 def prepare(
-    W: NDArray, beta: float, l1: NDArray[np.float64], l2: NDArray[np.float64], weights: NDArray
+    W: NDArray, beta: float, penalties: tuple[NDArray, NDArray], weights: NDArray, support: NDArray
 ) -> tuple[Problem, NDArray[np.float64]]:
     """Return the part of the problem that all frames share, and the exponents of two by which its atoms are scaled.
 
@@ -241,10 +242,11 @@ def prepare(
         W=basis,
         W_single=basis.astype(np.float32),
         atoms=np.arange(len(basis)),
-        reachable=basis.sum(axis=0),
+        units=2.0**-exponents,
+        reachable=basis[support[:, 0] > 0].sum(axis=0),
         gram=(basis * weights.T) @ basis.T if shared else nothing,
-        l1=l1 * 2.0**-exponents,
-        l2=l2 * 4.0**-exponents,
+        l1=penalties[0] * 2.0**-exponents,
+        l2=penalties[1] * 4.0**-exponents,
         beta=beta,
         tol=0.0,
         max_iter=0,

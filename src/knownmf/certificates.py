@@ -17,12 +17,17 @@ from knownmf.divergences import compiled
 
 
 @compiled
-def smallest_scale(A, B, l1, l2, allowed, beta):
-    """Return the least c with ``c^(beta-2) A_k - c^(beta-1) B_k <= l1_k`` for every allowed k without an L2 penalty."""
+def smallest_scale(A, B, l1, l2, allowed, beta, strict):
+    """Return the least c with ``c^(beta-2) A_k - c^(beta-1) B_k <= l1_k`` for every allowed k without an L2 penalty.
+
+    With ``strict`` for those with one, too.
+    """
     c = 0.0
     for k in range(len(A)):
-        if not allowed[k] or l2[k] > 0.0 or A[k] == 0.0:
+        if not allowed[k] or (l2[k] > 0.0 and not strict) or A[k] == 0.0:
             continue
+        if A[k] == math.inf or (B[k] == 0.0 and (l1[k] == 0.0 or beta == 2.0) and A[k] > l1[k]):
+            return math.inf
         if l1[k] == 0.0:
             c = max(c, A[k] / B[k])
         elif beta == 1.0:
@@ -41,7 +46,7 @@ def smallest_scale(A, B, l1, l2, allowed, beta):
 
 
 @compiled
-def gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, data, pushed, pulled):
+def gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, strict, data, pushed, pulled):
     """Return the duality gap of the dual point that the model times ``c`` gives (DESIGN's gap(c)).
 
     ``data`` is sum m x; ``pushed`` and ``pulled`` are the background's parts of the two sums,
@@ -53,7 +58,7 @@ def gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, data, pushed, pulled)
         s1 += h[k] * B[k]
         s2 += h[k] * A[k]
         gap += h[k] * (l1[k] + 0.5 * l2[k] * h[k])
-        if l2[k] > 0.0 and allowed[k]:
+        if l2[k] > 0.0 and allowed[k] and not strict:
             excess = outer * A[k] - inner * B[k] - l1[k]
             if excess > 0.0:
                 gap += 0.5 * excess * excess / l2[k]
@@ -66,7 +71,7 @@ def gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, data, pushed, pulled)
 
 
 @compiled
-def gap_of_shifted_residual(h, A, B, l1, l2, allowed, direction, energy):
+def gap_of_shifted_residual(h, A, B, l1, l2, allowed, strict, direction, energy):
     """Return the gap of the dual point ``m (x - v - eps q)`` of the least-squares problem.
 
     ``direction = W'(m q)`` and ``energy = sum m q^2``, for whatever q >= 0 the caller likes.
@@ -74,14 +79,14 @@ def gap_of_shifted_residual(h, A, B, l1, l2, allowed, direction, energy):
     shift = 0.0
     for k in range(len(h)):
         excess = A[k] - B[k] - l1[k]
-        if allowed[k] and l2[k] == 0.0 and excess > 0.0:
+        if allowed[k] and (l2[k] == 0.0 or strict) and excess > 0.0:
             if direction[k] <= 0.0:
                 return math.inf
             shift = max(shift, excess / direction[k])
     gap = 0.5 * shift * shift * energy
     for k in range(len(h)):
         gap += h[k] * (l1[k] + 0.5 * l2[k] * h[k] - A[k] + B[k] + shift * direction[k])
-        if l2[k] > 0.0 and allowed[k]:
+        if l2[k] > 0.0 and allowed[k] and not strict:
             excess = max(A[k] - B[k] - l1[k] - shift * direction[k], 0.0)
             gap += 0.5 * excess * excess / l2[k]
     return gap
@@ -104,18 +109,21 @@ def duality_gap(h, A, B, l1, l2, allowed, beta, weighted, sums):
     if beta < 1.0 or beta > 2.0:
         return math.nan
     data, energy, weight, pushed, pulled = sums[0], sums[1], sums[2], sums[3], sums[4]
-    least = smallest_scale(A, B, l1, l2, allowed, beta)
-    gap = math.inf
-    if least < math.inf:
-        if least > 0.0:
-            gap = gap_of_scaled_model(least, h, A, B, l1, l2, allowed, beta, data, pushed, pulled)
-        if least < 1.0:
-            gap = min(gap, gap_of_scaled_model(1.0, h, A, B, l1, l2, allowed, beta, data, pushed, pulled))
-    if beta == 2.0:
-        model_energy = pushed + np.sum(h * B)
-        gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, A, energy))
-        gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, B, model_energy))
-        gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, weighted, weight))
+    model_energy, gap = pushed, math.inf
+    for k in range(len(h)):
+        model_energy += h[k] * B[k]
+    # A component with an L2 penalty need not be feasible, at a price of its excess squared over the penalty; where the
+    # penalty is next to nothing, so that rounding alone would cost much, it had better be.
+    for attempt in range(1 if np.sum(l2) == 0.0 else 2):
+        strict = attempt == 1
+        least = smallest_scale(A, B, l1, l2, allowed, beta, strict)
+        for c in (least, max(least, 1.0)):
+            if 0.0 < c < math.inf:
+                gap = min(gap, gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, strict, data, pushed, pulled))
+        if beta == 2.0:
+            gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, strict, A, energy))
+            gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, strict, B, model_energy))
+            gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, strict, weighted, weight))
     return max(gap, 0.0)
 
 

@@ -15,14 +15,11 @@ every frame be solved at a scale of its own.
 
 import math
 from numbers import Real
-from typing import Any
 
 from numba import njit
 
-#: How all kernels are compiled: dividing by zero gives infinity, as in NumPy. Compiled code alone calls them, so they
-#: go without wrappers for Python, which would take a quarter of the time to compile; solve_frames is the way in.
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-compiled = njit(**OPTIONS)
+#: How everything is compiled: dividing by zero gives infinity, as in NumPy.
+compiled = njit(error_model="numpy")
 
 BETA_OF = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 BETA_RANGE = (-1.0, 3.0)
@@ -83,6 +80,8 @@ def divergence(x, v, beta):
         return math.inf if x == 0.0 or v == 0.0 else _minus_log(x / v, (x - v) / v)
     if (v == 0.0 and (beta < 0.0 or (beta < 1.0 and x > 0.0))) or (x == 0.0 and beta < 0.0):
         return math.inf
+    if x > 0.0 and abs(v - x) < 0.03 * x:
+        return x**beta * _near_one(math.log1p((v - x) / x), beta)
     power = v ** (beta - 1.0) if v > 0.0 else 0.0
     value = (x**beta + (beta - 1.0) * v * power - beta * x * power) / (beta * (beta - 1.0))
     return max(value, 0.0)
@@ -100,6 +99,29 @@ def _minus_log(ratio, excess):
     for n in range(9, 1, -1):
         total = 1.0 / n - excess * total
     return excess * excess * total
+
+
+@compiled
+def _near_one(u, beta):
+    """Return d(1 | e^u) by its series, ``sum u^n / n! (beta^(n-1) - (beta-1)^(n-1))`` from n = 2 on, for a small u."""
+    total, power, first, second = 0.0, u, 1.0, 1.0
+    for n in range(2, 11):
+        power *= u / n
+        first *= beta
+        second *= beta - 1.0
+        total += power * (first - second)
+    return total
+
+
+@compiled
+def model_cost(x, v, beta):
+    """Return the part of d(x | v) that depends on v, for a beta outside [1, 2], where that is all one may compare."""
+    if v == 0.0:
+        return 0.0 if beta > 1.0 else math.inf
+    if beta == 0.0:
+        return math.log(v) + x / v
+    power = v ** (beta - 1.0)
+    return v * power / beta - x * power / (beta - 1.0)
 
 
 @compiled

@@ -5,14 +5,18 @@ is always the last axis, so that inner loops run over contiguous memory.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from knownmf.divergences import OPTIONS, compiled, divergence, slopes
+from knownmf.divergences import divergence, model_cost, slopes
 
-#: Compiled with the licence to vectorise a sum; NaN and infinity keep their meaning.
-vectorised = njit(**OPTIONS, fastmath={"reassoc", "contract", "nsz", "arcp"})
+#: Kernels are called by compiled code alone (from Python they crash): without wrappers for Python they compile in three
+#: quarters of the time. ``vectorised`` has the licence to reorder a sum; NaN and infinity keep their meaning.
+INNER: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+compiled = njit(**INNER)
+vectorised = njit(**INNER, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 #: Added to the unit diagonal of a curvature matrix (in double, in single precision): more than its rounding, so that
 #: duplicate atoms have one answer. It slows the last digits along directions that the data cannot tell apart, no more.
@@ -209,11 +213,9 @@ def nonnegative_quadratic(Q, q, z, ridge, n_sweeps):
     wrong = np.empty(n, np.int64)
     quadratic_gradient(Q, q, z, y)
     coordinate_sweeps(Q, z, y, n_sweeps)
-    size = 0.0
     n_passive = np.int64(0)  # typed, so that callees compile once
     for k in range(n):
         guess[k] = z[k]
-        size = max(size, abs(q[k]))
         if z[k] > 0.0:
             passive[n_passive] = k
             n_passive += 1
@@ -224,7 +226,8 @@ def nonnegative_quadratic(Q, q, z, ridge, n_sweeps):
         for k in range(n):
             inside = p < end and passive[p] == k
             p = p + 1 if inside else p
-            if z[k] < -1e-14 * largest if inside else y[k] < -1e-14 * size:
+            # Beside its own terms: what is prohibitive for one variable must not hide what another wants.
+            if z[k] < -1e-14 * largest if inside else y[k] < -1e-14 * (abs(q[k]) + abs(y[k] - q[k])):
                 wrong[n_wrong] = k
                 n_wrong += 1
         if n_wrong == 0:
@@ -256,6 +259,18 @@ def total_divergence(x, v, m, beta):
     return total
 
 
+@compiled
+def total_cost(x, v, m, beta):
+    """Return what of ``sum m d(x | v)`` depends on the model, and how much of it may be rounding."""
+    total, size = 0.0, 0.0
+    for f in range(len(x)):
+        if m[f] > 0.0:
+            cost = m[f] * model_cost(x[f], v[f], beta)
+            total += cost
+            size += abs(cost)
+    return total, 1e-15 * size
+
+
 @vectorised
 def slope_along(v, end, pull, push):
     """Return the derivative of the divergence along ``end - v``, and how much of it may be rounding."""
@@ -283,13 +298,13 @@ def blend(v, end, t, out):
 
 
 @compiled
-def line_search(x, m, beta, size, v, end, first, penalty, bend, pull, push, trial):
+def line_search(x, m, beta, v, end, first, penalty, bend, pull, push, trial):
     """Return how far to go from ``v`` towards ``end``, and whether the end itself is out of reach.
 
     That is a t in [0, 1] at which the objective has fallen; out of reach is an end that leaves a bin without model.
 
-    ``size`` is sum m x^beta, ``first`` the objective's slope at t = 0 (negative); the penalties add
-    ``penalty + t bend`` to the slope of the divergence. On return ``v``, ``pull`` and ``push`` belong to the point t.
+    ``first`` is the objective's slope at t = 0 (negative); the penalties add ``penalty + t bend`` to the slope of the
+    divergence. On return ``v``, ``pull`` and ``push`` belong to the point t.
 
     For 1 <= beta <= 2 the objective is convex along the way: where its slope is not yet positive it has only fallen,
     and no logarithm is needed. Otherwise Armijo's rule, or Hager and Zhang's form of it once the fall is lost in
@@ -298,8 +313,7 @@ def line_search(x, m, beta, size, v, end, first, penalty, bend, pull, push, tria
     convex, barred = 1.0 <= beta <= 2.0, False
     for f in range(len(x)):
         barred |= m[f] * x[f] > 0.0 and end[f] < 1e-3 * v[f] and end[f] < x[f]
-    value = 0.0 if convex else total_divergence(x, v, m, beta)
-    noise = 1e-13 * abs(value) + (0.0 if beta == 0.0 else 1e-15 * size)
+    value, noise = (0.0, 0.0) if convex else total_cost(x, v, m, beta)
     low, high, slope_low, slope_high, t = 0.0, 1.0, first, math.inf, 1.0
     in_a_row = 0  # trials since the other end of the bracket moved, negative for the lower end
     for _ in range(60):
@@ -309,8 +323,15 @@ def line_search(x, m, beta, size, v, end, first, penalty, bend, pull, push, tria
         slope += penalty + t * bend
         if convex:
             accepted = slope <= rounding and (t == 1.0 or slope >= 0.3 * first)
+            if t == 1.0 and rounding < slope <= -0.3 * first:
+                # A little past the lowest point: as the slope only rises, halfway tells whether the whole step falls.
+                blend(v, end, 0.5, trial)
+                slopes(x, trial, m, beta, pull, push)
+                accepted = slope_along(v, end, pull, push)[0] + penalty + 0.5 * bend + slope <= 0.0
+                blend(v, end, 1.0, trial)
+                slopes(x, trial, m, beta, pull, push)
         else:
-            fall = total_divergence(x, trial, m, beta) - value + t * penalty + 0.5 * t * t * bend
+            fall = total_cost(x, trial, m, beta)[0] - value + t * penalty + 0.5 * t * t * bend
             flat = abs(fall) <= noise and abs(slope) <= 0.9 * abs(first) + rounding
             accepted = fall <= 1e-4 * t * first or flat
         if accepted:
@@ -321,11 +342,13 @@ def line_search(x, m, beta, size, v, end, first, penalty, bend, pull, push, tria
         else:
             high, slope_high, in_a_row = t, slope, max(in_a_row, 0) + 1
         share = slope_low / (slope_low - slope_high) if 0.0 < slope_high < math.inf else 0.5
-        if abs(in_a_row) > 2:
-            # The secant crawls along one side: go for the other.
-            share = 0.1 if in_a_row > 0 else 0.9
+        share = min(max(share, 0.1), 0.9)
+        if in_a_row < -2:
+            share = 0.9  # the secant crawls along one side: go for the other,
+        elif in_a_row > 2:
+            share = 0.1**2.0 ** (in_a_row - 3)  # be it many orders of magnitude away
         # An end at which some bin with data has lost its whole model says nothing of the way there.
-        t = 0.99 if t == 1.0 and barred else low + min(max(share, 0.1), 0.9) * (high - low)
+        t = 0.99 if t == 1.0 and barred else low + share * (high - low)
     blend(v, end, low, trial)
     copy(trial, v)
     slopes(x, v, m, beta, pull, push)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from knownmf.divergences import ZERO_FLOOR, compiled, divergence, slopes
-from knownmf.kernels import add_model, copy, products_of_rows
+from knownmf.divergences import ZERO_FLOOR, divergence, slopes
+from knownmf.kernels import add_model, compiled, copy, products_of_rows
 
 GROUP = 16  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
 DENSE = 128  # atoms that a working set starts with; all of them in most problems
@@ -28,7 +28,8 @@ class Problem(NamedTuple):
     W: np.ndarray  # (n_components, n_bins), columns scaled to sums between 1 and 2
     W_single: np.ndarray  # the same in float32
     atoms: np.ndarray  # 0, 1, ... n_components - 1
-    reachable: np.ndarray  # (n_bins,) sum of the atoms
+    units: np.ndarray  # what the columns were multiplied by
+    reachable: np.ndarray  # (n_bins,) sum of the atoms in the support, where all frames share it
     gram: np.ndarray  # W M W' where every frame shares it (beta = 2), else (0, 0)
     l1: np.ndarray
     l2: np.ndarray
@@ -76,6 +77,7 @@ class Group(NamedTuple):
     size: np.ndarray  # sum m x^beta
     exponent: np.ndarray
     n_iter: np.ndarray
+    n_roundings: np.ndarray
     live: np.ndarray
     exactness: np.ndarray  # of the next step's curvature: 0 is Fisher's
     precise: np.ndarray  # whether the next step computes its curvature in double precision
@@ -93,7 +95,7 @@ def new_group(n_bins: int, n_components: int) -> Group:
         buffers[name] = np.zeros((GROUP, n_components))
     for name in ("constant", "size", "exactness"):
         buffers[name] = np.zeros(GROUP)
-    for name in ("exponent", "n_iter"):
+    for name in ("exponent", "n_iter", "n_roundings"):
         buffers[name] = np.zeros(GROUP, np.int64)
     for name in ("live", "precise", "barred", "rounded", "stuck"):
         buffers[name] = np.zeros(GROUP, np.bool_)
@@ -167,7 +169,7 @@ def load_group(g, first, n, problem, H):
         g.barred[i], g.rounded[i], g.stuck[i] = False, False, False
         # Below beta = 1 curvatures span more than single precision can hold.
         g.precise[i] = len(problem.gram) > 0 or beta < 1.0
-        g.n_iter[i] = 0
+        g.n_iter[i] = g.n_roundings[i] = 0
         x, m = g.x[i], g.m[i]
         data, energy, weight = 0.0, 0.0, 0.0
         for f in range(len(x)):
@@ -229,6 +231,35 @@ def spread_start(g, i, share):
     for k in range(g.h.shape[1]):
         if g.allowed[i, k]:
             g.h[i, k] += share * min(room, total) / model
+
+
+@compiled
+def rescale(g, i, problem):
+    """Multiply the start of frame i by the factor that its objective likes best; a background bars that."""
+    beta, pushed, pulled, offset, l1, l2 = problem.beta, 0.0, 0.0, 0.0, 0.0, 0.0
+    for f in range(g.x.shape[1]):
+        pushed += g.push[i, f] * g.v[i, f]
+        pulled += g.pull[i, f] * g.v[i, f]
+        offset += g.m[i, f] * g.b[i, f]
+    for k in range(g.h.shape[1]):
+        l1 += g.l1[i, k] * g.h[i, k]
+        l2 += g.l2[i, k] * g.h[i, k] ** 2
+    if offset > 0.0 or not 0.0 < pushed < math.inf or not 0.0 < pulled < math.inf:
+        return
+    factor = pulled / pushed
+    if l1 + l2 > 0.0 and beta <= 2.0:
+        # c pushed + c^(2-beta) l1 + c^(3-beta) l2 = pulled: rising in c, so halve an interval of its logarithm.
+        low, high = -400.0, 400.0
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            factor = 2.0**middle
+            if factor * pushed + factor ** (2.0 - beta) * l1 + factor ** (3.0 - beta) * l2 > pulled:
+                high = middle
+            else:
+                low = middle
+    for k in range(g.h.shape[1]):
+        g.h[i, k] *= factor
+    update_model(g, i, problem)
 
 
 @compiled
@@ -311,9 +342,11 @@ def start_group(g, which, problem):
             for f in range(g.x.shape[1]):
                 uncovered |= g.m[i, f] * g.x[i, f] > 0.0 and g.v[i, f] <= 0.0
             if not uncovered:
+                rescale(g, i, problem)
                 continue
         spread_start(g, i, 1e-2 if problem.warm else 1.0)
         update_model(g, i, problem)
+        rescale(g, i, problem)
     for n in range(0 if problem.warm else N_WARM_UP):
         price(g, which, problem, n)
         for i in which:

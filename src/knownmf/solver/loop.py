@@ -6,11 +6,11 @@ import numpy as np
 from numba import njit
 
 from knownmf.certificates import duality_gap, kkt_residual
-from knownmf.divergences import compiled
-from knownmf.kernels import add_model, copy, total_divergence
+from knownmf.kernels import add_model, compiled, copy, total_divergence
 from knownmf.solver.frames import GROUP, load_group, price, start_group, still_live, update_model
 from knownmf.solver.newton import newton_step
 
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
 NEAR = 1e-2  # the relative gap from which on a frame counts as near its optimum
 
 
@@ -53,16 +53,25 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
 
 
 @compiled
+def round_frame(g, i, problem):
+    """Round the activations of frame i to what single precision can hold in the user's units."""
+    for k in range(g.h.shape[1]):
+        unit = problem.units[k] * 2.0 ** g.exponent[i]
+        g.h[i, k] = np.float32(min(g.h[i, k] * unit, LARGEST_SINGLE)) / unit
+    update_model(g, i, problem)
+
+
+@compiled
 def advance(g, i, t, problem, answer):
     """Finish frame i if it is proven, spent or stuck; else take its next step."""
     gap, kkt, converged = certify(g, i, problem)
-    if converged and problem.single and not g.rounded[i]:
+    last = g.stuck[i] or g.n_iter[i] == problem.max_iter
+    if problem.single and (converged or last) and not g.rounded[i]:
         # The proof must hold for the numbers that are returned: round first, then look again.
+        round_frame(g, i, problem)
         g.rounded[i] = True
-        for k in range(g.h.shape[1]):
-            g.h[i, k] = np.float32(g.h[i, k])
-        update_model(g, i, problem)
-    elif converged or g.stuck[i] or g.n_iter[i] == problem.max_iter:
+        g.n_roundings[i] += 1
+    elif converged or last or g.n_roundings[i] == 2:
         g.live[i] = False
         write_frame(g, i, t, gap, kkt, converged, problem, answer)
     else:
@@ -82,7 +91,7 @@ def solve_frames(first, last, problem, g, answer):
                 write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
         which = still_live(g.live, n)
         start_group(g, which, problem)
-        step = np.int64(0)
+        step = np.int64(0 if problem.warm else 1)  # a cold start leaves A and B that do not change up to date
         while len(which) > 0:
             if len(problem.gram) == 0:
                 price(g, which, problem, step)

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from knownmf.divergences import TINY, compiled
 from knownmf.kernels import (
     RIDGE,
     RIDGE_SINGLE,
     add_model,
     blend,
+    compiled,
     copy,
     line_search,
     nonnegative_quadratic,
@@ -19,6 +19,7 @@ from knownmf.kernels import (
 from knownmf.solver.frames import DENSE, strongest, update_model
 
 N_SINGLE = 8  # Newton steps with curvature in single precision; whoever needs more gets double
+STRETCH = 1e12  # data over model from which on curvature no longer grows: a step would not get off the ground
 PATIENCE = 9  # steps after which every third looks further again: exact curvature only doubles a model far too small
 N_SWEEPS = 5  # coordinate sweeps that guess the support of a quadratic program
 
@@ -59,11 +60,16 @@ def curvature_matrix(g, i, atoms, W, beta, exactness, gram):
     a, b = 1.0 - exactness * (2.0 - beta), exactness * (2.0 - beta)
     convex = 1.0 <= beta <= 2.0
     for f in range(len(x)):
-        if x[f] == 0.0 and v[f] < 1e-12:
+        if beta == 2.0:
+            curvature[f] = g.m[i, f]
+        elif x[f] == 0.0 and v[f] < 1e-12:
             # An empty bin with an empty model: the limit is 0 or infinite and would say nothing of a step.
             curvature[f] = g.m[i, f] * (max(a, 0.0) * 1e-12 ** (beta - 2.0) + 1e-2)
+        elif v[f] < x[f] / STRETCH:
+            model = x[f] / STRETCH
+            curvature[f] = g.m[i, f] * model ** (beta - 3.0) * (a * model + b * x[f])
         else:
-            curvature[f] = (a * g.push[i, f] + b * g.pull[i, f]) / max(v[f], TINY)
+            curvature[f] = (a * g.push[i, f] + b * g.pull[i, f]) / v[f]
         if convex:
             curvature[f] = max(curvature[f], 1e-8 * g.push[i, f] / max(v[f], 1e-6))
         largest = max(largest, abs(curvature[f]))
@@ -180,14 +186,15 @@ def newton_step(g, i, near, problem):
     copy(g.b[i], model)
     add_model(end, problem.W, model)
     x, v, pull, push = g.x[i], g.v[i], g.pull[i], g.push[i]
-    t, barred = line_search(x, g.m[i], beta, g.size[i], v, model, first, penalty, bend, pull, push, trial)
+    t, barred = line_search(x, g.m[i], beta, v, model, first, penalty, bend, pull, push, trial)
     blend(g.h[i], end, t, g.h[i])
     if beta > 2.0:
         drop_vanishing(g, i, problem)
     # Where zeros took a bin's whole model and most of the step with it, go there by tenths.
     g.barred[i] = barred and t < 0.5
-    # Where the objective is not convex, the exact curvature is worth a try once a whole step has succeeded.
-    g.exactness[i] = 1.0 if t == 1.0 else 0.0
+    # Where the objective is not convex, the exact curvature is worth a try once a whole step has succeeded, and where
+    # a step went nowhere the other curvature is.
+    g.exactness[i] = 1.0 if t == 1.0 else 1.0 - g.exactness[i] if t < 0.1 else 0.0
     if t == 0.0:
         give_up(g, i)
     elif g.n_iter[i] >= N_SINGLE:
