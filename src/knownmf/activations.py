@@ -228,10 +228,11 @@ def prepare(
 
     Powers of two keep the user's numbers: scaling there and back loses no bit.
     """
-    basis = np.array(W.T, dtype=np.float64, order="C")
-    sums = basis.sum(axis=1)
+    sums = W.sum(axis=0, dtype=np.float64)
     exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
-    basis *= 2.0 ** -exponents[:, np.newaxis]
+    basis = np.empty(W.shape[::-1])
+    np.multiply(W.T, 2.0 ** -exponents[:, np.newaxis], out=basis)
+    everyone = support.shape[1] > 1 or support.all()
     shared = beta == 2.0 and weights.shape[1] == 1 and len(basis) <= GRAM_LIMIT
     nothing = np.empty((0, 0))
     problem = Problem(
@@ -243,7 +244,7 @@ def prepare(
         W_single=basis.astype(np.float32),
         atoms=np.arange(len(basis)),
         units=2.0**-exponents,
-        reachable=basis[support[:, 0] > 0].sum(axis=0),
+        reachable=(basis if everyone else basis[support[:, 0] > 0]).sum(axis=0),
         gram=(basis * weights.T) @ basis.T if shared else nothing,
         l1=penalties[0] * 2.0**-exponents,
         l2=penalties[1] * 4.0**-exponents,
