@@ -123,7 +123,7 @@ def test_unusual_settings_still_add_up(window, hop_length):
 
 
 def test_mistakes_are_named(drums):
-    for mask_power in (0, -1, np.nan, np.inf):
+    for mask_power in (0, -1, np.nan, np.inf, "2"):
         with pytest.raises(ValueError, match="mask_power="):
             separate(np.ones(SR), SR, drums, mask_power=mask_power)
     with pytest.raises(ValueError, match="not a number"):

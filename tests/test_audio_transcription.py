@@ -89,6 +89,13 @@ def test_strength_and_offset(hits, drums):
         assert event.onset_s + 0.05 < event.offset_s < event.onset_s + 0.9
 
 
+def test_no_event_ends_after_the_recording():
+    y = np.sin(2 * np.pi * 500 * np.arange(SR - 1000) / SR)
+    dictionary = learn({"tone": [(y, SR)]}, n_components=1, hop_length=2048)
+    (event,) = transcribe(y, SR, dictionary).events
+    assert event.offset_s == len(y) / SR
+
+
 def test_a_sound_ends_where_it_begins_again():
     y = np.sin(2 * np.pi * 500 * np.arange(SR) / SR)
     dictionary = learn({"tone": [(y, SR)]}, n_components=1)
@@ -136,9 +143,9 @@ def test_silence_has_no_events(drums, y):
 
 def test_mistakes_are_named(drums):
     for name in ("threshold", "threshold_own", "threshold_share"):
-        for value in (-0.1, 1.1, np.nan):
+        for value in (-0.1, 1.1, np.nan, "0.1"):
             with pytest.raises(ValueError, match=f"{name}="):
                 transcribe(np.ones(SR), SR, drums, **{name: value})
-    for value in (-1, np.nan, np.inf):
+    for value in (-1, np.nan, np.inf, "1"):
         with pytest.raises(ValueError, match="min_gap_s="):
             transcribe(np.ones(SR), SR, drums, min_gap_s=value)

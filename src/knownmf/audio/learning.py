@@ -12,7 +12,7 @@ from sklearn.decomposition import NMF
 from threadpoolctl import threadpool_limits
 
 from knownmf.audio.decomposition import Progress
-from knownmf.audio.recordings import as_channels, resampled
+from knownmf.audio.recordings import as_channels, check_rate, resampled
 from knownmf.audio.spectrograms import spectrogram
 from knownmf.dictionary import Dictionary
 
@@ -83,7 +83,8 @@ def learn(
     Raises
     ------
     ValueError
-        If there are no sounds, a label has no takes, or a take is empty, silent or not finite.
+        If there are no sounds, a label has no takes, a take is no pair (y, sr), empty, silent or not finite, or a
+        setting is out of its range.
 
     Examples
     --------
@@ -94,7 +95,8 @@ def learn(
     >>> learn({"low": [(low, 8000)], "high": [(high, 8000)]}, n_components=1)
     Dictionary(2 components of 2 sounds: low, high; sr=8000, n_fft=750, hop_length=187, window='hann', power=1.0)
     """
-    _check_number(n_components)
+    for name, value in (("n_components", n_components), ("sr", sr), ("n_fft", n_fft), ("hop_length", hop_length)):
+        _check_number(name, value)
     takes = _checked_takes(sounds)
     if sr is None:
         sr = min(rate for of_label in takes.values() for _, rate in of_label)
@@ -141,9 +143,9 @@ def _checked_takes(
     takes: dict[str, list[tuple[np.ndarray, int]]] = {}
     for label, of_label in sounds.items():
         takes[label] = []
-        for y, sr in of_label:
+        for take in of_label:
             try:
-                takes[label].append((as_channels(y), sr))
+                takes[label].append(_checked_take(take))
             except ValueError as error:
                 raise ValueError(f"take {len(takes[label]) + 1} of {label!r}: {error}") from error
         if not takes[label]:
@@ -166,9 +168,20 @@ def _sounding(y: np.ndarray, sr: int, settings: Dictionary, name: str) -> np.nda
     return V[:, loudness > SILENCE**settings.power * loudest] / loudest
 
 
-def _check_number(n_components: object) -> None:
-    if n_components is not None and (not isinstance(n_components, Integral) or n_components < 1):
-        raise ValueError(f"n_components={n_components}; a whole number of at least 1 is needed, or None.")
+def _checked_take(take: object) -> tuple[np.ndarray, int]:
+    if not isinstance(take, tuple | list) or len(take) != 2:
+        raise ValueError(
+            f"a pair (y, sr) is needed, not a thing of type {type(take).__name__}: "
+            'give a list of pairs for each label, as in {"kick": [(y, sr)]}.'
+        )
+    y, sr = take
+    check_rate(sr)
+    return as_channels(y), sr
+
+
+def _check_number(name: str, value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+        raise ValueError(f"{name}={value!r}; a whole number of at least 1 is needed, or None.")
 
 
 def _default_number(seconds: float) -> int:

@@ -1,8 +1,13 @@
 """Recordings: files to samples and back."""
 
+import io
 import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +16,15 @@ import soxr
 
 from knownmf.files import written_aside
 
-__all__ = ["as_channels", "read", "resampled", "write"]
+__all__ = ["as_channels", "check_rate", "read", "resampled", "write"]
 
 # Formats whose samples are whole numbers clip at full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+
+# Where the header of an MP3 file does not say how long it is, libsndfile's estimate is about this good.
+_MISSING_SHARE, _MISSING_S = 0.01, 0.1
+
+_Result = TypeVar("_Result")
 
 
 def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
@@ -35,20 +45,32 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     Raises
     ------
     OSError
-        If the file cannot be opened.
+        If the file cannot be opened, or not be read to its end.
     ValueError
         If it is not a recording, is empty, or has samples that are not finite; the message names the file.
+
+    Warns
+    -----
+    UserWarning
+        If the file breaks off before the end that its header promises.
     """
     path = Path(path)
-    with path.open("rb") as file:  # an ordinary OSError for what is missing, a folder, or not ours to read
-        try:
-            y, sr = soundfile.read(file, dtype="float64", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-            raise ValueError(
-                f'"{path}" is not a recording that can be read ({error}): WAV, FLAC, OGG and MP3 files can.'
-            ) from error
+    content = io.BytesIO(path.read_bytes())  # an ordinary OSError for what is missing, a folder, or a broken disk
     try:
-        return as_channels(y.T), int(sr)
+        y, sr, n_promised = _undisturbed(lambda: _decoded(content))
+    except soundfile.LibsndfileError as error:
+        raise ValueError(
+            f'"{path}" is not a recording that can be read ({error.error_string}): WAV, FLAC, OGG and MP3 files can.'
+        ) from error
+    if n_promised - len(y) > max(_MISSING_SHARE * n_promised, _MISSING_S * sr):
+        warnings.warn(
+            f'"{path}" breaks off after {len(y) / sr:.2f} s, but its header promises {n_promised / sr:.2f} s: '
+            "it is cut off or damaged. What is there is used.",
+            UserWarning,
+            stacklevel=2,
+        )
+    try:
+        return as_channels(y.T), sr
     except ValueError as error:
         raise ValueError(f'"{path}": {error}') from error
 
@@ -75,11 +97,12 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
     OSError
         If the file cannot be written.
     ValueError
-        If the format is unknown, or samples beyond full scale would be clipped by a format that stores whole numbers.
+        If the format is unknown, or cannot hold so many channels or such a sample rate, or samples beyond full scale
+        would be clipped by a format that stores whole numbers.
     """
     path = Path(path)
     y = as_channels(y)
-    _check_rate(sr)
+    check_rate(sr)
     format_name = path.suffix[1:].upper()
     format_name = {"AIF": "AIFF", "OGA": "OGG"}.get(format_name, format_name)
     if format_name not in soundfile.available_formats():
@@ -95,8 +118,16 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
             f'"{path}": the peak is {peak:.3g} times full scale and {subtype} would clip it: '
             "write a .wav file with subtype FLOAT, or scale the recording down."
         )
+    content = io.BytesIO()
+    try:
+        _undisturbed(lambda: soundfile.write(content, y.T, int(sr), format=format_name, subtype=subtype))
+    except (soundfile.LibsndfileError, OverflowError) as error:
+        raise ValueError(
+            f'"{path}": {format_name} files with {subtype} cannot hold {_counted(len(y), "channel")} at {sr} Hz: '
+            "write a .wav file, or bring the recording to fewer channels or a usual sample rate."
+        ) from error
     with written_aside(path) as file:
-        soundfile.write(file, y.T, int(sr), format=format_name, subtype=subtype)
+        file.write(content.getbuffer())
 
 
 def as_channels(y: npt.ArrayLike) -> np.ndarray:
@@ -125,9 +156,12 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
         raise ValueError(f"the samples have shape {samples.shape}; (n_channels, n_samples) is needed.")
     if not samples.size:
         raise ValueError("the recording is empty: it has no samples.")
-    faulty = np.count_nonzero(~np.isfinite(samples))
+    faulty = int(np.count_nonzero(~np.isfinite(samples)))
     if faulty:
-        raise ValueError(f"the recording has {faulty} samples that are infinite or not a number: repair it first.")
+        are = "is" if faulty == 1 else "are"
+        raise ValueError(
+            f"the recording has {_counted(faulty, 'sample')} that {are} infinite or not a number: repair it first."
+        )
     return samples
 
 
@@ -153,8 +187,8 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
     ValueError
         If a sample rate is not a whole number above 0.
     """
-    _check_rate(sr)
-    _check_rate(sr_new)
+    check_rate(sr)
+    check_rate(sr_new)
     if sr != sr_new:
         y = soxr.resample(y.T, sr, sr_new, quality="VHQ").T
     if n_samples is not None and n_samples != y.shape[1]:
@@ -162,6 +196,27 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
     return y
 
 
-def _check_rate(sr: object) -> None:
+def check_rate(sr: object) -> None:
+    """Raise a ValueError unless `sr` is a whole number of at least 1."""
     if isinstance(sr, bool) or not isinstance(sr, Integral) or sr < 1:
         raise ValueError(f"sr={sr!r}; a sample rate in Hz, a whole number of at least 1, is needed.")
+
+
+def _undisturbed(work: Callable[[], _Result]) -> _Result:
+    """Do the work in another thread, where no Ctrl-C is raised; it is raised here, once the work is done.
+
+    libsndfile calls back into Python for its bytes, and what is raised in such a call is lost: the recording ends there
+    as if it had no more.
+    """
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(work).result()
+
+
+def _decoded(content: io.BytesIO) -> tuple[np.ndarray, int, int]:
+    """Samples of shape (n_samples, n_channels), their rate, and how many samples the header promises."""
+    with soundfile.SoundFile(content) as file:
+        return file.read(dtype="float64", always_2d=True), file.samplerate, file.frames
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

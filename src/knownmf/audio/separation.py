@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -84,8 +85,7 @@ def separate(
     divergence", Neural Computation 21 (2009), and A. Liutkus and R. Badeau, "Generalized Wiener filtering with
     fractional power spectrograms", ICASSP 2015.
     """
-    if not 0 < mask_power < np.inf:
-        raise ValueError(f"mask_power={mask_power!r}; a number above 0 is needed (1 shares by magnitude, 2 by power).")
+    _check_mask_power(mask_power)
     channels = as_channels(y)
     spectra = stft(resampled(channels, sr, dictionary.sr), dictionary)
     decomposition = decompose_spectrogram(
@@ -106,6 +106,11 @@ def separate(
         shares[name] = _share_on_top(mask, decomposition, sr)
     _give_back(channels - sum(stems.values()), stems, shares, sr, dictionary)
     return Separation(stems, decomposition)
+
+
+def _check_mask_power(value: object) -> None:
+    if not isinstance(value, Real) or not 0 < float(value) < np.inf:
+        raise ValueError(f"mask_power={value!r}; a number above 0 is needed (1 shares by magnitude, 2 by power).")
 
 
 def _masks(decomposition: Decomposition, mask_power: float) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,12 +1,14 @@
 """A recording as a list of events: which sound, from when to when, how strong."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import maximum_filter1d
 
 from knownmf.audio.decomposition import Decomposition, Progress, decompose
+from knownmf.audio.recordings import as_channels
 from knownmf.dictionary import Dictionary
 
 __all__ = ["Event", "Transcription", "loudness_of_sounds", "transcribe"]
@@ -140,16 +142,15 @@ def transcribe(
         ("threshold_own", threshold_own),
         ("threshold_share", threshold_share),
     ):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value!r}; a share between 0 and 1 is needed.")
-    if not 0 <= min_gap_s < np.inf:
-        raise ValueError(f"min_gap_s={min_gap_s!r}; seconds, at least 0, are needed.")
+        _check_number(name, value, 1, "a share between 0 and 1 is")
+    _check_number("min_gap_s", min_gap_s, np.finfo(float).max, "seconds, at least 0, are")
+    y = as_channels(y)
     decomposition = decompose(y, sr, dictionary, beta_loss=beta_loss, tol=tol, max_iter=max_iter, progress=progress)
     E = loudness_of_sounds(decomposition)
     attacks = _attacks(E, _likeness(dictionary), -(-dictionary.n_fft // dictionary.hop_length))
     kept = _loud_enough(attacks, threshold, threshold_own, threshold_share)
     kept = _apart(kept, attacks, min_gap_s * dictionary.sr / dictionary.hop_length)
-    return Transcription(_events(E, attacks, kept, decomposition), decomposition)
+    return Transcription(_events(E, attacks, kept, dictionary, y.shape[1] / sr), decomposition)
 
 
 def loudness_of_sounds(decomposition: Decomposition) -> np.ndarray:
@@ -160,6 +161,11 @@ def loudness_of_sounds(decomposition: Decomposition) -> np.ndarray:
         own = dictionary.components_of(name)
         row[:] = ((dictionary.W[:, own] @ H[own]) ** (1 / dictionary.power)).sum(axis=0)
     return E
+
+
+def _check_number(name: str, value: object, most: float, meaning: str) -> None:
+    if not isinstance(value, Real) or not 0 <= float(value) <= most:
+        raise ValueError(f"{name}={value!r}; {meaning} needed.")
 
 
 def _likeness(dictionary: Dictionary) -> np.ndarray:
@@ -216,21 +222,22 @@ def _apart(candidates: np.ndarray, attacks: _Attacks, min_gap: float) -> np.ndar
     return np.array(sorted(candidate for of_sound in kept.values() for candidate in of_sound), dtype=int)
 
 
-def _events(E: np.ndarray, attacks: _Attacks, kept: np.ndarray, decomposition: Decomposition) -> list[Event]:
+def _events(
+    E: np.ndarray, attacks: _Attacks, kept: np.ndarray, dictionary: Dictionary, duration_s: float
+) -> list[Event]:
     if not len(kept):
         return []
-    dictionary = decomposition.dictionary
     hop_s, window_s = dictionary.hop_length / dictionary.sr, dictionary.n_fft / dictionary.sr
-    end_s = decomposition.V.shape[1] * hop_s
     strongest = attacks.rise[kept].max()
     events = []
     for here, following in zip(kept, [*kept[1:], None], strict=True):
         sound = attacks.sound[here]
         loudness = E[sound]
-        onset_s = max(0.0, _crossing(loudness, attacks.base[here], attacks.peak[here]) * hop_s + ONSET_LEAD * window_s)
+        attack_s = _crossing(loudness, attacks.base[here], attacks.peak[here]) * hop_s + ONSET_LEAD * window_s
+        onset_s = min(max(0.0, attack_s), duration_s)
         # Attacks are in the order of sounds and frames, so the following one ends this one where it is the same sound.
         again = following is not None and attacks.sound[following] == sound
-        limit_s = attacks.frame[following] * hop_s if again else end_s
+        limit_s = min(attacks.frame[following] * hop_s, duration_s) if again else duration_s
         offset_s = _fallen(loudness, attacks.peak[here]) * hop_s
         events.append(
             Event(
