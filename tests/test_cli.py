@@ -1,8 +1,6 @@
-"""The command line: what it writes, what it says, and how it ends."""
+"""The command line: what it writes and what it says."""
 
 import contextlib
-import csv
-import errno
 import inspect
 import json
 import os
@@ -15,58 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner
 
+from commands import DECOMPOSE, HOP, N_FFT, SEPARATE, SR, TONES, TRANSCRIBE, files, furnish, rows, run, spectrum, tone
 from knownmf import audio
-from knownmf.cli import app, verbs
+from knownmf.cli import verbs
 from knownmf.cli.console import percent
+from knownmf.cli.summaries import said_of_recording
 from knownmf.dictionary import Dictionary
-
-SR, N_FFT, HOP = 8000, 512, 128
-TONES = {"low": 500.0, "high": 2000.0}
-
-
-def run(*arguments):
-    """Run the command in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def tone(label, seconds=0.5, sr=SR):
-    time = np.arange(round(seconds * sr)) / sr
-    return np.sin(2 * np.pi * TONES[label] * time) * np.minimum(1, 8 * (seconds - time))
-
-
-def spectrum(label):
-    window = np.hanning(N_FFT)
-    return np.abs(np.fft.rfft(window * np.sin(2 * np.pi * TONES[label] * np.arange(N_FFT) / SR)))
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder to work in, with a recording of two tones, stereo, and the dictionary of both."""
+    """A folder to work in, with song.wav and tones.npz."""
     monkeypatch.chdir(tmp_path)
-    silence = np.zeros(SR // 4)
-    low = np.concatenate([silence, tone("low"), silence, tone("low")])
-    high = np.concatenate([silence, silence, tone("high"), tone("high")])
-    soundfile.write("song.wav", np.column_stack([0.4 * low, 0.4 * low + 0.3 * high]), SR, subtype="FLOAT")
-    W = np.column_stack([spectrum("low"), spectrum("high"), 0.1 + spectrum("high")])
-    Dictionary(W, ["low", "high", "high"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("tones.npz")
+    furnish(tmp_path)
     return tmp_path
-
-
-def files(folder="."):
-    """Everything in a folder, hidden files too."""
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
-
-
-def rows(path):
-    with open(path, newline="", encoding="utf8") as file:
-        return list(csv.DictReader(file))
-
-
-SEPARATE = ("separate", "song.wav", "--dictionary", "tones.npz", "--out", "stems")
-DECOMPOSE = ("decompose", "song.wav", "--dictionary", "tones.npz", "--out", "activations.npz")
-TRANSCRIBE = ("transcribe", "song.wav", "--dictionary", "tones.npz", "--out", "events.csv")
 
 
 # What it writes
@@ -87,6 +48,16 @@ def test_learn_writes_a_dictionary_of_the_sounds(here):
     assert peak == pytest.approx(500, abs=40)
     assert "2 components of 2 sounds" in done.stdout
     assert re.search(r"low +2 +1\.0 +1", done.stdout)
+
+
+@pytest.mark.parametrize(("options", "sr", "why"), [((), SR, ", the lowest of all"), (("--sr", 12000), 12000, r"\.")])
+def test_learn_says_when_sounds_are_brought_down(here, options, sr, why):
+    soundfile.write("low.wav", tone("low"), SR)
+    soundfile.write("high.wav", tone("high", sr=16000), 16000)
+    done = run("learn", "low.wav", "high.wav", "--out", "learnt.npz", *options)
+    assert re.search(rf"Sounds of up to 16000 Hz were brought down to {sr} Hz{why}", done.stdout)
+    assert "brought down" not in run("learn", "low.wav", "--out", "low.npz").stdout
+    assert "highest" not in run("learn", "--help").stdout
 
 
 def test_learn_apart_gives_each_file_its_own_components(here):
@@ -167,6 +138,18 @@ def test_transcribe_writes_events_and_a_picture(here):
     assert "2 low" in done.stdout
 
 
+def test_transcribe_has_its_thresholds(here):
+    assert "1 low" in run(*TRANSCRIBE, "--min-gap", "2").stdout
+    done = run(*TRANSCRIBE, "--threshold-own", "2", "--force")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "threshold_own=2.0" in done.stderr
+
+
+def test_tables_are_for_any_program(here):
+    run(*TRANSCRIBE)
+    assert b"\r" not in Path("events.csv").read_bytes()
+
+
 def test_other_losses_have_their_own_promise(here):
     done = run(*DECOMPOSE, "--beta-loss", "0.5", "--tol", "1e-3")
     assert done.exit_code == 0, done.stderr
@@ -221,6 +204,30 @@ def test_info_of_a_recording(here):
     assert "1.50 s at 8000 Hz, stereo, WAV FLOAT" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.004, "0.00 s"), (59.94, "59.94 s"), (59.97, "1 min 0.0 s"), (119.97, "2 min 0.0 s"), (3601, "60 min 1.0 s")],
+)
+def test_lengths_are_rounded_before_they_are_split(seconds, said):
+    assert said_of_recording(seconds, SR, 1) == f"{said} at 8000 Hz, mono"
+
+
+def test_letters_that_the_output_lacks_are_replaced(here):
+    Path("song.wav").rename("g\u00f6\u4e2d.wav")
+    command = [Path(sys.executable).with_name("knownmf"), "info", "g\u00f6\u4e2d.wav"]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"g\xf6?.wav: 1.50 s")
+
+
+def test_letters_that_no_font_has_need_no_note(here):
+    W = np.column_stack([spectrum("low"), spectrum("high")])
+    Dictionary(W, ["low", "\U0001f941\u592a\u9f13"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("tones.npz")
+    done = run(*DECOMPOSE, "--picture", "picture.png", "--quiet")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_warning_is_one_line_without_code(here, monkeypatch):
     solved = audio.decompose
 
@@ -265,154 +272,3 @@ def test_defaults_are_those_of_the_library(verb):
     shared = [name for name in own if name in library and library[name].default is not inspect.Parameter.empty]
     assert {"beta_loss", "tol"} <= set(shared)
     assert [own[name].default for name in shared] == [library[name].default for name in shared]
-
-
-# How it ends when something is wrong
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((*SEPARATE[:1], "nowhere.wav", *SEPARATE[2:]), 'nowhere.wav": No such file'),
-        ((*SEPARATE[:1], "tones.npz", *SEPARATE[2:]), "not a recording"),
-        ((*SEPARATE[:1], "empty.wav", *SEPARATE[2:]), "empty.wav"),
-        ((*SEPARATE[:3], "nowhere.npz", *SEPARATE[4:]), 'nowhere.npz": No such file'),
-        ((*SEPARATE[:3], "song.wav", *SEPARATE[4:]), "not a knownmf dictionary"),
-        ((*SEPARATE[:-1], "song.wav"), "is a file"),
-        ((*SEPARATE[:-1], "song.wav/stems"), "is not a folder"),
-        ((*SEPARATE, "--mask-power", "-1"), "mask_power"),
-        ((*DECOMPOSE[:-1], "activations.txt"), ".npz or .csv"),
-        ((*DECOMPOSE[:-1], "folder.npz"), "is a folder"),
-        ((*DECOMPOSE[:-1], "tones.npz", "--force"), "would be lost"),
-        ((*DECOMPOSE, "--picture", "picture.gif"), ".png or .pdf or .svg"),
-        ((*DECOMPOSE, "--beta-loss", "fröbenius"), "fröbenius"),
-        ((*DECOMPOSE, "--tol", "-1"), "tol"),
-        ((*TRANSCRIBE[:-1], "events.mid"), ".csv"),
-        (("learn", "nowhere", "--out", "a.npz"), "no file or folder"),
-        (("learn", "folder.npz", "--out", "a.npz"), "holds no sound"),
-        (("learn", "song.wav", "--out", "a.wav"), ".npz"),
-        (("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"), "hop_length"),
-        (("info", "nowhere.wav"), "No such file"),
-        (("info", "empty.wav"), "empty.wav"),
-    ],
-)
-def test_bad_input_is_one_paragraph_and_exit_code_2(here, arguments, message):
-    Path("folder.npz").mkdir()
-    Path("empty.wav").write_bytes(b"")
-    before = files()
-    done = run(*arguments)
-    assert done.exit_code == 2, done.stdout + done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("knownmf: ")
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert files() == before
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("unheard-of",), ("learn",), ("separate", "song.wav"), (*DECOMPOSE, "--tol", "small"), (*DECOMPOSE, "--loud")],
-)
-def test_bad_usage_is_exit_code_2(here, arguments):
-    done = run(*arguments)
-    assert done.exit_code == 2
-    assert "Usage" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("command", "job", "existing"),
-    [
-        (SEPARATE, "separate", "stems/low.wav"),
-        (DECOMPOSE, "decompose", "activations.npz"),
-        ((*DECOMPOSE, "--picture", "picture.png"), "decompose", "picture.png"),
-        (TRANSCRIBE, "transcribe", "events.csv"),
-        (("learn", "song.wav", "--out", "learnt.npz"), "learn", "learnt.npz"),
-    ],
-)
-def test_nothing_is_overwritten_without_force_and_nothing_is_computed_before(here, monkeypatch, command, job, existing):
-    Path("stems").mkdir()
-    Path(existing).write_text("mine")
-
-    def never(*arguments, **settings):
-        raise AssertionError("the work began")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(audio, job, never)
-        done = run(*command)
-    assert done.exit_code == 2, done.stderr
-    assert "--force" in done.stderr
-    assert Path(existing).read_text() == "mine"
-    assert run(*command, "--force").exit_code == 0
-    assert Path(existing).read_bytes() != b"mine"
-
-
-@pytest.mark.parametrize(
-    "command", [SEPARATE, DECOMPOSE, (*DECOMPOSE[:-1], "activations.csv"), TRANSCRIBE], ids=lambda c: c[-1]
-)
-def test_a_full_disk_is_exit_code_1_and_leaves_nothing(here, monkeypatch, command):
-    before = files()
-
-    def full(*arguments, **settings):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "target")
-
-    monkeypatch.setattr(os, "replace", full)
-    done = run(*command)
-    assert done.exit_code == 1
-    assert done.stderr == f'knownmf: "target": {os.strerror(errno.ENOSPC)}.\n'
-    assert files() == before
-
-
-def test_stems_appear_together_or_not_at_all(here, monkeypatch):
-    wrote = audio.write
-
-    def fails_at_the_second(path, **samples):
-        if Path(path).name == "high.wav":
-            raise OSError(errno.EIO, "Input/output error", str(path))
-        wrote(path, **samples)
-
-    monkeypatch.setattr(audio, "write", fails_at_the_second)
-    assert run(*SEPARATE).exit_code == 1
-    assert files() == ["song.wav", "tones.npz"]
-    assert not Path("stems").exists()
-
-
-def test_an_interrupt_is_exit_code_130_and_leaves_nothing(here, monkeypatch):
-    def interrupted(*arguments, **settings):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(audio, "separate", interrupted)
-    done = run(*SEPARATE)
-    assert done.exit_code == 130
-    assert done.stderr.startswith("knownmf: stopped")
-    assert files() == ["song.wav", "tones.npz"]
-
-
-def test_too_little_memory_is_exit_code_1(here, monkeypatch):
-    def too_long(*arguments, **settings):
-        raise MemoryError
-
-    monkeypatch.setattr(audio, "decompose", too_long)
-    done = run(*DECOMPOSE)
-    assert done.exit_code == 1
-    assert "not enough memory" in done.stderr
-
-
-def test_a_fault_of_our_own_keeps_its_traceback(here, monkeypatch):
-    def broken(*arguments, **settings):
-        raise TypeError("ours")
-
-    monkeypatch.setattr(audio, "decompose", broken)
-    done = run(*DECOMPOSE)
-    assert done.exit_code == 1
-    assert isinstance(done.exception, TypeError)
-
-
-def test_the_process_ends_with_the_exit_code(here):
-    knownmf = Path(sys.executable).with_name("knownmf")
-    done = subprocess.run([knownmf, "info", "nowhere.npz"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == 'knownmf: "nowhere.npz": No such file or directory.\n'
-    done = subprocess.run([knownmf, "info", "song.wav"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "stereo" in done.stdout

@@ -13,7 +13,8 @@ __all__ = ["written_aside"]
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
     """Open a neighbour of `path` and rename it to `path` once it is complete; remove it if it never is."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    # A name of its own: to add to the file's could make it longer than file systems allow.
+    handle, name = tempfile.mkstemp(prefix=".knownmf.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

@@ -3,6 +3,9 @@
 It parses, calls and prints. What is slow to import is imported by the verb that needs it.
 """
 
+import io
+import sys
+
 from knownmf.cli.demonstration import demo
 from knownmf.cli.verbs import app
 
@@ -13,4 +16,7 @@ app.command()(demo)
 
 def main() -> None:
     """Run ``knownmf`` with the arguments of the process, and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows another in its place
+            stream.reconfigure(errors="replace")
     app(prog_name="knownmf")

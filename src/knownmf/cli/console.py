@@ -18,6 +18,9 @@ __all__ = ["Mistake", "Verbs", "percent", "say", "show", "working", "wrong_input
 RESULTS = Console(highlight=False)
 ERRORS = Console(stderr=True, highlight=False)
 
+# UsageError, which some versions of Typer take from Click and others define themselves, but none offers by its name.
+_BadUsage: Any = typer.BadParameter.__base__
+
 
 class Mistake(Exception):
     """Bad usage or bad input: the command ends with its message and exit code 2."""
@@ -30,27 +33,17 @@ class Verbs(TyperGroup):
     knownmf itself keeps its traceback: it belongs in a report.
     """
 
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        """Read the options before the verb."""
+        with _one_paragraph():
+            return super().make_context(*arguments, **settings)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the verb that was asked for."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("default", UserWarning)
-                warnings.showwarning = _note
-                return super().invoke(ctx)
-        except Mistake as mistake:
-            _complain(str(mistake))
-            raise typer.Exit(2) from mistake
-        except KeyboardInterrupt as interrupt:
-            _complain("stopped; what was not complete has been removed.")
-            raise typer.Exit(130) from interrupt
-        except MemoryError as error:
-            _complain("not enough memory: take a shorter recording, or fewer components.")
-            raise typer.Exit(1) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
-            _complain(_described(error))
-            raise typer.Exit(1) from error
+        with _one_paragraph(), warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _note
+            return super().invoke(ctx)
 
 
 @contextlib.contextmanager
@@ -112,6 +105,30 @@ def percent(share: float) -> str:
     ('99.9 %', '100 %', '50 %')
     """
     return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
+
+
+@contextlib.contextmanager
+def _one_paragraph() -> Iterator[None]:
+    try:
+        yield
+    except _BadUsage as error:
+        command = error.ctx.command_path if error.ctx is not None else "knownmf"
+        _complain(f"{error.format_message().rstrip('.')}: see {command} --help.")
+        raise typer.Exit(2) from error
+    except Mistake as mistake:
+        _complain(str(mistake))
+        raise typer.Exit(2) from mistake
+    except KeyboardInterrupt as interrupt:
+        _complain("stopped; what was not complete has been removed.")
+        raise typer.Exit(130) from interrupt
+    except MemoryError as error:
+        _complain("not enough memory: take a shorter recording, or fewer components.")
+        raise typer.Exit(1) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        _complain(_described(error))
+        raise typer.Exit(1) from error
 
 
 def _complain(message: str) -> None:

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from knownmf.cli.console import Mistake, say, show, working
-from knownmf.cli.outputs import write_rows
+from knownmf.cli.outputs import checked_folder, write_rows
 from knownmf.cli.verbs import Force, Quiet, decompose, learn, separate, transcribe
 
 __all__ = ["demo"]
@@ -30,8 +30,7 @@ def demo(
     Everything is written into one folder: the hits learnt from, the mixture, its true stems, the dictionary, stems,
     events, activations and a picture. Each step is printed as the command that does the same.
     """
-    if out.exists() and not out.is_dir():
-        raise Mistake(f'"{out}" is a file, but the demo needs a folder: choose another name.')
+    checked_folder(out)
     if out.exists() and any(out.iterdir()) and not force:
         raise Mistake(f'The folder "{out}" is not empty: choose another one, or replace files in it with --force.')
     start = time.perf_counter()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from knownmf.cli.console import Mistake, wrong_input
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from knownmf.dictionary import Dictionary
 
-__all__ = ["SOUND_ENDINGS", "found_sounds", "known_dictionary", "loss"]
+__all__ = ["SOUND_ENDINGS", "found_sounds", "heard", "known_dictionary", "loss"]
 
 SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 
@@ -49,6 +51,22 @@ def found_sounds(places: Iterable[Path]) -> dict[str, list[Path]]:
                 label = before.strip() if mark else ""
                 sounds.setdefault(label or otherwise, []).append(path)
     return sounds
+
+
+def heard(path: Path) -> tuple[np.ndarray, int]:
+    """The samples of a sound to learn from, of shape (n_channels, n_samples), and their sample rate.
+
+    Raises
+    ------
+    OSError, ValueError
+        As :func:`knownmf.audio.read`; also if it is silent, since the library does not know the files of its takes.
+    """
+    from knownmf.audio import read
+
+    y, sr = read(path)
+    if not y.any():
+        raise ValueError(f'"{path}" is silent: there is nothing to learn from it.')
+    return y, sr
 
 
 def known_dictionary(path: Path) -> Dictionary:

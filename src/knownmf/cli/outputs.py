@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
-import shutil
 import tempfile
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knownmf.cli.console import Mistake
+from knownmf.cli.console import Mistake, wrong_input
 from knownmf.files import written_aside
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from knownmf.audio import Decomposition, Event
 
 __all__ = [
+    "checked_folder",
     "checked_outputs",
     "column_names",
     "file_names",
@@ -58,17 +60,38 @@ def checked_outputs(
     Mistake
         If a file has another ending, exists while `force` is false, is read too, or lies where no file can be.
     """
-    read = {path.resolve() for path in inputs}
+    read = {os.path.realpath(path) for path in inputs}
     for path in outputs:
         if endings and path.suffix.lower() not in endings:
             raise Mistake(f'"{path}" has to end in {" or ".join(endings)}: the ending says what is written.')
-        if path.is_dir():
+        with wrong_input():
+            folder, exists = path.is_dir(), path.exists()
+        if folder:
             raise Mistake(f'"{path}" is a folder: name a file in it.')
-        if path.resolve() in read:
+        if os.path.realpath(path) in read:
             raise Mistake(f'"{path}" is read by this command and would be lost: write to another file.')
-        if path.exists() and not force:
+        if exists and not force:
             raise Mistake(f'"{path}" exists already: choose another name, or replace it with --force.')
         _check_folder(path.parent)
+
+
+def checked_folder(folder: Path) -> None:
+    """Complain now, before any work, about a folder in which no files could be written at the end of it.
+
+    Parameters
+    ----------
+    folder : Path
+        Need not exist.
+
+    Raises
+    ------
+    Mistake
+        If it is a file, or the user may not make or use it.
+    """
+    with wrong_input():
+        if folder.exists() and not folder.is_dir():
+            raise Mistake(f'"{folder}" is a file, but a folder is needed: choose another name.')
+    _check_folder(folder)
 
 
 def file_names(labels: Iterable[str], ending: str) -> dict[str, str]:
@@ -123,16 +146,20 @@ def write_folder(folder: Path, files: dict[str, Callable[[Path], None]]) -> None
     files : dict of str to callable
         For each name what writes it, called with the path.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        for name, write in files.items():
-            write(aside / name)
-        folder.mkdir(exist_ok=True)
-        for name in files:
-            os.replace(aside / name, folder / name)
-    finally:
-        shutil.rmtree(aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Aside, but inside the folder: what is beside it may be on another file system, or not ours to write.
+        with tempfile.TemporaryDirectory(prefix=".knownmf.", suffix=".part", dir=folder) as aside:
+            for name, write in files.items():
+                write(Path(aside, name))
+            for name in files:
+                os.replace(Path(aside, name), folder / name)
+    except BaseException:
+        with contextlib.suppress(OSError):  # where something else is in it by now
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -140,7 +167,7 @@ def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text)
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow(head)
         writer.writerows(rows)
         text.flush()
@@ -198,12 +225,14 @@ def write_activations(path: Path, decomposition: Decomposition, settings: dict[s
 def write_picture(path: Path, picture: Figure) -> None:
     """Write a figure in the format that its ending names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
+    with written_aside(path) as file, warnings.catch_warnings():
+        # A letter that no font has is drawn as an empty box, which speaks for itself.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         picture.savefig(file, format=path.suffix[1:].lower())
 
 
 def _check_folder(folder: Path) -> None:
-    while not folder.exists():
+    while not os.path.lexists(folder):  # which takes what cannot be looked at for missing
         folder = folder.parent
     if not folder.is_dir():
         raise Mistake(f'"{folder}" is not a folder, so nothing can be written in it.')

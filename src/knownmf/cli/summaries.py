@@ -29,8 +29,8 @@ def said_of_recording(seconds: float, sr: int, n_channels: int) -> str:
     >>> said_of_recording(83.25, 44100, 2)
     '1 min 23.2 s at 44100 Hz, stereo'
     """
-    minutes, rest = divmod(seconds, 60)
-    length = f"{minutes:.0f} min {rest:.1f} s" if minutes else f"{rest:.2f} s"
+    minutes, tenths = divmod(round(10 * seconds), 600)  # rounded first: 119.97 s are 2 min, not 1 min 60 s
+    length = f"{minutes} min {tenths / 10:.1f} s" if minutes else f"{seconds:.2f} s"
     return f"{length} at {sr} Hz, {({1: 'mono', 2: 'stereo'}).get(n_channels, f'{n_channels} channels')}"
 
 

@@ -11,8 +11,9 @@ from rich.text import Text
 
 import knownmf
 from knownmf.cli.console import Mistake, Verbs, say, show, working, wrong_input
-from knownmf.cli.inputs import found_sounds, known_dictionary, loss
+from knownmf.cli.inputs import found_sounds, heard, known_dictionary, loss
 from knownmf.cli.outputs import (
+    checked_folder,
     checked_outputs,
     file_names,
     write_activations,
@@ -23,13 +24,19 @@ from knownmf.cli.outputs import (
 from knownmf.cli.summaries import said_of_decomposition, said_of_dictionary, said_of_recording
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from knownmf.audio import Decomposition, Event
+    from knownmf.dictionary import Dictionary
+
+    Sounds = dict[str, list[tuple[np.ndarray, int]]]
 
 __all__ = ["Force", "Quiet", "app", "decompose", "info", "learn", "separate", "transcribe"]
 
 # The defaults of the audio room, which is slow to import; a test holds them equal.
 LOSS = "kullback-leibler"
 TOL = 1e-4
+MAX_ITER = 200
 MASK_POWER = 1.5
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -37,7 +44,6 @@ app = typer.Typer(
     cls=Verbs,
     help="Take a recording apart with sounds that you already have.",
     epilog="First: knownmf learn kick.wav snare.wav hat.wav --out drums.npz",
-    no_args_is_help=True,
     rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -54,6 +60,7 @@ Loss = Annotated[
     ),
 ]
 Tol = Annotated[float, typer.Option("--tol", help="How far from the optimum a frame may end: 1e-4 is 0.01 %.")]
+MaxIter = Annotated[int, typer.Option("--max-iter", min=1, help="How many steps a frame may take to get there.")]
 Picture = Annotated[Path | None, typer.Option("--picture", help="Also draw what was found: .png, .pdf or .svg.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but mistakes and warnings.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that exist already.")]
@@ -61,11 +68,15 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that e
 
 @app.callback(invoke_without_command=True)
 def _about(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
 ) -> None:
     if version:
         say(f"knownmf {knownmf.__version__}")
         raise typer.Exit()
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -79,7 +90,7 @@ def learn(
     apart: Annotated[bool, typer.Option("--apart", help="Learn from each file apart, not from a sound's together.")] = (
         False
     ),
-    sr: Annotated[int | None, typer.Option("--sr", min=1, help="Sample rate in Hz; the highest there is.")] = None,
+    sr: Annotated[int | None, typer.Option("--sr", min=1, help="Sample rate in Hz; by default the lowest.")] = None,
     n_fft: Annotated[int | None, typer.Option("--n-fft", min=2, help="Analysis window in samples.")] = None,
     hop_length: Annotated[int | None, typer.Option("--hop-length", min=1, help="Samples from frame to frame.")] = None,
     quiet: Quiet = False,
@@ -90,14 +101,15 @@ def learn(
     A file named kick__3.wav is a take of "kick": what stands before "__" is the sound. Another file's sound is its own
     name, or its folder's name where a folder was given. Files of the same sound are learnt together.
     """
-    found = found_sounds(sounds)
+    with wrong_input():
+        found = found_sounds(sounds)
     paths = [path for takes in found.values() for path in takes]
     checked_outputs([out], force=force, inputs=paths, endings=(".npz",))
     with working("Learning", quiet=quiet) as progress:
         from knownmf import audio
 
         with wrong_input():
-            takes = {label: [audio.read(path) for path in files] for label, files in found.items()}
+            takes = {label: [heard(path) for path in files] for label, files in found.items()}
             dictionary = audio.learn(
                 takes,
                 n_components=components,
@@ -109,13 +121,12 @@ def learn(
             )
     out.parent.mkdir(parents=True, exist_ok=True)
     dictionary.save(out)
-    table = Table("sound", "files", "seconds", "components", box=box.SIMPLE_HEAD)
-    for label, heard in takes.items():
-        seconds = sum(y.shape[1] / rate for y, rate in heard)
-        count = str(dictionary.labels.count(label))
-        table.add_row(Text(label), str(len(heard)), f"{seconds:.1f}", count)
-    show(table, quiet=quiet)
+    show(_learnt(takes, dictionary), quiet=quiet)
     say(f"Wrote {out}: {said_of_dictionary(dictionary)}", quiet=quiet)
+    highest = max(rate for of_label in takes.values() for _, rate in of_label)
+    if highest > dictionary.sr:
+        why = "" if sr else ", the lowest of all; --sr sets another"
+        say(f"Sounds of up to {highest} Hz were brought down to {dictionary.sr} Hz{why}.", quiet=quiet)
 
 
 @app.command()
@@ -129,6 +140,7 @@ def separate(
     ] = MASK_POWER,
     beta_loss: Loss = LOSS,
     tol: Tol = TOL,
+    max_iter: MaxIter = MAX_ITER,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
@@ -138,8 +150,7 @@ def separate(
     """
     basis = known_dictionary(dictionary)
     names = file_names(basis.names, ".wav")
-    if out.exists() and not out.is_dir():
-        raise Mistake(f'"{out}" is a file, but the stems need a folder: choose another name.')
+    checked_folder(out)
     checked_outputs([out / name for name in names.values()], force=force, inputs=[recording, dictionary])
     with working("Separating", quiet=quiet) as progress:
         from knownmf import audio
@@ -147,7 +158,14 @@ def separate(
         with wrong_input():
             y, sr = audio.read(recording)
             found = audio.separate(
-                y, sr, basis, mask_power=mask_power, beta_loss=loss(beta_loss), tol=tol, progress=progress
+                y,
+                sr,
+                basis,
+                mask_power=mask_power,
+                beta_loss=loss(beta_loss),
+                tol=tol,
+                max_iter=max_iter,
+                progress=progress,
             )
     write_folder(out, {names[label]: partial(audio.write, y=stem, sr=sr) for label, stem in found.stems.items()})
     listed = ", ".join(names[label] for label in found.stems)
@@ -164,6 +182,7 @@ def decompose(
     picture: Picture = None,
     beta_loss: Loss = LOSS,
     tol: Tol = TOL,
+    max_iter: MaxIter = MAX_ITER,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
@@ -180,7 +199,9 @@ def decompose(
 
         with wrong_input():
             y, sr = audio.read(recording)
-            found = audio.decompose(y, sr, basis, beta_loss=loss(beta_loss), tol=tol, progress=progress)
+            found = audio.decompose(
+                y, sr, basis, beta_loss=loss(beta_loss), tol=tol, max_iter=max_iter, progress=progress
+            )
     settings = {
         "knownmf": knownmf.__version__,
         "beta_loss": loss(beta_loss),
@@ -204,6 +225,11 @@ def transcribe(
     picture: Picture = None,
     beta_loss: Loss = LOSS,
     tol: Tol = TOL,
+    max_iter: MaxIter = MAX_ITER,
+    threshold: Annotated[float, typer.Option(help="Smallest event, 0..1 of the recording's strongest.")] = 0.03,
+    threshold_own: Annotated[float, typer.Option(help="Smallest event, 0..1 of the same sound's strongest.")] = 0.12,
+    threshold_share: Annotated[float, typer.Option(help="Smallest share, 0..1 of what begins with it.")] = 0.2,
+    min_gap_s: Annotated[float, typer.Option("--min-gap", help="Seconds between events of the same sound.")] = 0.08,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
@@ -219,7 +245,19 @@ def transcribe(
 
         with wrong_input():
             y, sr = audio.read(recording)
-            found = audio.transcribe(y, sr, basis, beta_loss=loss(beta_loss), tol=tol, progress=progress)
+            found = audio.transcribe(
+                y,
+                sr,
+                basis,
+                threshold=threshold,
+                threshold_own=threshold_own,
+                threshold_share=threshold_share,
+                min_gap_s=min_gap_s,
+                beta_loss=loss(beta_loss),
+                tol=tol,
+                max_iter=max_iter,
+                progress=progress,
+            )
     write_events(out, found.events)
     counts = [f"{sum(event.label == name for event in found.events)} {name}" for name in basis.names]
     say(f"Wrote {out}: {len(found.events)} events ({', '.join(counts)})", quiet=quiet)
@@ -246,13 +284,22 @@ def info(
     show(table)
 
 
+def _learnt(takes: "Sounds", dictionary: "Dictionary") -> Table:
+    table = Table("sound", "files", "seconds", "components", box=box.SIMPLE_HEAD)
+    for label, of_label in takes.items():
+        seconds = sum(y.shape[1] / rate for y, rate in of_label)
+        count = str(dictionary.labels.count(label))
+        table.add_row(Text(label), str(len(of_label)), f"{seconds:.1f}", count)
+    return table
+
+
 def _about_recording(file: Path) -> None:
     import soundfile
 
-    with file.open("rb") as opened:
+    with file.open("rb"):  # an ordinary OSError for what is missing, a folder, or not ours to read
         try:
-            about = soundfile.info(opened)
-        except RuntimeError as error:
+            about = soundfile.info(file)
+        except (RuntimeError, TypeError) as error:
             raise Mistake(f'"{file}" is neither a dictionary (.npz) nor a recording that can be read.') from error
     length = said_of_recording(about.frames / about.samplerate, about.samplerate, about.channels)
     say(f"{file}: {length}, {about.format} {about.subtype}")

@@ -1,0 +1,238 @@
+"""The command line: how it ends when something is wrong."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from commands import DECOMPOSE, SEPARATE, SR, TRANSCRIBE, files, furnish, run
+from knownmf import audio, demo
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to work in, with song.wav and tones.npz."""
+    monkeypatch.chdir(tmp_path)
+    furnish(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*SEPARATE[:1], "nowhere.wav", *SEPARATE[2:]), 'nowhere.wav": No such file'),
+        ((*SEPARATE[:1], "tones.npz", *SEPARATE[2:]), "not a recording"),
+        ((*SEPARATE[:1], "empty.wav", *SEPARATE[2:]), "empty.wav"),
+        ((*SEPARATE[:3], "nowhere.npz", *SEPARATE[4:]), 'nowhere.npz": No such file'),
+        ((*SEPARATE[:3], "song.wav", *SEPARATE[4:]), "not a knownmf dictionary"),
+        ((*SEPARATE[:-1], "song.wav"), "is a file"),
+        ((*SEPARATE[:-1], "song.wav/stems"), "is not a folder"),
+        ((*SEPARATE, "--mask-power", "-1"), "mask_power"),
+        ((*DECOMPOSE[:-1], "activations.txt"), ".npz or .csv"),
+        ((*DECOMPOSE[:-1], "folder.npz"), "is a folder"),
+        ((*DECOMPOSE[:-1], "tones.npz", "--force"), "would be lost"),
+        ((*DECOMPOSE, "--picture", "picture.gif"), ".png or .pdf or .svg"),
+        ((*DECOMPOSE, "--beta-loss", "fröbenius"), "fröbenius"),
+        ((*DECOMPOSE, "--tol", "-1"), "tol"),
+        ((*TRANSCRIBE[:-1], "events.mid"), ".csv"),
+        (("learn", "nowhere", "--out", "a.npz"), "no file or folder"),
+        (("learn", "folder.npz", "--out", "a.npz"), "holds no sound"),
+        (("learn", "song.wav", "--out", "a.wav"), ".npz"),
+        (("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"), "hop_length"),
+        (("info", "nowhere.wav"), "No such file"),
+        (("info", "empty.wav"), "empty.wav"),
+        (("info", "raw.raw"), "neither a dictionary"),
+        (("learn", "silent.wav", "--out", "a.npz"), 'silent.wav" is silent'),
+        ((*SEPARATE[:-1], "x" * 300), "name too long"),
+        ((*TRANSCRIBE[:-1], "x" * 300 + ".csv"), "name too long"),
+        (("learn", "x" * 300, "--out", "a.npz"), "name too long"),
+        ((*SEPARATE[:-1], "nowhere/stems"), "is not a folder"),
+        (("demo", "--out", "song.wav"), "is a file"),
+        (("demo", "--out", "song.wav/demo"), "is not a folder"),
+        (("demo", "--out", "x" * 300), "name too long"),
+    ],
+)
+def test_bad_input_is_one_paragraph_and_exit_code_2(here, arguments, message):
+    Path("folder.npz").mkdir()
+    Path("empty.wav").write_bytes(b"")
+    Path("raw.raw").write_bytes(b"1234")
+    Path("nowhere").symlink_to("gone")
+    soundfile.write("silent.wav", np.zeros(SR), SR)
+    before = files()
+    done = run(*arguments)
+    assert done.exit_code == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("knownmf: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert files() == before
+
+
+@pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE, ("demo", "--out", "locked/new")])
+def test_what_may_not_be_written_is_known_before_the_work(here, monkeypatch, command):
+    Path("locked").mkdir()
+    monkeypatch.setattr(os, "access", lambda place, mode: mode == os.R_OK)  # root may write anywhere
+    monkeypatch.setattr(demo, "mixture", None)
+    done = run(*command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "You may not write in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--loud",),
+        ("unheard-of",),
+        ("learn",),
+        ("separate", "song.wav"),
+        (*DECOMPOSE, "--tol", "small"),
+        (*DECOMPOSE, "--loud"),
+    ],
+)
+def test_bad_usage_is_one_paragraph_and_exit_code_2(here, arguments):
+    done = run(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.fullmatch(r"knownmf: .*: see knownmf( [a-z]+)? --help\.\n", done.stderr)
+
+
+def test_without_arguments_there_is_help():
+    done = run()
+    assert done.exit_code == 2
+    assert "transcribe" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "job", "existing"),
+    [
+        (SEPARATE, "separate", "stems/low.wav"),
+        (DECOMPOSE, "decompose", "activations.npz"),
+        ((*DECOMPOSE, "--picture", "picture.png"), "decompose", "picture.png"),
+        (TRANSCRIBE, "transcribe", "events.csv"),
+        (("learn", "song.wav", "--out", "learnt.npz"), "learn", "learnt.npz"),
+    ],
+)
+def test_nothing_is_overwritten_without_force_and_nothing_is_computed_before(here, monkeypatch, command, job, existing):
+    Path("stems").mkdir()
+    Path(existing).write_text("mine")
+
+    def never(*arguments, **settings):
+        raise AssertionError("the work began")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audio, job, never)
+        done = run(*command)
+    assert done.exit_code == 2, done.stderr
+    assert "--force" in done.stderr
+    assert Path(existing).read_text() == "mine"
+    assert run(*command, "--force").exit_code == 0
+    assert Path(existing).read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    "command", [SEPARATE, DECOMPOSE, (*DECOMPOSE[:-1], "activations.csv"), TRANSCRIBE], ids=lambda c: c[-1]
+)
+def test_a_full_disk_is_exit_code_1_and_leaves_nothing(here, monkeypatch, command):
+    before = files()
+
+    def full(*arguments, **settings):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "target")
+
+    monkeypatch.setattr(os, "replace", full)
+    done = run(*command)
+    assert done.exit_code == 1
+    assert done.stderr == f'knownmf: "target": {os.strerror(errno.ENOSPC)}.\n'
+    assert files() == before
+
+
+def test_stems_appear_together_or_not_at_all(here, monkeypatch):
+    wrote = audio.write
+
+    def fails_at_the_second(path, **samples):
+        if Path(path).name == "high.wav":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        wrote(path, **samples)
+
+    monkeypatch.setattr(audio, "write", fails_at_the_second)
+    assert run(*SEPARATE[:-1], "new/stems").exit_code == 1
+    assert files() == ["song.wav", "tones.npz"]
+    assert not Path("new").exists()
+    Path("stems").mkdir()
+    assert run(*SEPARATE).exit_code == 1
+    assert files() == ["song.wav", "tones.npz"]
+    assert Path("stems").exists()
+
+
+def test_a_limit_on_the_size_of_files_is_exit_code_1_and_leaves_nothing(here):
+    resource = pytest.importorskip("resource")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))
+
+    before = files()
+    command = [Path(sys.executable).with_name("knownmf"), *SEPARATE]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"knownmf: [Errno {errno.EFBIG}] {os.strerror(errno.EFBIG)}\n"
+    assert files() == before
+
+
+def test_only_the_folder_itself_has_to_be_writable(here, monkeypatch):
+    Path("stems").mkdir()
+    made = tempfile.mkdtemp
+
+    def only_there(suffix=None, prefix=None, dir=None):
+        assert Path(dir) == Path("stems")
+        return made(suffix, prefix, dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", only_there)
+    assert run(*SEPARATE).exit_code == 0
+    assert files("stems") == ["high.wav", "low.wav"]
+
+
+def test_an_interrupt_is_exit_code_130_and_leaves_nothing(here, monkeypatch):
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio, "separate", interrupted)
+    done = run(*SEPARATE)
+    assert done.exit_code == 130
+    assert done.stderr.startswith("knownmf: stopped")
+    assert files() == ["song.wav", "tones.npz"]
+
+
+def test_too_little_memory_is_exit_code_1(here, monkeypatch):
+    def too_long(*arguments, **settings):
+        raise MemoryError
+
+    monkeypatch.setattr(audio, "decompose", too_long)
+    done = run(*DECOMPOSE)
+    assert done.exit_code == 1
+    assert "not enough memory" in done.stderr
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(here, monkeypatch):
+    def broken(*arguments, **settings):
+        raise TypeError("ours")
+
+    monkeypatch.setattr(audio, "decompose", broken)
+    done = run(*DECOMPOSE)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, TypeError)
+
+
+def test_the_process_ends_with_the_exit_code(here):
+    knownmf = Path(sys.executable).with_name("knownmf")
+    done = subprocess.run([knownmf, "info", "nowhere.npz"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == 'knownmf: "nowhere.npz": No such file or directory.\n'
+    done = subprocess.run([knownmf, "info", "song.wav"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "stereo" in done.stdout
