@@ -1,7 +1,8 @@
 """Activations of a known basis: one call, validated once, solved frame by frame, returned with its proof."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import beta_of
-from knownmf.solver import GROUP, Answer, Problem, new_group, solve_frames
+from knownmf.solver import GROUP, Answer, Group, Problem, new_group, solve_frames
 from knownmf.validation import (
     check_max_iter,
     check_range,
@@ -23,7 +24,7 @@ from knownmf.validation import (
     real_array,
 )
 
-BLOCK_BYTES = 2**23  # of double-precision data that are in work at a time
+CHUNK_BYTES = 2**21  # of double-precision data that a thread works on at a time
 GRAM_LIMIT = 2048  # components up to which least squares keeps their Gram matrix, 32 MB
 
 Progress = Callable[[int, int], object]
@@ -181,13 +182,14 @@ def activations(
     check_range(V, "V", missing=True)
     check_range(W, "W")
     beta = beta_of(beta_loss)
+    # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
+    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1)
     weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
     background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
     support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
     H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
     penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
-    problem, exponents = prepare(W, beta, penalties, weights, support)
-    problem = problem._replace(
+    problem = prepare(W, beta, penalties, weights[:, 0] if shared else None, support)._replace(
         tol=check_tol(tol), max_iter=check_max_iter(max_iter), warm=H_init is not None, single=V.dtype == np.float32
     )
     found = Activations(
@@ -201,41 +203,42 @@ def activations(
         beta=beta,
         tol=problem.tol,
     )
-    step = max(BLOCK_BYTES // (8 * n_bins) // GROUP, 1) * GROUP
-    with Workers(n_bins, n_components, n_frames) as workers:
-        for first in range(0, n_frames, step):
-            block = slice(first, min(first + step, n_frames))
-            rows = problem._replace(
-                X=frames_of(V, block),
-                M=frames_of(weights, block),
-                background=frames_of(background, block),
-                support=frames_of(support, block),
-            )
-            answer = solve(rows, None if H_init is None else frames_of(H_init, block) * 2.0**exponents, workers)
-            found.H[:, block] = (answer.H * 2.0**-exponents).T
-            for name in ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter"):
-                getattr(found, name)[block] = getattr(answer, name)
-            if progress is not None:
-                progress(block.stop, n_frames)
+
+    def solve_chunk(chunk: slice, buffers: Group) -> None:
+        rows = problem._replace(
+            X=frames_of(V, chunk),
+            M=frames_of(weights, chunk),
+            background=frames_of(background, chunk),
+            support=frames_of(support, chunk),
+        )
+        answer = solve(rows, None if H_init is None else frames_of(H_init, chunk) / problem.units, buffers)
+        found.H[:, chunk] = (answer.H * problem.units).T
+        for name in ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter"):
+            getattr(found, name)[chunk] = getattr(answer, name)
+
+    run_in_threads(solve_chunk, n_bins, n_components, n_frames, progress)
     warn_of_missed(found)
     return found
 
 
 def prepare(
-    W: NDArray, beta: float, penalties: tuple[NDArray, NDArray], weights: NDArray, support: NDArray
-) -> tuple[Problem, NDArray[np.float64]]:
-    """Return the part of the problem that all frames share, and the exponents of two by which its atoms are scaled.
+    W: NDArray, beta: float, penalties: tuple[NDArray, NDArray], weights: NDArray | None, support: NDArray
+) -> Problem:
+    """Return the part of the problem that all frames share, ``weights`` (n_bins,) among it if they do.
 
-    Powers of two keep the user's numbers: scaling there and back loses no bit.
+    Atoms are scaled by powers of two, which keep the user's numbers: scaling there and back loses no bit.
     """
     sums = W.sum(axis=0, dtype=np.float64)
     exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
     basis = np.empty(W.shape[::-1])
     np.multiply(W.T, 2.0 ** -exponents[:, np.newaxis], out=basis)
     everyone = support.shape[1] > 1 or support.all()
-    shared = beta == 2.0 and weights.shape[1] == 1 and len(basis) <= GRAM_LIMIT
     nothing = np.empty((0, 0))
-    problem = Problem(
+    weighted = np.empty(0) if weights is None else basis @ np.asarray(weights, dtype=np.float64)
+    gram = nothing
+    if weights is not None and beta == 2.0 and len(basis) <= GRAM_LIMIT:
+        gram = (basis * weights) @ basis.T
+    return Problem(
         X=nothing,
         M=nothing,
         background=nothing,
@@ -244,8 +247,9 @@ def prepare(
         W_single=basis.astype(np.float32),
         atoms=np.arange(len(basis)),
         units=2.0**-exponents,
+        weighted=weighted,
         reachable=(basis if everyone else basis[support[:, 0] > 0]).sum(axis=0),
-        gram=(basis * weights.T) @ basis.T if shared else nothing,
+        gram=gram,
         l1=penalties[0] * 2.0**-exponents,
         l2=penalties[1] * 4.0**-exponents,
         beta=beta,
@@ -254,45 +258,48 @@ def prepare(
         warm=False,
         single=False,
     )
-    return problem, exponents
 
 
-class Workers:
-    """As many threads as Numba is set to use, each with buffers of its own; a context manager."""
+def run_in_threads(
+    solve_chunk: Callable[[slice, Group], None],
+    n_bins: int,
+    n_components: int,
+    n_frames: int,
+    progress: Progress | None,
+) -> None:
+    """Call ``solve_chunk`` for all frames, in as many threads as Numba is set to use, each with buffers of its own.
 
-    def __init__(self, n_bins: int, n_components: int, n_frames: int):
-        self.n_threads = min(numba.get_num_threads(), max(1, -(-n_frames // GROUP)))
-        self.spare: SimpleQueue = SimpleQueue()
-        for _ in range(self.n_threads):
-            self.spare.put(new_group(n_bins, n_components))
-        self.pool = ThreadPoolExecutor(self.n_threads) if self.n_threads > 1 else None
+    Chunks are small enough to stay in the cache and to keep every thread busy to the end.
+    """
+    n_threads = min(numba.get_num_threads(), max(1, -(-n_frames // GROUP)))
+    most = max(1, min(8, CHUNK_BYTES // (8 * n_bins * GROUP)))
+    size = GROUP * max(1, min(most, n_frames // (4 * GROUP * n_threads)))
+    chunks = [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
+    spare: SimpleQueue[Group] = SimpleQueue()
+    for _ in range(n_threads):
+        spare.put(new_group(n_bins, n_components))
 
-    def __enter__(self) -> "Workers":
-        return self
+    def work(chunk: slice) -> int:
+        buffers = spare.get()
+        try:
+            solve_chunk(chunk, buffers)
+        finally:
+            spare.put(buffers)
+        return chunk.stop
 
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
-
-    def run(self, problem: Problem, answer: Answer) -> None:
-        """Solve all frames of a block, in chunks that are small enough to keep every thread busy to the end."""
-        n_frames = len(problem.X)
-        chunk = GROUP * max(1, min(8, n_frames // (4 * GROUP * self.n_threads)))
-
-        def solve_chunk(first: int) -> None:
-            buffers = self.spare.get()
-            try:
-                solve_frames(first, min(first + chunk, n_frames), problem, buffers, answer)
-            finally:
-                self.spare.put(buffers)
-
-        chunks = range(0, n_frames, chunk)
-        for _ in map(solve_chunk, chunks) if self.pool is None else self.pool.map(solve_chunk, chunks):
-            pass
+    with contextlib.ExitStack() as stack:
+        done: Iterator[int] = iter(map(work, chunks))
+        if n_threads > 1:
+            pool = ThreadPoolExecutor(n_threads)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            done = pool.map(work, chunks)
+        for stop in done:
+            if progress is not None:
+                progress(stop, n_frames)
 
 
-def solve(problem: Problem, start: NDArray[np.float64] | None, workers: Workers) -> Answer:
-    """Solve a block of frames. Where all share one Gram matrix, frames with missing bins go without it."""
+def solve(problem: Problem, start: NDArray[np.float64] | None, buffers: Group) -> Answer:
+    """Solve a chunk of frames. Where all share one Gram matrix, frames with missing bins go without it."""
     n_frames = len(problem.X)
     answer = Answer(
         H=np.empty((n_frames, len(problem.W))) if start is None else start,
@@ -305,13 +312,13 @@ def solve(problem: Problem, start: NDArray[np.float64] | None, workers: Workers)
     )
     incomplete = np.isnan(problem.X).any(axis=1) if len(problem.gram) else np.zeros(n_frames, np.bool_)
     if not incomplete.any():
-        workers.run(problem, answer)
+        solve_frames(problem, buffers, answer)
         return answer
     for some, gram in ((incomplete, np.empty((0, 0))), (~incomplete, problem.gram)):
         part = Answer(*(values[some] for values in answer))
         rows = {name: getattr(problem, name) for name in ("X", "M", "background", "support")}
         rows = {name: values[some] if len(values) == n_frames else values for name, values in rows.items()}
-        workers.run(problem._replace(gram=gram, **rows), part)
+        solve_frames(problem._replace(gram=gram, **rows), buffers, part)
         for values, found in zip(answer, part, strict=True):
             values[some] = found
     return answer

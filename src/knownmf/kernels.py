@@ -28,19 +28,18 @@ def products_of_rows(P, W, atoms, skip, out):
     """Write ``out[i, j] = P[i] . W[atoms[j]]`` for j < i + 4 + ``skip``: with 0, not above the diagonal's blocks.
 
     The number of rows of P is a multiple of four. Four by two sums stay in registers, the widest block that 16
-    vector registers hold. Every row of P goes through the same instructions wherever it stands: a frame's answer
-    does not depend, by one bit, on its neighbours.
+    vector registers hold, and W passes once. Every row of P goes through the same instructions wherever it stands:
+    a frame's answer does not depend, by one bit, on its neighbours.
     """
-    n_bins = P.shape[1]
     zero = P.dtype.type(0)
     last = len(atoms) - 1
-    for i in range(0, P.shape[0], 4):
-        p0, p1, p2, p3 = P[i], P[i + 1], P[i + 2], P[i + 3]
-        for j in range(0, min(i + 4 + skip, last + 1), 2):
-            second = min(j + 1, last)
-            w0, w1 = W[atoms[j]], W[atoms[second]]
+    for j in range(0, last + 1, 2):
+        second = min(j + 1, last)
+        w0, w1 = W[atoms[j]], W[atoms[second]]
+        for i in range(max(0, (j - skip) // 4 * 4), P.shape[0], 4):
+            p0, p1, p2, p3 = P[i], P[i + 1], P[i + 2], P[i + 3]
             s00 = s10 = s20 = s30 = s01 = s11 = s21 = s31 = zero
-            for f in range(n_bins):
+            for f in range(P.shape[1]):
                 a, b = w0[f], w1[f]
                 s00 += p0[f] * a
                 s10 += p1[f] * a

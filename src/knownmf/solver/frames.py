@@ -13,8 +13,9 @@ from knownmf.divergences import ZERO_FLOOR, divergence, slopes
 from knownmf.kernels import add_model, compiled, copy, products_of_rows
 
 GROUP = 16  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
-DENSE = 128  # atoms that a working set starts with; all of them in most problems
-N_WARM_UP = 6  # multiplicative updates before Newton starts,
+DENSE = 128  # atoms up to which a working set starts with all of them
+ADMITTED = 32  # of more atoms, how many enter at a time; twice as many begin
+N_WARM_UP = 6  # multiplicative updates before Newton starts (of many atoms, one finds the strongest),
 RELAXATION = 1.9  # all but the first and last of them with a ratio to this power: twice as far for the same price
 
 
@@ -29,6 +30,7 @@ class Problem(NamedTuple):
     W_single: np.ndarray  # the same in float32
     atoms: np.ndarray  # 0, 1, ... n_components - 1
     units: np.ndarray  # what the columns were multiplied by
+    weighted: np.ndarray  # W M, where all frames share the weights, else (0,)
     reachable: np.ndarray  # (n_bins,) sum of the atoms in the support, where all frames share it
     gram: np.ndarray  # W M W' where every frame shares it (beta = 2), else (0, 0)
     l1: np.ndarray
@@ -177,7 +179,7 @@ def load_group(g, first, n, problem, H):
             energy += m[f] * x[f] * x[f]
             weight += m[f]
         g.sums[i, 0], g.sums[i, 1], g.sums[i, 2] = data, energy, weight
-    products_of_rows(g.m, problem.W, problem.atoms, len(problem.W), g.weighted)
+    weigh_atoms(g, n, problem)
     for i in range(n):
         scale = 2.0 ** g.exponent[i]
         support = problem.support[min(first + i, len(problem.support) - 1)]
@@ -190,12 +192,31 @@ def load_group(g, first, n, problem, H):
 
 
 @compiled
+def weigh_atoms(g, n, problem):
+    """Write ``W'm`` of n frames; those with the weights that all share, and no bin without, need no product."""
+    which, n_own = np.empty(n, np.int64), 0
+    for i in range(n):
+        own = len(problem.weighted) == 0
+        copy(problem.weighted, g.weighted[i])
+        for f in range(0 if own else g.m.shape[1]):
+            own |= g.m[i, f] != problem.M[0, f]
+        if own:
+            which[n_own] = i
+            n_own += 1
+    if n_own > 0:
+        price_half(g, which[:n_own], problem, g.m, g.weighted)
+
+
+@compiled
 def price(g, which, problem, step):
-    """Bring A and B of the frames ``which`` up to date, all of them in one product each; some need only one once."""
+    """Bring A and B of the frames ``which`` up to date, all of them in one product each, where they changed."""
     if step == 0 or problem.beta != 2.0:
         price_half(g, which, problem, g.pull, g.A)
-    if step == 0 or problem.beta != 1.0:
+    if problem.beta != 1.0:
         price_half(g, which, problem, g.push, g.B)
+    elif step == 0:
+        for i in which:
+            copy(g.weighted[i], g.B[i])
 
 
 @compiled
@@ -303,7 +324,7 @@ def keep_strongest(g, i, W):
     for k in range(len(h)):
         h[k] = g.h[i, k]
         g.h[i, k] = 0.0
-    for k in strongest(h, np.int64(DENSE)):
+    for k in strongest(h, np.int64(2 * ADMITTED)):
         g.h[i, k] = h[k]
     copy(g.b[i], v)
     add_model(g.h[i], W, v)
@@ -347,10 +368,12 @@ def start_group(g, which, problem):
         spread_start(g, i, 1e-2 if problem.warm else 1.0)
         update_model(g, i, problem)
         rescale(g, i, problem)
-    for n in range(0 if problem.warm else N_WARM_UP):
+    many = g.h.shape[1] > DENSE
+    n_updates = 0 if problem.warm else 1 if many else N_WARM_UP
+    for n in range(n_updates):
         price(g, which, problem, n)
         for i in which:
-            multiply(g, i, beta, RELAXATION if 0 < n < N_WARM_UP - 1 else 1.0)
-            if n == 0 and g.h.shape[1] > DENSE:
+            multiply(g, i, beta, RELAXATION if 0 < n < n_updates - 1 else 1.0)
+            if many:
                 keep_strongest(g, i, problem.W)
             update_model(g, i, problem)

@@ -80,10 +80,11 @@ def advance(g, i, t, problem, answer):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def solve_frames(first, last, problem, g, answer):
-    """Solve frames ``first`` to ``last`` (exclusive) in groups that move in lockstep; ``g`` is the worker's own."""
-    for start in range(first, last, GROUP):
-        n = min(GROUP, last - start)
+def solve_frames(problem, g, answer):
+    """Solve all frames of a problem in groups that move in lockstep; ``g`` is the worker's own."""
+    n_frames = len(problem.X)
+    for start in range(0, n_frames, GROUP):
+        n = min(GROUP, n_frames - start)
         load_group(g, start, n, problem, answer.H)
         for i in range(n):
             if not g.live[i]:

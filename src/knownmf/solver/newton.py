@@ -16,7 +16,7 @@ from knownmf.kernels import (
     products_of_rows,
     vectorised,
 )
-from knownmf.solver.frames import DENSE, strongest, update_model
+from knownmf.solver.frames import ADMITTED, DENSE, strongest, update_model
 
 N_SINGLE = 8  # Newton steps with curvature in single precision; whoever needs more gets double
 STRETCH = 1e12  # data over model from which on curvature no longer grows: a step would not get off the ground
@@ -38,7 +38,8 @@ def choose_atoms(g, i, gradient):
     for k in range(len(gradient)):
         if g.h[i, k] > 0.0:
             priority[k] = 2.0 * largest + 1.0
-    return strongest(priority, n_active + max(DENSE - n_active, DENSE // 4))
+    limit = len(priority) if len(priority) <= DENSE else n_active + max(ADMITTED, n_active // 2)
+    return strongest(priority, limit)
 
 
 @compiled
