@@ -107,6 +107,19 @@ def test_events_are_marked_in_their_lanes():
     assert lanes.get_title(loc="right").startswith("2 events")
 
 
+@pytest.mark.parametrize(("number", "height"), [(80, 0.92), (81, 0.08), (400, 0.08), (401, None)])
+def test_marks_give_way_where_they_would_hide_the_curves(number, height):
+    found = decomposition(n_frames=1000)
+    figure = decomposition_picture(found, events=[event(i / 60, i / 60 + 0.01, "snare") for i in range(number)])
+    lanes = panel(figure, "Activations")
+    heights = [
+        np.ptp(mark.get_paths()[0].vertices[:, 1]) for mark in lanes.collections if len(mark.get_paths()) == number
+    ]
+    assert heights[:1] == ([] if height is None else [pytest.approx(height)])
+    assert lanes.get_title(loc="right").startswith(f"{number} events ")
+    assert ("too many" in lanes.get_title(loc="right")) == (height is None)
+
+
 def test_frames_beyond_the_tolerance_stand_out():
     found = decomposition()
     found.found.promise[7] = 1e-2

@@ -29,7 +29,8 @@ _LOWEST_HZ = 30.0
 _ROWS = 420  # of the log-frequency images
 _COLUMNS = 1400  # of the images over time: more than pixels are there
 _CURVES = 14  # up to so many sounds each has its own curve; beyond, a row of an image
-_EVENTS_PER_LANE = 80
+_EVENTS_PER_LANE = 80  # beyond, marks from floor to ceiling would hide the curves
+_TICKS_PER_LANE = 400  # beyond, even ticks would flow together into a bar
 _GAP_FLOOR = 1e-10  # the gap's axis ends here; a proven zero lies on the floor
 _GAP_CEILING = 10.0  # a frame without a bound lies here
 _QUIET = "#444444"
@@ -186,21 +187,23 @@ def _draw_lanes(axes: Axes, decomposition: Decomposition, colours: Sequence[str]
 
 
 def _mark_events(axes: Axes, events: Iterable[Event], names: Sequence[str]) -> None:
-    """A tick at each onset, and a thin line to the offset."""
+    """A tick at each onset, and a thin line to the offset, as far as there is room for them."""
+    marked = "marked at their onsets"
     lanes = {name: len(names) - lane - 1 for lane, name in enumerate(names)}
     known = [event for event in events if event.label in lanes]
     floors = np.array([lanes[event.label] for event in known], dtype=float)
     onsets = np.array([event.onset_s for event in known])
     offsets = np.array([event.offset_s for event in known])
     colour = "black" if len(names) <= _CURVES else "#D55E00"
-    if len(known) > _EVENTS_PER_LANE * len(names):  # so many that they would hide the curves: only ticks, on top
+    busiest = int(np.max(np.unique(floors, return_counts=True)[1], initial=0))
+    if busiest > _TICKS_PER_LANE:
+        marked = "too many to mark"
+    elif busiest > _EVENTS_PER_LANE:
         axes.vlines(onsets, floors + 0.9, floors + 0.98, color=colour, linewidth=0.5, zorder=4)
     else:
         axes.vlines(onsets, floors + 0.04, floors + 0.96, color=colour, linewidth=1.1, zorder=4)
         axes.hlines(floors + 0.04, onsets, offsets, color=colour, linewidth=1.4, zorder=4)
-    axes.set_title(
-        f"{len(known)} events marked at their onsets; square-root scale", loc="right", fontsize=9, color=_QUIET
-    )
+    axes.set_title(f"{len(known)} events {marked}; square-root scale", loc="right", fontsize=9, color=_QUIET)
 
 
 def _draw_gap(axes: Axes, found: Activations, edges: tuple[float, float]) -> None:
