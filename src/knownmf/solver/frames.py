@@ -142,7 +142,7 @@ def scale_frame(x, m, b, reachable, beta):
         x[f] = max(x[f] * scale, floor if beta < 1.0 else 0.0)
         b[f] *= scale
         if m[f] > 0.0 and x[f] > 0.0:
-            size += m[f] * x[f] ** beta
+            size += m[f] * (x[f] if beta == 1.0 else x[f] * x[f] if beta == 2.0 else x[f] ** beta)
             if b[f] == 0.0 and not reachable[f]:
                 constant += m[f] * divergence(x[f], floor if beta <= 1.0 else 0.0, beta)
                 m[f] = 0.0
@@ -239,8 +239,8 @@ def update_model(g, i, problem):
 
 
 @compiled
-def spread_start(g, i, share):
-    """Add the same amount of every allowed atom to frame i: ``share`` of the frame's data in all."""
+def spread_start(g, i, share, beta):
+    """Add the same amount of every allowed atom to frame i, ``share`` of the frame's data in all, and to its model."""
     total, room = 0.0, 0.0
     x, m, b = g.x[i], g.m[i], g.b[i]
     for f in range(len(x)):
@@ -249,15 +249,19 @@ def spread_start(g, i, share):
     model = 0.0
     for k in range(g.h.shape[1]):
         model += g.weighted[i, k] if g.allowed[i, k] else 0.0
+    amount = share * min(room, total) / model
     for k in range(g.h.shape[1]):
         if g.allowed[i, k]:
-            g.h[i, k] += share * min(room, total) / model
+            g.h[i, k] += amount
+    for f in range(len(x)):
+        g.v[i, f] += amount * g.reachable[i, f]
+    slopes(x, g.v[i], m, beta, g.pull[i], g.push[i])
 
 
 @compiled
-def rescale(g, i, problem):
+def rescale(g, i, beta):
     """Multiply the start of frame i by the factor that its objective likes best; a background bars that."""
-    beta, pushed, pulled, offset, l1, l2 = problem.beta, 0.0, 0.0, 0.0, 0.0, 0.0
+    pushed, pulled, offset, l1, l2 = 0.0, 0.0, 0.0, 0.0, 0.0
     for f in range(g.x.shape[1]):
         pushed += g.push[i, f] * g.v[i, f]
         pulled += g.pull[i, f] * g.v[i, f]
@@ -280,7 +284,9 @@ def rescale(g, i, problem):
                 low = middle
     for k in range(g.h.shape[1]):
         g.h[i, k] *= factor
-    update_model(g, i, problem)
+    for f in range(g.v.shape[1]):
+        g.v[i, f] *= factor
+    slopes(g.x[i], g.v[i], g.m[i], beta, g.pull[i], g.push[i])
 
 
 @compiled
@@ -349,25 +355,28 @@ def start_group(g, which, problem):
     """
     beta = problem.beta
     if len(problem.gram) > 0:
+        with_background = False
         for i in which:
             copy(g.b[i], g.v[i])
             slopes(g.x[i], g.v[i], g.m[i], beta, g.pull[i], g.push[i])
-        price(g, which, problem, np.int64(0))
-        for i in which:
-            copy(g.B[i], g.offset[i])
+            for k in range(g.h.shape[1]):
+                g.offset[i, k] = 0.0
+            for f in range(g.x.shape[1]):
+                with_background |= g.b[i, f] > 0.0
+        price_half(g, which, problem, g.pull, g.A)
+        if with_background:
+            price_half(g, which, problem, g.push, g.offset)
         return
     for i in which:
+        uncovered = not problem.warm
+        copy(g.b[i], g.v[i])
         if problem.warm:
             update_model(g, i, problem)
-            uncovered = False
             for f in range(g.x.shape[1]):
                 uncovered |= g.m[i, f] * g.x[i, f] > 0.0 and g.v[i, f] <= 0.0
-            if not uncovered:
-                rescale(g, i, problem)
-                continue
-        spread_start(g, i, 1e-2 if problem.warm else 1.0)
-        update_model(g, i, problem)
-        rescale(g, i, problem)
+        if uncovered:
+            spread_start(g, i, 1e-2 if problem.warm else 1.0, beta)
+        rescale(g, i, beta)
     many = g.h.shape[1] > DENSE
     n_updates = 0 if problem.warm else 1 if many else N_WARM_UP
     for n in range(n_updates):

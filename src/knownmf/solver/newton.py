@@ -21,7 +21,7 @@ from knownmf.solver.frames import ADMITTED, DENSE, strongest, update_model
 N_SINGLE = 8  # Newton steps with curvature in single precision; whoever needs more gets double
 STRETCH = 1e12  # data over model from which on curvature no longer grows: a step would not get off the ground
 PATIENCE = 9  # steps after which every third looks further again: exact curvature only doubles a model far too small
-N_SWEEPS = 5  # coordinate sweeps that guess the support of a quadratic program
+N_SWEEPS = 10  # coordinate sweeps that guess the support of a quadratic program
 
 
 @compiled
