@@ -180,7 +180,7 @@ def test_a_limit_on_the_size_of_files_is_exit_code_1_and_leaves_nothing(here):
     command = [Path(sys.executable).with_name("knownmf"), *SEPARATE]
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"knownmf: [Errno {errno.EFBIG}] {os.strerror(errno.EFBIG)}\n"
+    assert done.stderr == f"knownmf: {os.strerror(errno.EFBIG)}.\n"
     assert files() == before
 
 

@@ -148,6 +148,6 @@ def _note(
 
 
 def _described(error: OSError) -> str:
-    if error.filename is None or error.strerror is None:
+    if error.strerror is None:
         return str(error)
-    return f'"{error.filename}": {error.strerror}.'
+    return f"{error.strerror}." if error.filename is None else f'"{error.filename}": {error.strerror}.'
