@@ -307,7 +307,7 @@ def strongest(values, limit):
         n_positive += value > 0.0
         largest = max(largest, value)
     low, high = 0.0, largest
-    for _ in range(30 if n_positive > limit else 0):
+    for _ in range(12 if n_positive > limit else 0):
         middle, n_above = 0.5 * (low + high), 0
         for value in values:
             n_above += value > middle

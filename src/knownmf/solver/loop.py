@@ -79,7 +79,16 @@ def advance(g, i, t, problem, answer):
         g.rounded[i] = False
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+def kept_on_disk(function):
+    """Compile what Python calls without the interpreter's lock; keep it on disk where one may write."""
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        # Numba found no folder for its cache: compile anew in each process rather than fail on import.
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+@kept_on_disk
 def solve_frames(problem, g, answer):
     """Solve all frames of a problem in groups that move in lockstep; ``g`` is the worker's own."""
     n_frames = len(problem.X)
