@@ -27,30 +27,35 @@ RIDGE, RIDGE_SINGLE = 1e-12, 2e-6
 def products_of_rows(P, W, atoms, skip, out):
     """Write ``out[i, j] = P[i] . W[atoms[j]]`` for j < i + 4 + ``skip``: with 0, not above the diagonal's blocks.
 
-    The number of rows of P is a multiple of four. Four by two sums stay in registers, the widest block that 16
+    The number of rows of P is a multiple of four. Four by three sums stay in registers, the widest block that 16
     vector registers hold, and W passes once. Every row of P goes through the same instructions wherever it stands:
     a frame's answer does not depend, by one bit, on its neighbours.
     """
     zero = P.dtype.type(0)
     last = len(atoms) - 1
-    for j in range(0, last + 1, 2):
-        second = min(j + 1, last)
-        w0, w1 = W[atoms[j]], W[atoms[second]]
+    for j in range(0, last + 1, 3):
+        j1, j2 = min(j + 1, last), min(j + 2, last)
+        w0, w1, w2 = W[atoms[j]], W[atoms[j1]], W[atoms[j2]]
         for i in range(max(0, (j - skip) // 4 * 4), P.shape[0], 4):
             p0, p1, p2, p3 = P[i], P[i + 1], P[i + 2], P[i + 3]
-            s00 = s10 = s20 = s30 = s01 = s11 = s21 = s31 = zero
+            s00 = s10 = s20 = s30 = s01 = s11 = s21 = s31 = s02 = s12 = s22 = s32 = zero
             for f in range(P.shape[1]):
-                a, b = w0[f], w1[f]
+                a, b, c = w0[f], w1[f], w2[f]
                 s00 += p0[f] * a
-                s10 += p1[f] * a
-                s20 += p2[f] * a
-                s30 += p3[f] * a
                 s01 += p0[f] * b
+                s02 += p0[f] * c
+                s10 += p1[f] * a
                 s11 += p1[f] * b
+                s12 += p1[f] * c
+                s20 += p2[f] * a
                 s21 += p2[f] * b
+                s22 += p2[f] * c
+                s30 += p3[f] * a
                 s31 += p3[f] * b
+                s32 += p3[f] * c
             out[i, j], out[i + 1, j], out[i + 2, j], out[i + 3, j] = s00, s10, s20, s30
-            out[i, second], out[i + 1, second], out[i + 2, second], out[i + 3, second] = s01, s11, s21, s31
+            out[i, j1], out[i + 1, j1], out[i + 2, j1], out[i + 3, j1] = s01, s11, s21, s31
+            out[i, j2], out[i + 1, j2], out[i + 2, j2], out[i + 3, j2] = s02, s12, s22, s32
 
 
 @vectorised
@@ -71,6 +76,30 @@ def add_model(h, W, v):
         w0, h0 = W[active[i]], h[active[i]]
         for f in range(len(v)):
             v[f] += h0 * w0[f]
+
+
+@vectorised
+def add_models(H, W, V):
+    """Add ``H W`` to ``V``, two frames and four atoms at a time; the number of frames is even.
+
+    For starts, where next to no activation is zero: :func:`add_model` skips zeros, but reads W anew for every frame.
+    """
+    n_components = H.shape[1]
+    for k in range(0, n_components - 3, 4):
+        w0, w1, w2, w3 = W[k], W[k + 1], W[k + 2], W[k + 3]
+        for i in range(0, len(H), 2):
+            h0, h1, h2, h3 = H[i, k], H[i, k + 1], H[i, k + 2], H[i, k + 3]
+            j0, j1, j2, j3 = H[i + 1, k], H[i + 1, k + 1], H[i + 1, k + 2], H[i + 1, k + 3]
+            v, u = V[i], V[i + 1]
+            for f in range(V.shape[1]):
+                v[f] += (h0 * w0[f] + h1 * w1[f]) + (h2 * w2[f] + h3 * w3[f])
+                u[f] += (j0 * w0[f] + j1 * w1[f]) + (j2 * w2[f] + j3 * w3[f])
+    for k in range(n_components // 4 * 4, n_components):
+        w0 = W[k]
+        for i in range(len(H)):
+            h0, v = H[i, k], V[i]
+            for f in range(V.shape[1]):
+                v[f] += h0 * w0[f]
 
 
 @vectorised

@@ -101,7 +101,7 @@ def solve_frames(problem, g, answer):
                 write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
         which = still_live(g.live, n)
         start_group(g, which, problem)
-        step = np.int64(0 if problem.warm else 1)  # a cold start leaves A and B that do not change up to date
+        step = 0
         while len(which) > 0:
             if len(problem.gram) == 0:
                 price(g, which, problem, step)
