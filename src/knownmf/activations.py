@@ -228,10 +228,10 @@ def prepare(
 
     Atoms are scaled by powers of two, which keep the user's numbers: scaling there and back loses no bit.
     """
-    sums = W.sum(axis=0, dtype=np.float64)
+    basis = np.ascontiguousarray(W.T, dtype=np.float64)
+    sums = basis.sum(axis=1)
     exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
-    basis = np.empty(W.shape[::-1])
-    np.multiply(W.T, 2.0 ** -exponents[:, np.newaxis], out=basis)
+    basis = basis * 2.0 ** -exponents[:, np.newaxis]
     everyone = support.shape[1] > 1 or support.all()
     nothing = np.empty((0, 0))
     weighted = np.empty(0) if weights is None else basis @ np.asarray(weights, dtype=np.float64)
@@ -277,7 +277,7 @@ def run_in_threads(
     chunks = [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
     spare: SimpleQueue[Group] = SimpleQueue()
     for _ in range(n_threads):
-        spare.put(new_group(n_bins, n_components))
+        spare.put(new_group(n_bins, n_components, min(GROUP, -(-n_frames // 4) * 4)))
 
     def work(chunk: slice) -> int:
         buffers = spare.get()
