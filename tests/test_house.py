@@ -28,6 +28,7 @@ FLOORS = [
     "activations",
     "blocks",
     "learning",
+    "starts",
     "estimators",
     "files",
     "dictionary",

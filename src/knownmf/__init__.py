@@ -12,7 +12,7 @@ Importing the package loads the numerics alone. ``knownmf.NMF`` (scikit-learn) c
 
 from typing import TYPE_CHECKING
 
-from knownmf.activations import Activations, activations
+from knownmf.activations import Activations, activations, basis
 from knownmf.dictionary import Dictionary
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["NMF", "Activations", "Dictionary", "__version__", "activations"]
+__all__ = ["NMF", "Activations", "Dictionary", "__version__", "activations", "basis"]
 
 
 def __getattr__(name: str) -> object:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import TypeVar
 
 import numba
 import numpy as np
@@ -28,6 +29,8 @@ CHUNK_BYTES = 2**21  # of double-precision data that a thread works on at a time
 GRAM_LIMIT = 2048  # components up to which least squares keeps their Gram matrix, 32 MB
 
 Progress = Callable[[int, int], object]
+Buffers = TypeVar("Buffers")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +207,7 @@ def activations(
         tol=problem.tol,
     )
 
-    def solve_chunk(chunk: slice, buffers: Group) -> None:
+    def solve_chunk(chunk: slice, buffers: Group) -> int:
         rows = problem._replace(
             X=frames_of(V, chunk),
             M=frames_of(weights, chunk),
@@ -215,10 +218,89 @@ def activations(
         found.H[:, chunk] = (answer.H * problem.units).T
         for name in ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter"):
             getattr(found, name)[chunk] = getattr(answer, name)
+        return chunk.stop
 
-    run_in_threads(solve_chunk, n_bins, n_components, n_frames, progress)
+    for stop in run_in_threads(
+        solve_chunk,
+        chunks_of(n_frames, n_bins),
+        lambda: new_group(n_bins, n_components, min(GROUP, -(-n_frames // 4) * 4)),
+    ):
+        if progress is not None:
+            progress(stop, n_frames)
     warn_of_missed(found)
     return found
+
+
+def basis(
+    V: ArrayLike,
+    H: ArrayLike,
+    beta_loss: str | float = "kullback-leibler",
+    l1: ArrayLike = 0.0,
+    l2: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+    background: ArrayLike | None = None,
+    support: ArrayLike | None = None,
+    W_init: ArrayLike | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 200,
+    *,
+    progress: Progress | None = None,
+) -> Activations:
+    """Find the basis vectors of known activations: ``V ~ background + W H`` with H untouched.
+
+    The mirror of :func:`activations`, and the same solver on the transpose: what was said of a frame there holds of a
+    bin here.
+
+    Parameters
+    ----------
+    V : array_like, (n_bins, n_frames)
+        The data, not negative, any numeric type. NaN (or a masked entry) means missing.
+    H : array_like, (n_components, n_frames)
+        The activations, not negative. A row of zeros gets a basis vector of zero.
+    beta_loss, l1, l2, tol, max_iter, progress
+        As in :func:`activations`; the penalties are on W, and ``progress`` counts bins.
+    weights, background : array_like, (n_bins,) or (n_bins, n_frames), optional
+        As in :func:`activations`.
+    support : array_like of bool, (n_components,) or (n_bins, n_components), optional
+        Where W may differ from zero. Everywhere if not given.
+    W_init : array_like, (n_bins, n_components), optional
+        A warm start, not negative.
+
+    Returns
+    -------
+    Activations
+        Its ``H`` is the transpose of the basis, (n_components, n_bins), and its certificates are one for each bin:
+        ``basis(V, H).H.T`` is W.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> H = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]])
+    >>> W = np.array([[0.4, 0.4], [0.2, 0.1]])
+    >>> basis(W @ H, H, tol=1e-12).H.T.round(6)
+    array([[0.4, 0.4],
+           [0.2, 0.1]])
+    """
+    V, H = real_array(V, "V", 2), real_array(H, "H", 2)
+    if H.shape[1] != V.shape[1]:
+        raise ValueError(f"V has {V.shape[1]} frames but H has {H.shape[1]}: both need the same frames in columns.")
+    shaped = {"weights": weights, "background": background}
+    for name, values in shaped.items():
+        if values is not None:
+            shaped[name] = np.broadcast_to(per_bin(values, name, V.shape), V.shape).T
+    return activations(
+        V.T,
+        H.T,
+        beta_loss,
+        l1,
+        l2,
+        support=None if support is None else real_array(support, "support", 1, 2).T,
+        H_init=None if W_init is None else real_array(W_init, "W_init", 2).T,
+        tol=tol,
+        max_iter=max_iter,
+        progress=progress,
+        **shaped,
+    )
 
 
 def prepare(
@@ -260,42 +342,40 @@ def prepare(
     )
 
 
-def run_in_threads(
-    solve_chunk: Callable[[slice, Group], None],
-    n_bins: int,
-    n_components: int,
-    n_frames: int,
-    progress: Progress | None,
-) -> None:
-    """Call ``solve_chunk`` for all frames, in as many threads as Numba is set to use, each with buffers of its own.
-
-    Chunks are small enough to stay in the cache and to keep every thread busy to the end.
-    """
+def chunks_of(n_frames: int, n_bins: int) -> list[slice]:
+    """Return chunks of frames, small enough to stay in the cache and to keep every thread busy to the end."""
     n_threads = min(numba.get_num_threads(), max(1, -(-n_frames // GROUP)))
     most = max(1, min(8, CHUNK_BYTES // (8 * n_bins * GROUP)))
     size = GROUP * max(1, min(most, n_frames // (4 * GROUP * n_threads)))
-    chunks = [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
-    spare: SimpleQueue[Group] = SimpleQueue()
-    for _ in range(n_threads):
-        spare.put(new_group(n_bins, n_components, min(GROUP, -(-n_frames // 4) * 4)))
+    return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
 
-    def work(chunk: slice) -> int:
+
+def run_in_threads(
+    work: Callable[[slice, Buffers], Result], chunks: list[slice], new_buffers: Callable[[], Buffers]
+) -> Iterator[Result]:
+    """Yield what ``work`` returns for every chunk, in their order.
+
+    It runs in as many threads as Numba is set to use, each with buffers of its own.
+    """
+    n_threads = max(1, min(numba.get_num_threads(), len(chunks)))
+    spare: SimpleQueue[Buffers] = SimpleQueue()
+    for _ in range(n_threads):
+        spare.put(new_buffers())
+
+    def with_buffers(chunk: slice) -> Result:
         buffers = spare.get()
         try:
-            solve_chunk(chunk, buffers)
+            return work(chunk, buffers)
         finally:
             spare.put(buffers)
-        return chunk.stop
 
     with contextlib.ExitStack() as stack:
-        done: Iterator[int] = iter(map(work, chunks))
+        done: Iterator[Result] = iter(map(with_buffers, chunks))
         if n_threads > 1:
             pool = ThreadPoolExecutor(n_threads)
             stack.callback(pool.shutdown, cancel_futures=True)
-            done = pool.map(work, chunks)
-        for stop in done:
-            if progress is not None:
-                progress(stop, n_frames)
+            done = pool.map(with_buffers, chunks)
+        yield from done
 
 
 def solve(problem: Problem, start: NDArray[np.float64] | None, buffers: Group) -> Answer:

@@ -16,6 +16,7 @@ every frame be solved at a scale of its own.
 import math
 from numbers import Real
 
+import numpy as np
 from numba import njit
 
 #: How everything is compiled: dividing by zero gives infinity, as in NumPy.
@@ -111,6 +112,28 @@ def _near_one(u, beta):
         second *= beta - 1.0
         total += power * (first - second)
     return total
+
+
+@compiled
+def log_single(ratio):
+    """Return the logarithm of a number in single precision, without a branch, so that loops over it are vectorised.
+
+    The mantissa is brought to within the square roots of 1/2 and 2, where a polynomial (Moshier's of the Cephes
+    library) holds to the last digit. Zero and infinity give large finite numbers.
+    """
+    bits = np.float32(ratio).view(np.int32)
+    exponent = np.int32((bits - np.int32(0x3F3504F3)) >> np.int32(23))
+    t = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32) - np.float32(1.0)
+    series = np.float32(7.0376836292e-2)
+    series = series * t + np.float32(-1.1514610310e-1)
+    series = series * t + np.float32(1.1676998740e-1)
+    series = series * t + np.float32(-1.2420140846e-1)
+    series = series * t + np.float32(1.4249322787e-1)
+    series = series * t + np.float32(-1.6668057665e-1)
+    series = series * t + np.float32(2.0000714765e-1)
+    series = series * t + np.float32(-2.4999993993e-1)
+    series = series * t + np.float32(3.3333331174e-1)
+    return t + t * t * (series * t - np.float32(0.5)) + np.float32(exponent) * np.float32(0.6931471805599453)
 
 
 @compiled

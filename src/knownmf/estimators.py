@@ -1,81 +1,162 @@
 """scikit-learn's face of the package, and the only place where axes are swapped."""
 
-from typing import Any, Self
+import warnings
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from knownmf.activations import Activations, activations
-from knownmf.validation import check_range, real_array
+from knownmf.divergences import beta_of
+from knownmf.learning import Basis, Callback, Frames, Learned, Statistics, learn, learn_block, recorded
+from knownmf.starts import INITS, LIFTED, lifted, start
+from knownmf.validation import check_max_iter, check_range, check_tol, penalty, per_feature, real_array
+
+TIGHTEST, TIGHTEST_SINGLE = 1e-10, 1e-6  # how far fit lowers gap_tol where it learned something better
+
+
+class Plan(NamedTuple):
+    """What is known of the components, checked: a component a row."""
+
+    components: NDArray  # (n_components, n_features), NaN where nothing is known
+    n_known: int
+    free: NDArray[np.bool_]
+    strength: NDArray[np.float64]  # (n_components,)
+
+
+class Given(NamedTuple):
+    """What came with X, checked, a sample a row; a single row stands for all."""
+
+    weights: NDArray | None
+    background: NDArray | None
+    support: NDArray | None
+    H_init: NDArray | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Return it as ``activations`` takes it: a sample a column."""
+        return {
+            name: None if rows is None else (rows[0] if len(rows) == 1 else rows.T)
+            for name, rows in self._asdict().items()
+        }
 
 
 class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    r"""Nonnegative matrix factorization with components that are known, as a scikit-learn transformer.
+    r"""Nonnegative matrix factorization with components that are known, in part, softly or not at all.
 
     The axes are scikit-learn's: X is (n_samples, n_features), that is the transpose ``V.T`` of a spectrogram;
     ``components_`` is (n_components, n_features), the transpose of the basis; ``transform`` returns (n_samples,
     n_components), the transpose of the activations H. ``X ~ transform(X) @ components_``.
 
+    A component is *known* and stays as it is (``frozen``, all of it or some of its entries); or it is a *seed*, known
+    but free to move; or it is *softly known*, tied to its template by ``template_strength``; or it is unknown and
+    learned from scratch. Without ``components`` this is plain NMF.
+
     **For those who come from scikit-learn's NMF**: names and the penalised objective are the same, but
 
     - the loss is Kullback-Leibler unless you say ``beta_loss="frobenius"``;
-    - ``tol`` bounds the distance of every sample to its optimum (the relative duality gap), not the last step;
+    - ``tol`` is the relative decrease of the objective per pass at which learning stops; the activations are then
+      solved on their own, to within ``gap_tol`` of their optimum, so that ``transform(X)`` is what ``fit_transform(X)``
+      returned;
     - the answer for a sample does not depend on the other samples, and penalties do not grow with ``max_iter``;
-    - NaN in X means missing.
+    - NaN in X means missing; zeros of a start are not stuck at zero.
 
-    The activations minimise, for each sample,
+    Learning lowers, over the activations h of all samples and what is free in the components w,
 
-    .. math:: \sum_f d_\beta(x_f | v_f) + \alpha_W\,n_{features}
-              \left(l1\_ratio\,\|h\|_1 + \tfrac12 (1 - l1\_ratio)\,\|h\|_2^2\right).
+    .. math:: \sum_{t, f} m_{tf} d_\beta(x_{tf} | v_{tf})
+              + \alpha_W n_{features} \sum_{t, k} \left(l1\_ratio\, h_{tk} + \tfrac12 (1 - l1\_ratio)\, h_{tk}^2\right)
+              + \sum_{(k, f)\,free} \left(\alpha_H n_{samples} (l1\_ratio\, w_{kf}
+              + \tfrac12 (1 - l1\_ratio)\, w_{kf}^2) + s_k d_\beta(w^0_{kf} | w_{kf})\right)
+
+    with the model v = background + h components_, the templates w0 and their strengths s.
 
     Parameters
     ----------
     n_components : int, "auto" or None, default "auto"
-        Number of components in all; "auto" and None mean as many as are known. More than are known would have to
-        be learned, which this version does not do.
-    components : array_like, (n_known, n_features)
-        The known components, not negative, a component a row.
+        Number of components in all; "auto" and None mean as many as are known. The others are learned.
+    components : array_like, (n_known, n_features), optional
+        The known components, not negative, a component a row. NaN where an entry that is not frozen is unknown.
     frozen : bool or array_like of bool, (n_known,) or (n_known, n_features), default True
-        What stays as it is. This version keeps everything: True is the only choice.
+        What stays as it is, to the last bit: everything, some components, or some entries. The rest of the known
+        components is where learning starts.
+    template_strength : float or array_like (n_known,), default 0.0
+        How strongly what is known but not frozen is tied to its values in ``components``: the weight of a sample that
+        consists of the template, with activation 1, beside the samples of X. 0 lets it move freely.
+    init : {"random", "nndsvd", "nndsvda", "nndsvdar", "custom"} or None, default None
+        How unknown components and their activations start, as in scikit-learn; where others are known, on what those
+        leave of X. None is "nndsvda", or "random" where there are more components than samples or features, or
+        entries of X are missing or weighted. "custom" starts from ``W`` and ``H`` of ``fit_transform``.
+    random_state : int, RandomState instance or None, default None
+        The source of random numbers for ``init``.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
         The beta-divergence to minimise.
     tol : float, default 1e-4
-        Bound on the relative duality gap of every sample (on its KKT residual for beta outside [1, 2]).
+        Learning stops when a pass lowers the objective by no more than this share of it.
     max_iter : int, default 200
-        Most Newton steps for a sample.
+        Most passes over the data.
+    gap_tol : float, default 1e-4
+        Bound on the relative duality gap of every sample's activations (on the KKT residual for beta outside [1, 2]).
     alpha_W : float, default 0.0
         Strength of the penalty on the activations (scikit-learn's W), multiplied by the number of features.
     alpha_H : float or "same", default "same"
-        Strength of the penalty on free components (scikit-learn's H). Known components are not changed by it.
+        Strength of the penalty on what is free in the components (scikit-learn's H), multiplied by the number of
+        samples; "same" is ``alpha_W``. Frozen entries are not penalised: that would be a constant.
     l1_ratio : float in [0, 1], default 0.0
         Share of the L1 penalty; the rest is L2.
+    forgetting : float in (0, 1], default 1.0
+        What ``partial_fit`` multiplies the statistics of the past with at every block; 1 forgets nothing.
+    callback : callable, optional
+        Called as ``callback(n_passes, objective)`` after every pass of ``fit``.
 
     Attributes
     ----------
     components_ : (n_components, n_features) ndarray
-        The components, bit for bit those given.
+        The components, the known ones first; what is frozen is bit for bit what was given.
     n_components_ : int
         Their number.
     n_features_in_ : int
         Number of features of the components.
     feature_names_in_ : (n_features_in_,) ndarray of str
         Names of the features, where X had any in ``fit``.
+    objective_history_ : (n_passes,) ndarray
+        The objective after every pass, never rising; the last is that of the activations that ``fit_transform``
+        returns. After ``fit``.
     reconstruction_err_ : float
         Square root of twice the divergence between the training data and the model, as in scikit-learn (for
         "frobenius" the norm of the difference). After ``fit``.
     n_iter_ : int
-        Newton steps of the sample that needed most. After ``fit``.
+        Passes over the data, the last of which solved the activations: 1 where nothing was learned.
+    gap_tol_ : float
+        The tolerance that ``transform`` holds: ``gap_tol``, or less where ``fit`` had learned activations that are
+        better than ``gap_tol`` makes sure.
+
+    Notes
+    -----
+    A factorization leaves the scale of a component open. Components learned from scratch sum to one, unless a penalty
+    on either factor decides their scale; whatever was known, frozen or not, stays in the scale of the user.
+
+    Outside 1 <= beta <= 2 the activations have several stationary points, and those that ``transform`` finds may be
+    worse than those that the components were learned with. ``objective_history_`` then ends with what is returned, and
+    leaves out the passes that went below it.
 
     Examples
     --------
     >>> import numpy as np
     >>> basis = np.array([[0.4, 0.4], [0.2, 0.1]])
-    >>> model = NMF.from_basis(basis, beta_loss="frobenius", tol=1e-12)
+    >>> model = NMF.from_basis(basis, beta_loss="frobenius", gap_tol=1e-12)
     >>> model.transform([[3.0, 1.2]]).round(6)
     array([[4.5, 3. ]])
+
+    One component is known, another is learned beside it:
+
+    >>> X = np.array([[1.0, 0.0], [2.0, 2.0], [1.0, 2.0]]) @ [[0.5, 0.5, 0.0], [0.0, 0.2, 0.8]]
+    >>> model = NMF(2, components=[[0.5, 0.5, 0.0]], random_state=0, tol=1e-8, max_iter=2000).fit(X)
+    >>> model.components_.round(2)
+    array([[0.5, 0.5, 0. ],
+           [0. , 0.2, 0.8]])
     """
 
     def __init__(
@@ -84,22 +165,34 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         *,
         components: ArrayLike | None = None,
         frozen: ArrayLike = True,
+        template_strength: ArrayLike = 0.0,
+        init: str | None = None,
+        random_state: Any = None,
         beta_loss: str | float = "kullback-leibler",
         tol: float = 1e-4,
         max_iter: int = 200,
+        gap_tol: float = 1e-4,
         alpha_W: float = 0.0,
         alpha_H: float | str = "same",
         l1_ratio: float = 0.0,
+        forgetting: float = 1.0,
+        callback: Callback | None = None,
     ):
         self.n_components = n_components
         self.components = components
         self.frozen = frozen
+        self.template_strength = template_strength
+        self.init = init
+        self.random_state = random_state
         self.beta_loss = beta_loss
         self.tol = tol
         self.max_iter = max_iter
+        self.gap_tol = gap_tol
         self.alpha_W = alpha_W
         self.alpha_H = alpha_H
         self.l1_ratio = l1_ratio
+        self.forgetting = forgetting
+        self.callback = callback
 
     @classmethod
     def from_basis(cls, W: ArrayLike, **parameters: Any) -> Self:
@@ -122,26 +215,57 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If W is not two-dimensional, is empty, or holds values that are negative, infinite or NaN.
         """
         model = cls(components=real_array(W, "W", 2).T, **parameters)
-        model._set_components()
+        plan = model._plan(None)
+        if plan.free.any():
+            raise ValueError("from_basis takes a basis that is known: leave frozen=True, or call fit.")
+        model._set_components(plan)
         return model
 
-    def fit(self, X: ArrayLike, y: None = None) -> Self:
-        """Check the components against X, and find how well they explain it.
+    def fit(
+        self,
+        X: ArrayLike,
+        y: None = None,
+        *,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+        H_init: ArrayLike | None = None,
+    ) -> Self:
+        """Learn what is free in the components, and find how well they explain X.
 
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
             The data, not negative; NaN means missing.
         y : ignored
+        weights : array_like, (n_features,) or (n_samples, n_features), optional
+            How much an entry counts, not negative; 0 is as good as missing.
+        background : array_like, (n_features,) or (n_samples, n_features), optional
+            A known part of the model, not negative.
+        support : array_like of bool, (n_components,) or (n_samples, n_components), optional
+            Where an activation may differ from zero.
+        H_init : array_like, (n_samples, n_components), optional
+            Activations to start from, not negative.
 
         Returns
         -------
         self
         """
-        self.fit_transform(X)
+        self.fit_transform(X, weights=weights, background=background, support=support, H_init=H_init)
         return self
 
-    def fit_transform(self, X: ArrayLike, y: None = None) -> NDArray[np.floating]:
+    def fit_transform(
+        self,
+        X: ArrayLike,
+        y: None = None,
+        W: ArrayLike | None = None,
+        H: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+        H_init: ArrayLike | None = None,
+    ) -> NDArray[np.floating]:
         """Fit and return the activations of X.
 
         Parameters
@@ -149,32 +273,130 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X : array_like, (n_samples, n_features)
             The data, not negative; NaN means missing.
         y : ignored
+        W, H : array_like, (n_samples, n_components) and (n_components, n_features), optional
+            With ``init="custom"``: activations and components to start from, under scikit-learn's names.
+        weights, background, support, H_init : array_like, optional
+            As in ``fit``.
 
         Returns
         -------
         (n_samples, n_components) ndarray of X's floating type
+
+        Warns
+        -----
+        ConvergenceWarning
+            If learning was still going on after ``max_iter`` passes (not with ``tol=0``, which asks for that).
         """
         data = self._validate(X, reset=True)
-        self._set_components(data.shape[1])
-        found = self._activations(data)
-        self.n_iter_ = int(found.n_iter.max())
-        self.reconstruction_err_ = float(np.sqrt(2.0 * self._divergence(found).sum()))
-        return found.H.T
+        plan = self._plan(data.shape[1])
+        if (W is None) == (self.init == "custom") or (H is None) == (self.init == "custom"):
+            raise ValueError(
+                f"init is {self.init!r}, W is {'missing' if W is None else 'given'} and H is "
+                f'{"missing" if H is None else "given"}: init="custom" takes both, any other init neither.'
+            )
+        if W is not None and H_init is not None:
+            raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
+        given = self._given(data.shape, len(plan.free), weights, background, support, H_init if W is None else W)
+        check_tol(self.gap_tol, "gap_tol")
+        check_tol(self.tol)
+        check_max_iter(self.max_iter)
+        if not plan.free.any():
+            self._set_components(plan)
+            return self._finish(data, given)
+        frames, basis = self._frames(data, given, plan), self._basis(plan, len(data))
+        components, H0 = self._start(frames, plan, given.H_init, H)
+        learned = learn(
+            frames, basis, components, H0, tol=self.tol, max_iter=self.max_iter, callback=self.callback
+        )  # fmt: skip
+        self._set_components(plan, self._normalised(learned.W, plan), data.dtype)
+        if not learned.converged and self.tol > 0.0:
+            warnings.warn(
+                f"Learning was still going on after max_iter={self.max_iter} passes. Raise max_iter, or tol, or pass "
+                "tol=0 if that is what you want.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self._finish(data, given._replace(H_init=None), learned)
 
-    def transform(self, X: ArrayLike) -> NDArray[np.floating]:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: None = None,
+        *,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+    ) -> Self:
+        """Learn from one more block of samples, as of a stream, and forget none of the former (or ``forgetting``).
+
+        The first block decides where unknown components start. Each block has its activations solved, adds its
+        statistics to those of the past, and updates what is free in the components once.
+
+        Parameters
+        ----------
+        X : array_like, (n_samples, n_features)
+            The block, not negative; NaN means missing.
+        y : ignored
+        weights, background, support : array_like, optional
+            As in ``fit``.
+
+        Returns
+        -------
+        self
+        """
+        first = not hasattr(self, "n_samples_seen_")
+        data = self._validate(X, reset=first)
+        plan = self._plan(data.shape[1])
+        if not 0.0 < self.forgetting <= 1.0:
+            raise ValueError(f"forgetting is {self.forgetting!r}, expected a number above 0 and at most 1.")
+        given = self._given(data.shape, len(plan.free), weights, background, support, None)
+        frames = self._frames(data, given, plan)
+        if first:
+            components = plan.components
+            if plan.free.any():
+                components, _ = self._start(frames, plan, None, None)
+            self._set_components(plan, components, data.dtype)
+            self._memory: Statistics | None = None
+            self.n_samples_seen_, self.n_iter_ = 0.0, 0
+        self.n_samples_seen_ = self.forgetting * self.n_samples_seen_ + len(data)
+        self.n_iter_ += 1
+        if plan.free.any():
+            H = self._activations(data, given).H.T.astype(np.float64)
+            components, self._memory = learn_block(
+                frames,
+                self._basis(plan, self.n_samples_seen_),
+                self.components_.astype(np.float64),
+                H,
+                self._memory,
+                self.forgetting,
+            )
+            self._set_components(plan, components, data.dtype)
+        return self
+
+    def transform(
+        self,
+        X: ArrayLike,
+        *,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+    ) -> NDArray[np.floating]:
         """Return the activations of X, each sample on its own.
 
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
             The data, not negative; NaN means missing.
+        weights, background, support : array_like, optional
+            As in ``fit``; what was passed there is not remembered.
 
         Returns
         -------
         (n_samples, n_components) ndarray of X's floating type
         """
         check_is_fitted(self)
-        return self._activations(self._validate(X, reset=False)).H.T
+        data = self._validate(X, reset=False)
+        return self._activations(data, self._given(data.shape, self.n_components_, weights, background, support)).H.T
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the data that activations stand for, ``X @ components_``.
@@ -208,7 +430,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         float
         """
         check_is_fitted(self)
-        return -float(self._divergence(self._activations(self._validate(X, reset=False))).mean())
+        data = self._validate(X, reset=False)
+        return -float(self._divergence(self._activations(data, Given(None, None, None))).mean())
 
     @property
     def _n_features_out(self) -> int:
@@ -228,69 +451,215 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_non_negative(data, f"{type(self).__name__} (X)")
         return data
 
-    def _known(self, n_features: int | None) -> ArrayLike:
+    def _known(self, n_features: int | None) -> ArrayLike | None:
         """Return the components that are known; ``n_features`` is the number of features of X, where there is an X."""
-        if self.components is None:
-            raise NotImplementedError(
-                "components is None: this version finds the activations of known components and learns none. "
-                "Pass components=C of shape (n_known, n_features), or use NMF.from_basis(W)."
-            )
         return self.components
 
-    def _set_components(self, n_features: int | None = None) -> None:
-        components = real_array(self._known(n_features), "components", 2)
-        check_range(components, "components")
+    def _plan(self, n_features: int | None) -> Plan:
+        """Check what is known of the components, and return it with rows for those that are not."""
+        known = self._known(n_features)
+        components = np.empty((0, n_features or 0)) if known is None else real_array(known, "components", 2)
+        if known is not None and not components.size:
+            raise ValueError(
+                f"components has shape {components.shape}: give at least one component and one feature, or None."
+            )
         n_known, width = components.shape
-        if not components.size:
-            raise ValueError(f"components has shape {components.shape}: give at least one component and one feature.")
         if n_features is not None and width != n_features:
             raise ValueError(f"X has {n_features} features, but components has {width}: both need the same columns.")
-        self._check_all_known(n_known, width)
-        kind = components.dtype if components.dtype in (np.float32, np.float64) else np.float64
-        self.components_ = components.astype(kind)
-        self.n_components_ = n_known
-        self.n_features_in_ = width
-
-    def _check_all_known(self, n_known: int, n_features: int) -> None:
-        wanted = n_known if self.n_components in ("auto", None) else self.n_components
-        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < n_known:
-            raise ValueError(
-                f"n_components is {wanted!r} but {n_known} components are known: "
-                'pass a whole number that is not smaller, or "auto".'
-            )
-        if wanted > n_known:
-            raise NotImplementedError(
-                f"n_components is {wanted} but only {n_known} components are known: learning the other "
-                f"{wanted - n_known} is not part of this version. Pass n_components={n_known}, or all components."
-            )
+        n_components = self._number_of_components(n_known)
         frozen = np.asarray(self.frozen)
-        if frozen.dtype != bool or frozen.shape not in ((), (n_known,), (n_known, n_features)):
+        if frozen.dtype != bool or frozen.shape not in ((), (n_known,), (n_known, width)):
             raise ValueError(
                 f"frozen has shape {frozen.shape} and type {frozen.dtype}, expected one bool, one for each of "
-                f"{n_known} components, or one for each of their entries, {(n_known, n_features)}."
+                f"{n_known} components, or one for each of their entries, {(n_known, width)}."
             )
-        if not frozen.all():
-            raise NotImplementedError(
-                "frozen is False somewhere: changing known components is not part of this version. Pass frozen=True."
-            )
+        frozen = np.broadcast_to(frozen[:, np.newaxis] if frozen.ndim == 1 else frozen, (n_known, width))
+        check_range(components, "components", missing=True)
+        check_range(np.where(frozen, components, 0), "components")
+        strength = self._strength(frozen)
+        check_range(np.where((strength == 0.0)[:, np.newaxis], 0, components), "components")
+        free = np.ones((n_components, width), np.bool_)
+        free[:n_known] = ~frozen
+        if n_components > n_known:
+            unknown = np.full((n_components - n_known, width), np.nan)
+            components = np.vstack([components, unknown.astype(floating(components.dtype))])
+        return Plan(components, n_known, free, np.append(strength, np.zeros(n_components - n_known)))
 
-    def _penalties(self) -> tuple[float, float]:
+    def _number_of_components(self, n_known: int) -> int:
+        wanted = n_known if self.n_components in ("auto", None) else self.n_components
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < max(n_known, 1):
+            raise ValueError(
+                f"n_components is {self.n_components!r} but {n_known} components are known: "
+                + ('pass a whole number that is not smaller, or "auto".' if n_known else "pass how many to learn.")
+            )
+        return int(wanted)
+
+    def _strength(self, frozen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        strength = penalty(self.template_strength, "template_strength", len(frozen))
+        movable = ~frozen.all(axis=1)
+        useless = (strength > 0.0) & ~movable
+        if useless.any() and (np.ndim(self.template_strength) or not movable.any()):
+            raise ValueError(
+                f"template_strength is {strength[useless][0]} for component {np.flatnonzero(useless)[0]}, which is "
+                "frozen: pass frozen=False for what may move, or template_strength=0."
+            )
+        if not len(frozen) and np.any(self.template_strength):
+            raise ValueError(
+                f"template_strength is {self.template_strength!r} but no components are known: pass the templates as "
+                "components, with frozen=False."
+            )
+        return np.where(movable, strength, 0.0)
+
+    def _given(
+        self,
+        shape: tuple[int, int],
+        n_components: int,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+        H_init: ArrayLike | None = None,
+    ) -> Given:
+        """Check what came with X."""
+        activation_shape = (shape[0], n_components)
+        given = Given(
+            None if weights is None else per_feature(weights, "weights", shape),
+            None if background is None else per_feature(background, "background", shape),
+            None if support is None else per_feature(support, "support", activation_shape),
+            None if H_init is None else per_feature(H_init, "H_init", activation_shape),
+        )
+        if given.weights is not None and not given.weights.any():
+            raise ValueError("weights is 0 everywhere: nothing would count. Pass None to count everything.")
+        if given.support is not None:
+            if not ((given.support == 0) | (given.support == 1)).all():
+                raise ValueError("support holds values other than True and False: pass, for example, H > 0.")
+            if not given.support.any():
+                raise ValueError("support is False everywhere: no component may be active. Pass None to allow all.")
+        return given
+
+    def _frames(self, X: NDArray[np.floating], given: Given, plan: Plan) -> Frames:
+        l1, l2 = self._penalties(X.shape[1])
+        n_components, ones = len(plan.free), np.ones((1, X.shape[1]))
+        return Frames(
+            X=X,
+            weights=ones if given.weights is None else given.weights.astype(np.float64, copy=False),
+            background=0.0 * ones if given.background is None else given.background.astype(np.float64, copy=False),
+            support=np.ones((1, n_components), np.bool_) if given.support is None else given.support > 0,
+            l1=np.full(n_components, l1),
+            l2=np.full(n_components, l2),
+            beta=beta_of(self.beta_loss),
+        )
+
+    def _basis(self, plan: Plan, n_samples: float) -> Basis:
+        alpha = n_samples * float(self.alpha_W if self.alpha_H == "same" else self.alpha_H)
+        return Basis(
+            free=plan.free,
+            template=np.nan_to_num(plan.components.astype(np.float64)),
+            strength=plan.strength,
+            l1=np.full(len(plan.free), alpha * self.l1_ratio),
+            l2=np.full(len(plan.free), alpha * (1.0 - self.l1_ratio)),
+        )
+
+    def _start(
+        self, frames: Frames, plan: Plan, H_init: NDArray | None, H: ArrayLike | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return components and activations to start from: of the known on their own, of the others on what is left."""
+        n_known, n_components = plan.n_known, len(plan.free)
+        components = plan.components.astype(np.float64)
+        if H is not None and H_init is not None:
+            custom = real_array(H, "H", 2)
+            if custom.shape != components.shape:
+                raise ValueError(f"H has shape {custom.shape}, expected {components.shape}: a component a row.")
+            check_range(custom, "H")
+            return np.where(plan.free, custom, components), np.where(frames.support, H_init, 0.0)
+        components[:n_known] = lifted(components[:n_known], plan.free[:n_known])
+        acts, left = np.empty((len(frames.X), n_components)), frames.X
+        if n_known:
+            acts[:, :n_known], left = self._explained(frames, components[:n_known])
+        if n_components > n_known:
+            init = self._init(frames, n_components - n_known)
+            components[n_known:], acts[:, n_known:] = start(left, n_components - n_known, init, self.random_state)
+            components[n_known:] = lifted(components[n_known:], plan.free[n_known:])
+        acts = acts if H_init is None else H_init.astype(np.float64)
+        everywhere = np.ones(acts.T.shape, np.bool_)
+        return components, np.where(frames.support, lifted(acts.T, everywhere).T, 0.0)
+
+    def _explained(self, frames: Frames, known: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+        """Return the activations of the known components alone, and what they leave of the data."""
+        support = frames.support[:, : len(known)].astype(np.float64)
+        given = Given(frames.weights, frames.background, support).columns()
+        with warnings.catch_warnings():
+            # A start needs no proof.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            H = activations(frames.X.T, known.T, frames.beta, tol=1e-2, **given).H.T.astype(np.float64)
+        left = frames.X - frames.background - H @ known
+        return H, np.maximum(left, LIFTED * np.nanmean(frames.X), out=left)
+
+    def _init(self, frames: Frames, n_components: int) -> str:
+        """Return how unknown components start, deciding where the user left it open."""
+        if self.init is None:
+            plain = np.ptp(frames.weights) == 0.0 and not np.isnan(np.add.reduce(frames.X, axis=None))
+            return "nndsvda" if plain and n_components <= min(frames.X.shape) else "random"
+        if self.init not in INITS:
+            raise ValueError(f'init is {self.init!r}, expected one of {INITS}, "custom" or None.')
+        if self.init != "random" and n_components > min(frames.X.shape):
+            raise ValueError(
+                f"init is {self.init!r}, which starts at most min(n_samples, n_features) = {min(frames.X.shape)} "
+                f'components, not {n_components}: pass init="random".'
+            )
+        return self.init
+
+    def _normalised(self, components: NDArray[np.float64], plan: Plan) -> NDArray[np.float64]:
+        """Return the components with a sum of one each, where learned from scratch and unpenalised."""
+        if self.alpha_W or (self.alpha_H != "same" and self.alpha_H):
+            return components
+        sums = components.sum(axis=1, keepdims=True)
+        scratch = (np.arange(len(components)) >= plan.n_known)[:, np.newaxis] & (sums > 0.0)
+        return np.where(scratch, components / np.where(sums > 0.0, sums, 1.0), components)
+
+    def _set_components(self, plan: Plan, components: NDArray | None = None, kind: DTypeLike = np.float32) -> None:
+        """Keep components, in a type that holds what is known of them to the last bit."""
+        known = floating(plan.components.dtype)
+        if plan.free.any():
+            known = np.result_type(kind, known) if plan.n_known else np.dtype(kind)
+        self.components_ = (plan.components if components is None else components).astype(known)
+        self.n_components_, self.n_features_in_ = self.components_.shape
+        self.gap_tol_ = self.gap_tol
+
+    def _finish(self, X: NDArray[np.floating], given: Given, learned: Learned | None = None) -> NDArray[np.floating]:
+        """Solve the activations as ``transform`` does, and report on them."""
+        history, constant = (learned.history[1:], learned.constant) if learned else ([], 0.0)
+        tightest = TIGHTEST if X.dtype == np.float64 else TIGHTEST_SINGLE
+        found = self._activations(X, given)
+        while history and found.objective.sum() + constant > history[-1] and self.gap_tol_ > tightest:
+            self.gap_tol_ = max(1e-2 * self.gap_tol_, tightest)
+            found = self._activations(X, given)
+        history = recorded(history, float(found.objective.sum()) + constant)
+        self.objective_history_ = np.array(history)
+        self.n_iter_ = (learned.n_passes if learned else 0) + 1
+        self.reconstruction_err_ = float(np.sqrt(2.0 * self._divergence(found).sum()))
+        return found.H.T
+
+    def _penalties(self, n_features: int) -> tuple[float, float]:
         if not 0.0 <= self.l1_ratio <= 1.0:
             raise ValueError(f"l1_ratio is {self.l1_ratio!r}, expected a number from 0 to 1.")
         if self.alpha_H != "same":
             check_range(real_array(self.alpha_H, "alpha_H", 0), "alpha_H")
         check_range(real_array(self.alpha_W, "alpha_W", 0), "alpha_W")
-        alpha = self.alpha_W * self.n_features_in_
+        alpha = self.alpha_W * n_features
         return alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio)
 
-    def _activations(self, X: NDArray[np.floating]) -> Activations:
-        l1, l2 = self._penalties()
-        return activations(
-            X.T, self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=self.tol, max_iter=self.max_iter
-        )  # fmt: skip
+    def _activations(self, X: NDArray[np.floating], given: Given) -> Activations:
+        l1, l2 = self._penalties(X.shape[1])
+        tol = min(check_tol(self.gap_tol, "gap_tol"), self.gap_tol_)
+        return activations(X.T, self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=tol, **given.columns())
 
     def _divergence(self, found: Activations) -> NDArray[np.float64]:
         """Return the divergence of each sample: its objective without the penalties."""
-        l1, l2 = self._penalties()
+        l1, l2 = self._penalties(self.n_features_in_)
         H = found.H.astype(np.float64, copy=False)
         return np.maximum(found.objective - l1 * H.sum(axis=0) - 0.5 * l2 * (H * H).sum(axis=0), 0.0)
+
+
+def floating(kind: np.dtype) -> np.dtype:
+    """Return the floating type that components of a type are kept in."""
+    return kind if kind in (np.float32, np.float64) else np.dtype(np.float64)

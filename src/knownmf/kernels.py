@@ -18,6 +18,16 @@ INNER: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no
 compiled = njit(**INNER)
 vectorised = njit(**INNER, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
+
+def kept_on_disk(function):
+    """Compile what Python calls without the interpreter's lock; keep it on disk where one may write."""
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        # Numba found no folder for its cache: compile anew in each process rather than fail on import.
+        return njit(nogil=True, error_model="numpy")(function)
+
+
 #: Added to the unit diagonal of a curvature matrix (in double, in single precision): more than its rounding, so that
 #: duplicate atoms have one answer. It slows the last digits along directions that the data cannot tell apart, no more.
 RIDGE, RIDGE_SINGLE = 1e-12, 2e-6

@@ -62,6 +62,18 @@ def per_bin(values: ArrayLike, name: str, shape: tuple[int, int]) -> NDArray:
     return array
 
 
+def per_feature(values: ArrayLike, name: str, shape: tuple[int, int]) -> NDArray:
+    """Return what came with the samples, not negative, as (1, shape[1]) for all of them or (n_samples, shape[1])."""
+    array = real_array(values, name, 1, 2)
+    array = array[np.newaxis] if array.ndim == 1 else array
+    if array.shape not in (shape, (1, shape[1])):
+        raise ValueError(
+            f"{name} has shape {np.shape(values)}, expected {shape}, a sample a row, or ({shape[1]},) for all samples."
+        )
+    check_range(array, name)
+    return array
+
+
 def check_support(support: ArrayLike, n_components: int, n_frames: int) -> NDArray:
     """Return the support as (n_components, 1) or (n_components, n_frames) of zeros and ones."""
     array = real_array(support, "support", 1, 2)
@@ -98,15 +110,15 @@ def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float
     return np.full(n_components, array, dtype=np.float64)
 
 
-def check_tol(tol: object) -> float:
+def check_tol(tol: object, name: str = "tol") -> float:
     """Return the tolerance."""
     if isinstance(tol, Real) and 0.0 <= float(tol) < np.inf:
         return float(tol)
-    raise ValueError(f"tol is {tol!r}, expected a number that is not negative, such as 1e-4.")
+    raise ValueError(f"{name} is {tol!r}, expected a number that is not negative, such as 1e-4.")
 
 
 def check_max_iter(max_iter: object) -> int:
-    """Return the limit of Newton steps."""
+    """Return the limit of iterations."""
     if isinstance(max_iter, Integral) and int(max_iter) >= 1:
         return int(max_iter)
     raise ValueError(f"max_iter is {max_iter!r}, expected a whole number of at least 1.")

@@ -301,12 +301,11 @@ def rescale(g, i, beta):
 
 
 @vectorised
-def multiply(h, A, B, l1, l2, beta, relaxed):
+def multiply(h, A, B, l1, l2, power, relaxed):
     """Take one multiplicative update (Fevotte and Idier 2011), which looks far and never leaves the positive.
 
     A relaxed one goes 1.75 times as far (in square roots, which are quick). What is not finite changes nothing.
     """
-    power = 1.0 / (2.0 - beta) if beta < 1.0 else 1.0 / (beta - 1.0) if beta > 2.0 else 1.0
     for k in range(len(h)):
         ratio = A[k] / (B[k] + l1[k] + l2[k] * h[k])
         if power != 1.0:
@@ -326,6 +325,7 @@ def warm_up(g, which, problem, n_updates):
     leave weak are dropped.
     """
     beta = problem.beta
+    power = 1.0 / max(1.0, 2.0 - beta, beta - 1.0)
     rows = (len(which) + 3) // 4 * 4
     for j in range(len(which)):
         i = which[j]
@@ -339,7 +339,7 @@ def warm_up(g, which, problem, n_updates):
             products_of_rows(g.rough_push[:rows], problem.W_single, problem.atoms, len(problem.atoms), g.rough_B)
         for j in range(len(which)):
             i = which[j]
-            multiply(g.rough_h[j], g.rough_A[j], g.rough_B[j], g.l1[i], g.l2[i], beta, 0 < n < n_updates - 1)
+            multiply(g.rough_h[j], g.rough_A[j], g.rough_B[j], g.l1[i], g.l2[i], power, 0 < n < n_updates - 1)
             copy(g.b[i], g.rough_v[j])
         if n < n_updates - 1:
             add_models(g.rough_h[:rows], problem.W_single, g.rough_v[:rows])

@@ -3,10 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from knownmf.certificates import duality_gap, kkt_residual
-from knownmf.kernels import add_model, compiled, copy, total_divergence
+from knownmf.kernels import add_model, compiled, copy, kept_on_disk, total_divergence
 from knownmf.solver.frames import GROUP, load_group, price, start_group, still_live, update_model
 from knownmf.solver.newton import newton_step
 
@@ -77,15 +76,6 @@ def advance(g, i, t, problem, answer):
     else:
         newton_step(g, i, (gap <= NEAR * g.size[i]) if 1.0 <= problem.beta <= 2.0 else kkt <= NEAR, problem)
         g.rounded[i] = False
-
-
-def kept_on_disk(function):
-    """Compile what Python calls without the interpreter's lock; keep it on disk where one may write."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:
-        # Numba found no folder for its cache: compile anew in each process rather than fail on import.
-        return njit(nogil=True, error_model="numpy")(function)
 
 
 @kept_on_disk

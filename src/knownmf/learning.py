@@ -1,0 +1,396 @@
+"""Learning what is free in a basis: statistics of a block of frames -> merge -> update, one pass after another.
+
+All is frames-major: a frame is a row of X (n_frames, n_bins) and of H (n_frames, n_components), an atom a row of W
+(n_components, n_bins). A pass improves the activations of every block of frames, sums the statistics that the basis
+needs, and updates what is free in it. Blocks need nothing of each other: they run in threads, and are merged in order.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from threadpoolctl import threadpool_limits
+
+from knownmf.activations import run_in_threads
+from knownmf.divergences import ZERO_FLOOR
+from knownmf.solver import descend_rows, measure, multiply_rows
+
+BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20  # how many, and how few and many entries of X are in one
+N_SWEEPS = 2  # coordinate sweeps of least squares: the products that they start from cost more
+
+Callback = Callable[[int, float], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What :func:`learn` found.
+
+    Attributes
+    ----------
+    W : (n_components, n_bins) float64
+        The basis; its frozen entries are bit for bit those given.
+    H : (n_frames, n_components) float64
+        The activations that it was learned with.
+    history : list of float
+        The objective at the start and after every pass.
+    n_passes : int
+        The number of passes.
+    constant : float
+        The part of the objective that does not depend on the activations: penalties of W and ties to templates.
+    converged : bool
+        Whether the last pass lowered the objective by at most ``tol`` of it.
+    """
+
+    W: NDArray[np.float64] = field(repr=False)
+    H: NDArray[np.float64] = field(repr=False)
+    history: list[float]
+    n_passes: int
+    constant: float
+    converged: bool
+
+
+class Frames(NamedTuple):
+    """Data and what shapes their divergence, a frame a row; what all frames share has one row."""
+
+    X: NDArray  # (n_frames, n_bins), NaN = missing
+    weights: NDArray
+    background: NDArray
+    support: NDArray  # (1 or n_frames, n_components) bool
+    l1: NDArray[np.float64]  # (n_components,) of the activations
+    l2: NDArray[np.float64]
+    beta: float
+
+
+class Basis(NamedTuple):
+    """What holds the basis: a component a row."""
+
+    free: NDArray[np.bool_]  # (n_components, n_bins) what may change
+    template: NDArray[np.float64]  # (n_components, n_bins)
+    strength: NDArray[np.float64]  # (n_components,) of the tie to the template
+    l1: NDArray[np.float64]  # (n_components,) penalties on free entries
+    l2: NDArray[np.float64]
+
+
+class Statistics(NamedTuple):
+    """What the basis needs to know of a block of frames: sums over them.
+
+    The multiplicative update takes ``linear = H'pull`` and ``other = H'push`` (n_components, n_bins), with the slopes'
+    halves ``pull = m x v^(beta-2)`` and ``push = m v^(beta-1)``; least squares without weights takes ``linear = H'x``
+    and ``other = H'H``.
+    """
+
+    linear: NDArray
+    other: NDArray
+
+
+class Pace(NamedTuple):
+    """How a pass computes: in which precision, and whether it goes 1.75 times as far as is sure to lower."""
+
+    precision: DTypeLike
+    relaxed: bool
+
+
+def safe_power(beta: float, bent: bool) -> float:
+    """Return the exponent with which a multiplicative update is sure to lower the objective.
+
+    Along the ratio r of new to old, the majorising function has its minimum where a sum of powers of r, the largest
+    of them ``max(1, 2 - beta, beta - 1)``, equals the ratio of pull to push [1]_; a quadratic penalty (``bent``) adds
+    the power ``3 - beta`` below beta = 2. With the inverse of the largest, an update ends between the old value and
+    that minimum.
+
+    .. [1] C. Fevotte and J. Idier, "Algorithms for nonnegative matrix factorization with the beta-divergence",
+       Neural Computation 23(9), 2011.
+    """
+    return 1.0 / max(1.0, 2.0 - beta, beta - 1.0, 3.0 - beta if bent else 1.0)
+
+
+def power_of_two(values: NDArray) -> NDArray[np.float64]:
+    """Return the powers of two not above the values, which scale them without losing a bit; 1 for zero."""
+    values = np.asarray(values, dtype=np.float64)
+    return 2.0 ** np.floor(np.log2(values, out=np.zeros(values.shape), where=values > 0.0))
+
+
+def blocks_of(n_frames: int, n_bins: int) -> list[slice]:
+    """Return the blocks of frames of a pass: the same ones whatever the number of threads."""
+    size = -(-n_frames // BLOCKS)
+    size = max(1, min(max(size, SMALLEST_BLOCK // n_bins), LARGEST_BLOCK // n_bins))
+    return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
+
+
+class Task:
+    """Frames to learn from, in units in which the data and the atoms are of the size of one."""
+
+    def __init__(self, frames: Frames, basis: Basis, W: NDArray[np.float64], multiplicative: bool = False):
+        self.beta = frames.beta
+        self.n_frames, self.n_bins = frames.X.shape
+        self.frames, self.basis = frames, basis
+        self.blocks = blocks_of(self.n_frames, self.n_bins)
+        largest = np.fmax.reduce(frames.X, axis=None, initial=0.0)
+        self.scale = float(power_of_two(np.array(largest)))
+        self.unit = self.scale**self.beta
+        atoms = power_of_two(W.sum(axis=1))
+        self.atoms = atoms[:, np.newaxis]
+        self.l1, self.l2 = (
+            np.atleast_2d(frames.l1 * self.scale / atoms / self.unit),
+            np.atleast_2d(frames.l2 * (self.scale / atoms) ** 2 / self.unit),
+        )
+        ones = np.ones((1, self.n_bins))
+        self.basis_l1 = (basis.l1 * atoms / self.unit)[:, np.newaxis] * ones
+        self.basis_l2 = (basis.l2 * atoms**2 / self.unit)[:, np.newaxis] * ones
+        self.strength = (basis.strength * atoms**self.beta / self.unit)[:, np.newaxis] * basis.free
+        self.template = basis.template / self.atoms
+        if self.beta < 1.0:
+            self.template = np.maximum(self.template, ZERO_FLOOR * self.template.max(axis=1, keepdims=True))
+        self.missing = bool(np.isnan(np.add.reduce(frames.X, axis=None)))
+        plain = not self.missing and np.ptp(frames.weights) == 0.0
+        self.least_squares = self.beta == 2.0 and plain and not multiplicative
+        self.h_power = safe_power(self.beta, bool(frames.l2.any()))
+        self.w_power = safe_power(self.beta, bool(basis.l2.any()))
+        self.weights, self.constant = frames.weights, 0.0
+        self.floors = self.find_floors() if self.beta <= 1.0 else np.zeros((self.n_frames, 1))
+        if self.beta <= 1.0:
+            self.leave_out(W)
+
+    def find_floors(self) -> NDArray[np.float64]:
+        """Return what data (below beta = 1) and models that nothing reaches are raised to, a frame a row."""
+        floors = np.zeros((self.n_frames, 1))
+        for block in self.blocks:
+            counts = rows_of(self.frames.weights, block) > 0.0
+            largest = np.where(counts, np.nan_to_num(self.frames.X[block]), 0.0).max(axis=1)
+            if self.beta < 1.0:
+                background = np.where(counts, rows_of(self.frames.background, block), 0.0).max(axis=1)
+                largest = np.where(largest > 0.0, largest, background)
+            floors[block, 0] = ZERO_FLOOR * largest / self.scale
+        return floors
+
+    def leave_out(self, W: NDArray[np.float64]) -> None:
+        """Take the weight of entries that cost a constant whatever is learned, and keep that constant.
+
+        Those are bins with data that neither an atom of the support nor the background reaches, and, below beta = 1,
+        frames without anything.
+        """
+        frames, idle = self.frames, (self.floors == 0.0) & (self.beta < 1.0)
+        reached = (frames.support @ (W > 0.0) > 0) | (frames.background > 0.0)
+        if reached.all() and not idle.any():
+            return
+        out = ~reached & (np.nan_to_num(frames.X) > 0.0) | idle
+        self.weights = np.where(out, 0.0, frames.weights)
+        for block in self.blocks:
+            x, m, _ = self.load(block, np.float64)
+            m = np.where(out[block] & ~np.isnan(frames.X[block]) & ~idle[block], rows_of(frames.weights, block), 0.0)
+            v = np.broadcast_to(self.floors[block], x.shape).copy()
+            self.constant += measure(x, m, v, self.beta, True, np.empty_like(x), np.empty_like(x))
+
+    def load(self, block: slice, precision: DTypeLike) -> tuple[NDArray, NDArray, NDArray]:
+        """Return the data, the weights and the background of a block, in the precision asked for."""
+        source, weights = self.frames.X[block], rows_of(self.weights, block)
+        x = np.empty(source.shape, precision)
+        np.multiply(source, 1.0 / self.scale, out=x, casting="same_kind")
+        if self.missing:
+            hole = np.isnan(x)
+            weights = np.where(hole, 0.0, weights)
+            x[hole] = 0.0
+        if self.beta < 1.0:
+            np.maximum(x, self.floors[block], out=x, casting="same_kind")
+        background = rows_of(self.frames.background, block) / self.scale
+        return x, np.ascontiguousarray(weights, precision), background.astype(precision)
+
+
+def rows_of(values: NDArray, block: slice) -> NDArray:
+    """Return the rows of a block, or the one row that stands for all."""
+    return values if len(values) == 1 else values[block]
+
+
+def visit(
+    task: Task, W: NDArray, gram: NDArray, H: NDArray[np.float64], block: slice, pace: Pace
+) -> tuple[float, Statistics]:
+    """Improve the activations of a block, in place; return their cost before that, and the statistics after it."""
+    x, m, b = task.load(block, pace.precision)
+    if task.least_squares:
+        return visit_squares(task, W, gram, H, x - b, rows_of(task.frames.support, block))
+    beta, h = task.beta, H.astype(pace.precision)
+    cost = float(H.sum(axis=0) @ task.l1[0] + 0.5 * (H * H).sum(axis=0) @ task.l2[0])
+    v, pull, push = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    np.add(np.matmul(h, W, out=v), b, out=v)
+    cost += measure(x, m, v, beta, True, pull, push)
+    shared = beta == 1.0 and len(m) == 1
+    multiply_rows(h, pull @ W.T, (m if shared else push) @ W.T, task.l1, task.l2, task.h_power, pace.relaxed)
+    np.add(np.matmul(h, W, out=v), b, out=v)
+    measure(x, m, v, beta, False, pull, push)
+    H[:] = h
+    return cost, Statistics(h.T @ pull, h.sum(axis=0)[:, np.newaxis] * m if shared else h.T @ push)
+
+
+def visit_squares(
+    task: Task, W: NDArray, gram: NDArray, H: NDArray[np.float64], x: NDArray, support: NDArray
+) -> tuple[float, Statistics]:
+    """The same for least squares, where the products of the data and of the atoms say everything of both."""
+    weight = float(task.weights.flat[0])
+    linear = weight * (x @ W.T).astype(np.float64)
+    flat = x.ravel()
+    cost = 0.5 * weight * float(np.vdot(flat, flat)) + float(H.sum(axis=0) @ task.l1[0] - np.vdot(linear, H))
+    cost += 0.5 * float(np.vdot(gram, H.T @ H))
+    descend_rows(gram, linear - task.l1, H, support, N_SWEEPS)
+    return cost, Statistics(weight * (H.astype(x.dtype).T @ x), weight * (H.T @ H))
+
+
+def visit_all(
+    task: Task, W: NDArray[np.float64], H: NDArray[np.float64], pace: Pace
+) -> tuple[float, NDArray[np.float64], Statistics]:
+    """Return the objective at W and H, the activations one step on, and the statistics of all frames."""
+    improved, rough = H.copy(), W.astype(pace.precision)
+    gram = np.empty((0, 0))
+    if task.least_squares:
+        gram = float(task.weights.flat[0]) * (W @ W.T) + np.diag(task.l2[0])
+    shape = W.shape
+    total = Statistics(np.zeros(shape), np.zeros((len(W), len(W)) if task.least_squares else shape))
+    value = task.constant + price_of_basis(task, W)
+
+    def work(block: slice, _: None) -> tuple[float, Statistics]:
+        return visit(task, rough, gram, improved[block], block, pace)
+
+    for cost, statistics in run_in_threads(work, task.blocks, lambda: None):
+        value += cost
+        # In order and in double precision: the sum does not depend on the threads.
+        np.add(total.linear, statistics.linear, out=total.linear)
+        np.add(total.other, statistics.other, out=total.other)
+    return value, improved, total
+
+
+def price_of_basis(task: Task, W: NDArray[np.float64]) -> float:
+    """Return the penalties of what is free in the basis, and what its ties to templates cost."""
+    free, tied = np.where(task.basis.free, W, 0.0), np.flatnonzero(task.basis.strength)
+    cost = float((task.basis_l1 * free + 0.5 * task.basis_l2 * free * free).sum())
+    if len(tied):
+        cost += tie(task, W, tied)[0]
+    return cost
+
+
+def tie(task: Task, W: NDArray[np.float64], tied: NDArray[np.intp]) -> tuple[float, NDArray, NDArray]:
+    """Return the cost of the ties to templates and the two halves of its slope: templates are data of a frame each."""
+    w = np.maximum(W[tied], 0.0)
+    pull, push = np.empty_like(w), np.empty_like(w)
+    return measure(task.template[tied], task.strength[tied], w, task.beta, True, pull, push), pull, push
+
+
+def update(task: Task, W: NDArray[np.float64], statistics: Statistics, relaxed: bool) -> NDArray[np.float64]:
+    """Return the basis after one update of what is free in it."""
+    free, tied = task.basis.free, np.flatnonzero(task.basis.strength)
+    linear, other = statistics
+    if task.least_squares:
+        strength = task.basis.strength * task.atoms[:, 0] ** 2 / task.unit
+        gram = other + np.diag(task.basis_l2[:, 0] + strength)
+        linear = linear - task.basis_l1 + strength[:, np.newaxis] * task.template
+        new = W.T.copy()
+        descend_rows(gram, np.ascontiguousarray(linear.T), new, np.ascontiguousarray(free.T), N_SWEEPS)
+        return np.ascontiguousarray(new.T)
+    if len(tied):
+        _, pull, push = tie(task, W, tied)
+        linear[tied] += pull
+        other[tied] += push
+    new = W.copy()
+    multiply_rows(new, linear, other, task.basis_l1, task.basis_l2, task.w_power, relaxed)
+    return np.where(free, new, W)
+
+
+def learn(
+    frames: Frames,
+    basis: Basis,
+    W: NDArray[np.float64],
+    H: NDArray[np.float64],
+    *,
+    tol: float,
+    max_iter: int,
+    callback: Callback | None = None,
+) -> Learned:
+    r"""Learn what is free in W, and the activations H with it, from the starts given.
+
+    A pass lowers, over the activations and then over the free entries of W,
+
+    .. math:: \sum_{tf} m_{tf} d_\beta(x_{tf} | v_{tf}) + \sum_{tk} (l_{1k} h_{tk} + \tfrac12 l_{2k} h_{tk}^2)
+              + \sum_{free} (l'_{1k} w_{kf} + \tfrac12 l'_{2k} w_{kf}^2 + s_k d_\beta(w^0_{kf} | w_{kf})),
+              \qquad v = b + H W
+
+    by one multiplicative update each, which a power makes sure to lower it (see :func:`safe_power`); for least squares
+    without weights per entry by coordinate sweeps [1]_. The tie of strength s to a template w0 is the cost of one more
+    frame with the activation 1 in that component alone: it adds ``s w0 w^(beta-2)`` to the pull and ``s w^(beta-1)``
+    to the push (to the quadratic program s on the diagonal and ``s w0`` to the linear term), so the update stays exact.
+
+    Most passes go 1.75 times as far, in single precision. Where the objective has not fallen, the pass is taken back
+    and taken again as it is sure to fall, and when that is lost in rounding, in double precision: the objective never
+    rises.
+
+    .. [1] N. Gillis and F. Glineur, "Accelerated multiplicative updates and hierarchical ALS algorithms for
+       nonnegative matrix factorization", Neural Computation 24(4), 2012.
+    """
+    task = Task(frames, basis, W)
+    start, W, H = W, W / task.atoms, H * task.atoms.T / task.scale
+    pace, n_safe, caution = Pace(np.float32, not task.least_squares), 0, 1
+    with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
+        value, improved, statistics = visit_all(task, W, H, pace)
+        history, converged = [value], False
+        n_passes = 0
+        while not converged and n_passes < max_iter:
+            candidate = update(task, W, statistics, pace.relaxed), improved
+            found = visit_all(task, *candidate, pace)
+            if found[0] <= value:
+                (W, H), (after, improved, statistics) = candidate, found
+                converged = value - after <= tol * value
+                value, n_passes = after, n_passes + 1
+                history = recorded(history, value)
+                if callback is not None:
+                    callback(n_passes, value * task.unit)
+                n_safe = max(0, n_safe - 1)
+                pace = pace._replace(relaxed=n_safe == 0 and not task.least_squares)
+            elif pace.relaxed:
+                pace, n_safe, caution = pace._replace(relaxed=False), caution, 2 * caution
+                value, improved, statistics = visit_all(task, W, H, pace)
+            elif pace.precision == np.float32:
+                pace = pace._replace(precision=np.float64)
+                value, improved, statistics = visit_all(task, W, H, pace)
+                history = recorded(history[:-1], value)
+            else:
+                converged = True
+    history = [value * task.unit for value in history]
+    learned = np.where(basis.free, W * task.atoms, start)
+    constant = price_of_basis(task, W) * task.unit
+    return Learned(learned, H * task.scale / task.atoms.T, history, n_passes, constant, converged)
+
+
+def recorded(history: list[float], value: float) -> list[float]:
+    """Return the history with one more value; earlier ones below it, which nobody can have, are left out."""
+    return [*(earlier for earlier in history if earlier >= value), value]
+
+
+def learn_block(
+    frames: Frames,
+    basis: Basis,
+    W: NDArray[np.float64],
+    H: NDArray[np.float64],
+    memory: Statistics | None,
+    forgetting: float,
+) -> tuple[NDArray[np.float64], Statistics]:
+    """Update W once by a block of frames and what is remembered of earlier ones; return it with the new memory.
+
+    What is remembered is the majorising function of each block, whose coefficients do not depend on the W at which it
+    was made: ``linear w^max(0, 2-beta)`` and ``other w^-max(0, beta-1)``, summed, and multiplied by ``forgetting`` at
+    every block [1]_. ``H`` are the activations of the block at W.
+
+    .. [1] A. Lefevre, F. Bach and C. Fevotte, "Online algorithms for nonnegative matrix factorization with the
+       Itakura-Saito divergence", IEEE WASPAA 2011.
+    """
+    task = Task(frames, basis, W, multiplicative=True)
+    with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
+        scaled = W / task.atoms
+        _, _, new = visit_all(task, scaled, H * task.atoms.T / task.scale, Pace(np.float64, False))
+        w = np.maximum(W, np.finfo(np.float64).tiny)
+        linear_unit = task.unit / task.atoms * w ** max(0.0, 2.0 - task.beta)
+        other_unit = task.unit / task.atoms / w ** max(0.0, task.beta - 1.0)
+        memory = Statistics(
+            new.linear * linear_unit + (forgetting * memory.linear if memory else 0.0),
+            new.other * other_unit + (forgetting * memory.other if memory else 0.0),
+        )
+        statistics = Statistics(memory.linear / linear_unit, memory.other / other_unit)
+        return np.where(basis.free, update(task, scaled, statistics, False) * task.atoms, W), memory

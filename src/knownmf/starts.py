@@ -1,0 +1,80 @@
+"""Where learning starts: components and activations for what is not known, and no zero where something may grow.
+
+Frames-major, as in :mod:`knownmf.learning`. The initialisations are scikit-learn's [1]_, on what the known components
+leave of the data, but for one thing: they do not depend on the units of the data.
+
+.. [1] C. Boutsidis and E. Gallopoulos, "SVD based initialization: a head start for nonnegative matrix factorization",
+   Pattern Recognition 41(4), 2008.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from sklearn.utils.extmath import randomized_svd
+
+LIFTED = 1e-3  # of the mean: what a free zero starts from, as no multiplicative update leaves zero
+INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
+
+
+def start(
+    left: NDArray[np.floating], n_components: int, init: str, random_state: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return components (n_components, n_bins) and activations (n_frames, n_components) to start from.
+
+    Parameters
+    ----------
+    left : (n_frames, n_bins)
+        What there is to explain, not negative; NaN means missing, and counts as the mean.
+    n_components : int
+        How many components to start.
+    init : {"random", "nndsvd", "nndsvda", "nndsvdar"}
+        Random numbers of the right size; or the nonnegative double singular value decomposition, with its zeros left,
+        filled with the mean, or filled with small random numbers.
+    random_state : int, RandomState instance or None
+        The source of the random numbers.
+    """
+    rng = check_random_state(random_state)
+    mean = np.nanmean(left) if left.size and not np.isnan(left).all() else 0.0
+    if init == "random" or not mean > 0.0:
+        size = np.sqrt((mean or 1.0) / n_components)
+        W = np.abs(size * rng.standard_normal((n_components, left.shape[1])))
+        return W, np.abs(size * rng.standard_normal((len(left), n_components)))
+    # The fill and the threshold below are absolute numbers: bring the data to the size of one, whatever their units.
+    scale = 4.0 ** np.floor(0.5 * np.log2(mean))
+    mean = mean / scale
+    left = np.where(np.isnan(left), mean, left / scale)
+    U, s, V = randomized_svd(left, n_components, random_state=random_state)
+    W, H = np.zeros((n_components, left.shape[1])), np.zeros((len(left), n_components))
+    for k in range(n_components):
+        u, v = leading_signs(U[:, k], V[k]) if k else (np.abs(U[:, 0]), np.abs(V[0]))
+        H[:, k], W[k] = np.sqrt(s[k]) * u, np.sqrt(s[k]) * v
+    for Z in (H, W):
+        Z[Z < 1e-6] = 0.0
+        if init == "nndsvda":
+            Z[Z == 0.0] = mean
+        elif init == "nndsvdar":
+            Z[Z == 0.0] = np.abs(mean * rng.standard_normal((Z == 0.0).sum()) / 100)
+    return W * np.sqrt(scale), H * np.sqrt(scale)
+
+
+def leading_signs(u: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the parts of two singular vectors with the signs that explain more, scaled to their share."""
+    pairs = [(np.maximum(sign * u, 0.0), np.maximum(sign * v, 0.0)) for sign in (1.0, -1.0)]
+    sizes = [(np.linalg.norm(a), np.linalg.norm(b)) for a, b in pairs]
+    best = 0 if sizes[0][0] * sizes[0][1] > sizes[1][0] * sizes[1][1] else 1
+    (a, b), (size_a, size_b) = pairs[best], sizes[best]
+    if not size_a * size_b > 0.0:
+        return a, b
+    share = np.sqrt(size_a * size_b)
+    return share * a / size_a, share * b / size_b
+
+
+def lifted(Z: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return a start, a component a row, whose free zeros and missing entries have a little of the component's mean."""
+    whole = np.nanmean(Z) if not np.isnan(Z).all() else 0.0
+    means = np.nansum(Z, axis=1, keepdims=True) / np.maximum((~np.isnan(Z)).sum(axis=1, keepdims=True), 1)
+    means = np.where(means > 0.0, means, whole if whole > 0.0 else 1.0)
+    filled = np.where(np.isnan(Z), means, Z)
+    return np.where(free & (filled == 0.0), LIFTED * means, filled)

@@ -1,0 +1,370 @@
+"""Learning: what is known stays, what is free gets better at every pass, and what is returned is what is reported."""
+
+import itertools
+import warnings
+
+import numba
+import numpy as np
+import pytest
+from sklearn.decomposition import NMF as TheirNMF
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import naive
+from knownmf import NMF, activations, basis, learning
+from problems import BETAS
+
+KNOWN = ("all known", "partly", "by entry", "seeded", "soft", "unknown")
+K, N_KNOWN, N_FRAMES, N_BINS = 4, 2, 20, 11
+
+
+def problem(seed=0, scale=1.0):
+    """X that four components explain but for some noise, and those components."""
+    rng = np.random.default_rng(seed)
+    W = rng.gamma(0.7, 1.0, (K, N_BINS)) + 0.02
+    H = rng.gamma(0.7, 2.0, (N_FRAMES, K))
+    return scale * (H @ W) * rng.gamma(8.0, 1 / 8, (N_FRAMES, N_BINS)), W
+
+
+def knowledge(kind, W):
+    """The parameters with which an estimator knows so much of W."""
+    by_entry = np.random.default_rng(1).random((N_KNOWN, N_BINS)) < 0.5
+    return {
+        "all known": {"components": W},
+        "partly": {"n_components": K, "components": W[:N_KNOWN]},
+        "by entry": {"n_components": K, "components": W[:N_KNOWN], "frozen": by_entry},
+        "seeded": {"n_components": K, "components": W[:N_KNOWN] + 0.1, "frozen": False},
+        "soft": {"n_components": K, "components": W[:N_KNOWN] + 0.1, "frozen": False, "template_strength": [3.0, 0.3]},
+        "unknown": {"n_components": K},
+    }[kind]
+
+
+def hindrances(kind, X, seed=2):
+    """X and the arguments of ``fit`` for weights or missing entries."""
+    rng = np.random.default_rng(seed)
+    if kind == "weights":
+        return X, {"weights": rng.gamma(2.0, 0.5, X.shape) * (rng.random(X.shape) < 0.9)}
+    if kind == "missing":
+        return np.where(rng.random(X.shape) < 0.1, np.nan, X), {}
+    if kind == "the rest":
+        support = rng.random((len(X), K)) < 0.8
+        support[:, 0] = True
+        return X, {
+            "background": rng.gamma(1.0, 0.1, X.shape),
+            "support": support,
+            "weights": rng.gamma(2.0, 0.5, N_BINS),
+        }
+    return X, {}
+
+
+def fitted(X, fit=None, **parameters):
+    """An estimator fitted to X, however long that might take, and what it returned."""
+    model = NMF(**{"random_state": 0, "tol": 0.0, "max_iter": 15, **parameters})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model, model.fit_transform(X, **(fit or {}))
+
+
+def objective(model, X, H, weights=1.0, background=0.0, support=None):
+    """The documented objective, in numpy, from what was returned."""
+    beta, W = model.beta_loss, model.components_
+    v, m = background + H @ W, np.where(np.isnan(X), 0.0, 1.0) * weights
+    total = sum(
+        m[t, f] * naive.divergence(X[t, f], v[t, f], beta)
+        for t, f in itertools.product(*map(range, X.shape))
+        if m[t, f]
+    )
+    share, alpha_H = model.l1_ratio, model.alpha_W if model.alpha_H == "same" else model.alpha_H
+    total += X.shape[1] * model.alpha_W * (share * H.sum() + 0.5 * (1 - share) * (H**2).sum())
+    free = np.ones(W.shape, bool)
+    if model.components is not None:
+        n_known = len(model.components)
+        frozen = np.asarray(model.frozen)
+        free[:n_known] = ~(frozen[:, np.newaxis] if frozen.ndim == 1 else frozen)
+        for k, strength in enumerate(np.broadcast_to(model.template_strength, n_known)):
+            pairs = zip(model.components[k][free[k]], W[k][free[k]], strict=True)
+            total += strength * sum(naive.divergence(t, w, beta) for t, w in pairs) if strength else 0.0
+    w = W[free]
+    return total + len(X) * alpha_H * (share * w.sum() + 0.5 * (1 - share) * (w**2).sum())
+
+
+@pytest.mark.parametrize("penalty", [{}, {"alpha_W": 0.01, "l1_ratio": 1.0}, {"alpha_W": 0.01, "alpha_H": 0.02}])
+@pytest.mark.parametrize("hindrance", ["none", "weights", "missing", "the rest"])
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("kind", KNOWN)
+def test_the_objective_never_rises_and_is_that_of_what_is_returned(kind, beta, hindrance, penalty):
+    X, W = problem()
+    X, fit = hindrances(hindrance, X)
+    model, H = fitted(X, fit, beta_loss=beta, **knowledge(kind, W), **penalty)
+    history = model.objective_history_
+    assert (np.diff(history) <= 0.0).all()
+    assert history[-1] == pytest.approx(objective(model, X, H, **fit), rel=1e-9)
+    assert model.n_iter_ == (1 if kind == "all known" else 16)
+    if kind != "all known":
+        assert len(history) > 1
+        assert history[-1] < 0.999 * history[0]
+    free = model._plan(N_BINS).free
+    known = knowledge(kind, W).get("components", np.empty((0, N_BINS)))
+    assert np.array_equal(model.components_[: len(known)][~free[: len(known)]], known[~free[: len(known)]])
+    assert (model.components_ >= 0.0).all()
+    if "support" in fit:
+        assert not H[~fit["support"]].any()
+    assert np.array_equal(model.transform(X, **fit), H)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_an_update_that_is_not_relaxed_always_lowers_the_objective(monkeypatch, beta, penalised, precision):
+    """Without the guard: each plain pass from a start far away falls by itself."""
+    X, W = problem(3)
+    parameters = {"alpha_W": 0.05, "alpha_H": 0.5, "l1_ratio": 0.2} if penalised else {}
+    values = []
+    visit = learning.visit_all
+
+    def plain(task, W, H, pace):
+        found = visit(task, W, H, learning.Pace(precision, False))
+        values.append(found[0])
+        return found
+
+    monkeypatch.setattr(learning, "visit_all", plain)
+    monkeypatch.setattr(learning, "update", lambda *args, update=learning.update: update(*args[:3], False))
+    fitted(X, beta_loss=beta, max_iter=40, init="random", **knowledge("soft", W), **parameters)
+    assert len(values) == 41
+    assert (np.diff(values) <= 3e-7 * values[0]).all()
+    assert values[-1] < values[0]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
+def test_blocks_and_threads_change_nothing_but_rounding(monkeypatch, beta):
+    X, W = problem(4)
+    expected, _ = fitted(X, beta_loss=beta, max_iter=8, gap_tol=1e-8, **knowledge("partly", W))
+    monkeypatch.setattr(learning, "SMALLEST_BLOCK", N_BINS)
+    monkeypatch.setattr(learning, "BLOCKS", 7)
+    before = numba.get_num_threads()
+    models = []
+    for n_threads in (1, before):
+        numba.set_num_threads(n_threads)
+        try:
+            models.append(fitted(X, beta_loss=beta, max_iter=8, gap_tol=1e-8, **knowledge("partly", W)))
+        finally:
+            numba.set_num_threads(before)
+    (one, H_one), (many, H_many) = models
+    assert np.array_equal(one.components_, many.components_)
+    assert np.array_equal(H_one, H_many)
+    np.testing.assert_allclose(one.components_, expected.components_, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(one.objective_history_, expected.objective_history_, rtol=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("scale", [4.0**-50, 4.0**50])
+def test_the_scale_of_the_data_is_only_a_scale(beta, scale):
+    X, W = problem(5)
+    plain, H = fitted(X, beta_loss=beta, **knowledge("partly", W))
+    scaled, H_scaled = fitted(X * scale, beta_loss=beta, **knowledge("partly", W))
+    np.testing.assert_allclose(scaled.objective_history_, plain.objective_history_ * scale**beta, rtol=1e-5)
+    np.testing.assert_allclose(scaled.components_, plain.components_, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(H_scaled / scale, H, rtol=2e-2, atol=1e-3)
+
+
+class TestBesideScikitLearn:
+    @pytest.mark.parametrize("init", ["random", "nndsvda", "nndsvdar"])
+    @pytest.mark.parametrize(("beta", "solver"), [(0.0, "mu"), (1.0, "mu"), (1.5, "mu"), (2.0, "mu"), (2.0, "cd")])
+    def test_no_worse_from_the_same_start_after_as_many_passes(self, init, beta, solver):
+        X, _ = problem(6)
+        X *= 2 / X.mean()
+        theirs = TheirNMF(K, init=init, random_state=0, solver=solver, beta_loss=beta, tol=0.0, max_iter=30)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            theirs.fit(X)
+        model, _ = fitted(X, n_components=K, init=init, beta_loss=beta, max_iter=30)
+        assert model.reconstruction_err_ <= theirs.reconstruction_err_ * (1 + 1e-6)
+        custom = {"W": np.abs(np.random.default_rng(0).normal(size=(N_FRAMES, K))), "H": np.ones((K, N_BINS)) + X[:K]}
+        theirs.set_params(init="custom")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            theirs.fit_transform(X, **{name: values.copy() for name, values in custom.items()})
+        model, _ = fitted(X, custom, n_components=K, init="custom", beta_loss=beta, max_iter=30)
+        assert model.reconstruction_err_ <= theirs.reconstruction_err_ * (1 + 1e-6)
+
+    @pytest.mark.parametrize("init", ["random", "nndsvd", "nndsvda", "nndsvdar"])
+    def test_starts_are_theirs(self, init):
+        from sklearn.decomposition._nmf import _initialize_nmf
+
+        from knownmf.starts import start
+
+        X, _ = problem(7)
+        X *= 2 / X.mean()
+        H, W = _initialize_nmf(X, K, init=init, random_state=0)
+        ours = start(X, K, init, 0)
+        np.testing.assert_allclose(ours[0], W, rtol=1e-9)
+        np.testing.assert_allclose(ours[1], H, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks([NMF(2), NMF(2, beta_loss="frobenius", init="random")])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+class TestLearning:
+    def test_a_planted_component_is_found_beside_known_ones(self):
+        rng = np.random.default_rng(8)
+        W = rng.random((3, 40)) * (rng.random((3, 40)) < 0.4)
+        H = rng.gamma(0.5, 1.0, (200, 3)) * (rng.random((200, 3)) < 0.7)
+        for beta in (1.0, 2.0):
+            model, _ = fitted(H @ W, n_components=3, components=W[:2], beta_loss=beta, max_iter=400)
+            assert np.array_equal(model.components_[:2], W[:2])
+            np.testing.assert_allclose(model.components_[2], W[2] / W[2].sum(), atol=2e-3)
+
+    def test_a_tie_holds_as_strongly_as_it_says(self):
+        X, W = problem(9)
+        template = W[:N_KNOWN] * np.random.default_rng(9).gamma(4.0, 0.25, (N_KNOWN, N_BINS))
+        for beta in (0.0, 1.0, 2.0):
+            moved = []
+            for strength in (1e-3, 1e3, 1e9):
+                model, _ = fitted(
+                    X, n_components=K, components=template, frozen=False, template_strength=strength, beta_loss=beta,
+                    max_iter=100,
+                )  # fmt: skip
+                moved.append(np.abs(model.components_[:N_KNOWN] / template - 1).max())
+            assert moved[0] > 3 * moved[1] > 0
+            assert moved[2] < 1e-4
+
+    def test_zeros_of_a_seed_may_grow_and_frozen_zeros_stay(self):
+        X, W = problem(10)
+        seed = W.copy()
+        seed[:, 0] = 0.0
+        frozen = np.zeros(W.shape, bool)
+        frozen[0, 0] = True
+        model, _ = fitted(X, components=seed, frozen=frozen, max_iter=50)
+        assert model.components_[0, 0] == 0.0
+        assert model.components_[1:, 0].max() > 0.05 * W[1:, 0].max()
+
+    def test_unknown_entries_of_a_component_are_filled(self):
+        W = problem(11)[1]
+        X = np.random.default_rng(11).gamma(0.7, 2.0, (N_FRAMES, K)) @ W
+        hole = W.copy()
+        hole[0, :3] = np.nan
+        model, _ = fitted(X, components=hole, frozen=~np.isnan(hole), max_iter=100)
+        assert np.array_equal(model.components_[~np.isnan(hole)], W[~np.isnan(hole)])
+        np.testing.assert_allclose(model.components_[0, :3], W[0, :3], rtol=0.1)
+
+    def test_silence_and_empty_bins(self):
+        X, W = problem(12)
+        X[:3], X[:, 5] = 0.0, 0.0
+        W[:, 5] = 0.0
+        for beta in (0.0, 0.5, 1.0, 2.0):
+            model, H = fitted(X, beta_loss=beta, max_iter=30, **knowledge("partly", W))
+            assert (np.diff(model.objective_history_) <= 0.0).all()
+            assert not H[:3].any()
+            assert np.isfinite(model.components_).all()
+
+    def test_bins_that_nothing_reaches_cost_a_constant(self):
+        X, W = problem(13)
+        frozen = np.zeros(W.shape, bool)
+        frozen[:, 4] = True
+        W[:, 4] = 0.0
+        model, H = fitted(X, components=W, frozen=frozen, beta_loss=1.0)
+        reached = np.delete(np.arange(N_BINS), 4)
+        v = H @ model.components_
+        floors = 1e-15 * X.max(axis=1)
+        expected = sum(naive.divergence(X[t, f], v[t, f], 1) for t in range(N_FRAMES) for f in reached)
+        expected += sum(naive.divergence(X[t, 4], floors[t], 1) for t in range(N_FRAMES))
+        assert model.objective_history_[-1] == pytest.approx(expected, rel=1e-9)
+        assert (np.diff(model.objective_history_) <= 0.0).all()
+
+    def test_single_precision_data_give_single_precision(self):
+        X, W = problem(14)
+        model, H = fitted(X.astype(np.float32), n_components=K)
+        assert H.dtype == model.components_.dtype == np.float32
+        model, H = fitted(X.astype(np.float32), **knowledge("partly", W))
+        assert H.dtype == np.float32
+        assert np.array_equal(model.components_[:N_KNOWN], W[:N_KNOWN])
+
+    def test_callback_and_tolerance(self):
+        X, _ = problem(15)
+        seen = []
+        model = NMF(2, random_state=0, tol=1e-3, callback=lambda n, value: seen.append((n, value))).fit(X)
+        assert [n for n, _ in seen] == list(range(1, model.n_iter_))
+        np.testing.assert_allclose([value for _, value in seen], model.objective_history_[:-1])
+        assert seen[-2][1] - seen[-1][1] <= 1e-3 * seen[-2][1]
+        assert seen[-3][1] - seen[-2][1] > 1e-3 * seen[-3][1]
+        with pytest.warns(ConvergenceWarning, match="max_iter=3 passes"):
+            NMF(2, random_state=0, max_iter=3).fit(X)
+
+    @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
+    def test_a_stream_of_blocks_learns(self, beta):
+        rng = np.random.default_rng(16)
+        W = rng.gamma(0.5, 1.0, (3, 30)) + 0.01
+        X = rng.gamma(0.5, 1.0, (600, 3)) @ W * rng.gamma(20, 1 / 20, (600, 30))
+        model = NMF(3, components=W[:1], random_state=0, beta_loss=beta, forgetting=0.9)
+        errors = []
+        for _ in range(3):
+            for first in range(0, 600, 50):
+                model.partial_fit(X[first : first + 50])
+                errors.append(-model.score(X))
+        assert np.array_equal(model.components_[0], W[0])
+        assert model.n_iter_ == 36
+        assert model.n_samples_seen_ == pytest.approx(50 * sum(0.9**n for n in range(36)))
+        batch, _ = fitted(X, n_components=3, components=W[:1], beta_loss=beta, max_iter=100)
+        assert -batch.score(X) < errors[-1] < errors[0]
+        assert errors[-1] + batch.score(X) < 0.5 * (errors[0] + batch.score(X))
+
+
+def test_basis_is_the_mirror_of_activations():
+    X, W = problem(17)
+    V, H = X.T, np.random.default_rng(17).gamma(0.7, 2.0, (K, N_FRAMES))
+    weights = np.random.default_rng(18).random(V.shape)
+    found = basis(V, H, "frobenius", l1=0.1, weights=weights, tol=1e-9)
+    mirrored = activations(V.T, H.T, "frobenius", l1=0.1, weights=weights.T, tol=1e-9)
+    assert found.H.shape == (K, N_BINS)
+    assert np.array_equal(found.H, mirrored.H)
+    per_bin = basis(V, H, weights=weights[:, 0], background=weights[:, 1], tol=1e-9)
+    spread = [np.repeat(weights[:, [column]], N_FRAMES, axis=1).T for column in (0, 1)]
+    expected = activations(V.T, H.T, weights=spread[0], background=spread[1], tol=1e-9)
+    np.testing.assert_allclose(per_bin.H, expected.H)
+    support = np.random.default_rng(19).random((N_BINS, K)) < 0.7
+    assert not basis(V, H, support=support).H.T[~support].any()
+    np.testing.assert_allclose(basis(V, H, W_init=W.T, tol=1e-9).H, basis(V, H, tol=1e-9).H, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fit", "message"),
+    [
+        ({"n_components": "auto"}, {}, "n_components is 'auto' but 0 components are known: pass how many to learn"),
+        ({"n_components": 0}, {}, "n_components is 0"),
+        ({"init": "best"}, {}, "init is 'best', expected one of"),
+        ({"n_components": 12, "init": "nndsvd"}, {}, r"starts at most min\(n_samples, n_features\) = 11"),
+        ({"init": "custom"}, {}, "init is 'custom', W is missing and H is missing"),
+        ({}, {"W": np.ones((N_FRAMES, 3))}, 'init is None, W is given.*init="custom" takes both'),
+        ({"init": "custom"}, {"W": np.ones((2, 3)), "H": np.ones((3, N_BINS))}, r"H_init has shape \(2, 3\)"),
+        ({"init": "custom"}, {"W": np.ones((N_FRAMES, 3)), "H": np.ones((2, N_BINS))}, r"H has shape \(2, 11\)"),
+        ({}, {"support": np.zeros(3)}, "support is False everywhere"),
+        ({}, {"support": np.full(3, 2)}, "support holds values other than True and False"),
+        ({}, {"support": np.ones((3, N_FRAMES))}, r"support has shape \(3, 20\), expected \(20, 3\)"),
+        ({}, {"weights": np.zeros(N_BINS)}, "weights is 0 everywhere"),
+        ({}, {"weights": -np.ones(N_BINS)}, r"weights\[0, 0\] is -1.0"),
+        ({}, {"background": np.ones(3)}, r"background has shape \(3,\), expected \(20, 11\)"),
+        ({"tol": -1}, {}, "tol is -1"),
+        ({"gap_tol": -1}, {}, "gap_tol is -1"),
+        ({"max_iter": 0}, {}, "max_iter is 0"),
+        ({"template_strength": 1.0}, {}, "template_strength is 1.0 but no components are known"),
+        ({"components": np.ones((2, N_BINS)), "template_strength": 1.0}, {}, "which is frozen"),
+        (
+            {"components": np.ones((2, N_BINS)), "template_strength": [1, 2, 3]},
+            {},
+            r"template_strength has shape \(3,\)",
+        ),
+        ({"components": np.full((2, N_BINS), np.nan)}, {}, r"components\[0, 0\] is nan"),
+        (
+            {"components": np.full((2, N_BINS), np.nan), "frozen": False, "template_strength": 1.0},
+            {},
+            r"components\[0, 0\] is nan",
+        ),
+    ],
+)
+def test_contradictions_are_named(parameters, fit, message):
+    X, _ = problem()
+    with pytest.raises(ValueError, match=message):
+        NMF(**{"n_components": 3, **parameters}).fit_transform(X, **fit)
