@@ -39,6 +39,40 @@ def test_drums_come_apart(drums, beat):
     assert np.sum(stems["tom"] ** 2) < 0.05 * np.sum(y**2)
 
 
+@pytest.mark.parametrize("free", [1, 4])
+def test_free_components_keep_an_unknown_sound_out_of_the_known_stems(beat, free):
+    y, sr, truth = beat
+    known = learn({label: [read(path)] for label, path in demo.hits().items() if label != "snare"})
+    before = separate(y, sr, known).stems
+    separation = separate(y, sr, known, free=free)
+    assert list(separation.stems) == [*known.names, "rest"]
+    assert missing(separation.stems, y) < -120
+    heard = [label for label in known.names if truth.get(label) is not None and truth[label].any()]
+    for label in heard:
+        assert demo.si_sdr(separation.stems[label], truth[label]) > demo.si_sdr(before[label], truth[label])
+    assert demo.si_sdr(separation.stems["rest"], truth["snare"]) > demo.si_sdr(y, truth["snare"]) + 3
+    learned = separation.decomposition.dictionary
+    assert learned.labels == (*known.labels, *["rest"] * free)
+    np.testing.assert_array_equal(learned.W[:, : known.n_components], known.W)
+
+
+def test_templates_follow_the_recording_as_far_as_they_may(drums, beat):
+    y, sr, _ = beat
+    moved, fit = [], []
+    for adapt in (0.0, 0.1, 0.9):
+        found = separate(y, sr, drums, adapt=adapt).decomposition
+        moved.append(np.abs(found.dictionary.W - drums.W).sum())
+        fit.append(found.found.objective.sum())
+    assert moved[0] == 0.0 < moved[1] < moved[2]
+    assert fit[0] > fit[1] > fit[2]
+
+
+def test_silence_teaches_nothing(drums):
+    stems = separate(np.zeros(SR), SR, drums, free=2, adapt=0.5).stems
+    assert list(stems) == [*drums.names, "rest"]
+    assert not any(stem.any() for stem in stems.values())
+
+
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_stems_add_up_at_every_rate_and_keep_the_shape(drums, beat, rate, n_channels):
@@ -126,6 +160,12 @@ def test_mistakes_are_named(drums):
     for mask_power in (0, -1, np.nan, np.inf, "2"):
         with pytest.raises(ValueError, match="mask_power="):
             separate(np.ones(SR), SR, drums, mask_power=mask_power)
+    for free in (-1, 1.5, True, None):
+        with pytest.raises(ValueError, match="free="):
+            separate(np.ones(SR), SR, drums, free=free)
+    for adapt in (-0.1, 1.0, np.nan, "half"):
+        with pytest.raises(ValueError, match="adapt="):
+            separate(np.ones(SR), SR, drums, adapt=adapt)
     with pytest.raises(ValueError, match="not a number"):
         separate(np.full(SR, np.nan), SR, drums)
     with pytest.raises(ValueError, match="empty"):

@@ -16,6 +16,7 @@ import soundfile
 
 from commands import DECOMPOSE, HOP, N_FFT, SEPARATE, SR, TONES, TRANSCRIBE, files, furnish, rows, run, spectrum, tone
 from knownmf import audio
+from knownmf.audio import decomposition
 from knownmf.cli import verbs
 from knownmf.cli.console import percent
 from knownmf.cli.summaries import said_of_recording
@@ -81,6 +82,48 @@ def test_separate_writes_stems_that_add_up(here):
     assert np.sum(stems["high"][0][only_low] ** 2) < 0.01 * np.sum(song[only_low] ** 2)
 
 
+def test_what_the_dictionary_lacks_becomes_the_rest(here):
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W[:, :1], ["low"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("low.npz")
+    done = run("separate", "song.wav", "--dictionary", "low.npz", "--out", "stems", "--free", 2)
+    assert done.exit_code == 0, done.stderr
+    assert files("stems") == ["low.wav", "rest.wav"]
+    song, stems = soundfile.read("song.wav")[0], [soundfile.read(f"stems/{name}.wav")[0] for name in ("low", "rest")]
+    assert np.sum((sum(stems) - song) ** 2) < 1e-8 * np.sum(song**2)
+    only_high = slice(3 * SR // 4 + N_FFT, SR - N_FFT)  # a window away from the low tones
+    assert np.sum(stems[0][only_high] ** 2) < 0.01 * np.sum(song[only_high] ** 2)
+
+
+def test_decompose_keeps_what_was_learned(here):
+    done = run(*DECOMPOSE, "--free", 1, "--adapt", 0.5)
+    assert done.exit_code == 0, done.stderr
+    with np.load("activations.npz", allow_pickle=False) as stored:
+        assert list(stored["labels"]) == ["low", "high", "high", "rest"]
+        assert stored["W"].shape == (N_FFT // 2 + 1, 4)
+        settings = json.loads(str(stored["settings"]))
+    assert (settings["free"], settings["adapt"]) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [(("--adapt", "1"), "adapt=1.0"), (("--adapt", "-0.1"), "adapt=-0.1"), (("--free", "-1"), "--free")],
+)
+def test_learning_out_of_range_is_named_and_writes_nothing(here, options, complaint):
+    done = run(*SEPARATE, *options)
+    assert done.exit_code == 2
+    assert complaint in done.stderr
+    assert not Path("stems").exists()
+
+
+def test_a_sound_named_rest_does_not_mix_with_the_rest(here):
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W, ["rest", "high", "high"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("rest.npz")
+    done = run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems", "--free", 1)
+    assert done.exit_code == 2
+    assert 'a sound named "rest" already' in done.stderr
+    assert run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems").exit_code == 0
+
+
 def test_separate_leaves_other_files_of_the_folder_alone(here):
     Path("stems").mkdir()
     Path("stems/notes.txt").write_text("mine")
@@ -93,10 +136,11 @@ def test_decompose_writes_activations_with_their_proof(here):
     assert done.exit_code == 0, done.stderr
     with np.load("activations.npz", allow_pickle=False) as stored:
         assert set(stored.files) == {
-            "H", "times", "labels", "frequencies", "gap", "relative_gap", "kkt", "converged", "settings",
+            "H", "W", "times", "labels", "frequencies", "gap", "relative_gap", "kkt", "converged", "settings",
         }  # fmt: skip
         n_frames = len(stored["times"])
         assert stored["H"].shape == (3, n_frames)
+        np.testing.assert_array_equal(stored["W"], Dictionary.load("tones.npz").W)
         assert list(stored["labels"]) == ["low", "high", "high"]
         assert stored["frequencies"][-1] == SR / 2
         assert stored["converged"].all()
@@ -272,3 +316,4 @@ def test_defaults_are_those_of_the_library(verb):
     shared = [name for name in own if name in library and library[name].default is not inspect.Parameter.empty]
     assert {"beta_loss", "tol"} <= set(shared)
     assert [own[name].default for name in shared] == [library[name].default for name in shared]
+    assert verbs.REST == decomposition.REST

@@ -193,6 +193,7 @@ def _completed(
         template_strength=strength,
         beta_loss=beta_loss,
         random_state=0,
+        tol=0.0,
         max_iter=PASSES,
         gap_tol=1.0,  # the activations are found afterwards
         callback=None if progress is None else lambda done, _: progress(done, PASSES),

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import next_fast_len
 from sklearn.cluster import KMeans
-from sklearn.decomposition import NMF
 from threadpoolctl import threadpool_limits
 
 from knownmf.audio.decomposition import Progress
 from knownmf.audio.recordings import as_channels, check_rate, resampled
 from knownmf.audio.spectrograms import spectrogram
 from knownmf.dictionary import Dictionary
+from knownmf.estimators import NMF
 
 __all__ = ["learn", "window_length"]
 
@@ -28,7 +28,7 @@ FEWEST, MOST = 8, 32
 SILENCE = 1e-3
 
 # From the clusters' spectra NMF has little left to do; more rounds split sounds into parts that fit other sounds too.
-ROUNDS = 30
+ROUNDS = 17
 
 
 def learn(
@@ -202,7 +202,6 @@ def _components(V: np.ndarray, n_components: int) -> np.ndarray:
     # Multiplicative updates cannot leave zero: every frame may use every component, every component every bin.
     start = (0.9 * membership + 0.1 / n_components) * loudness[:, np.newaxis]
     spectra += 1e-9
-    model = NMF(n_components, init="custom", solver="mu", beta_loss="kullback-leibler", max_iter=ROUNDS, tol=0)
-    model.fit(V.T, W=start, H=spectra.T.copy())
-    learnt = model.components_.T
+    model = NMF(components=spectra.T, frozen=False, max_iter=ROUNDS, tol=0, gap_tol=1.0)
+    learnt = model.fit(V.T, H_init=start).components_.T.astype(np.float64)
     return learnt / learnt.sum(axis=0)
