@@ -63,5 +63,5 @@ def memory(share):
     for dtype in ("float64", "float32", "int16"):
         for order in ("C", "F"):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                taken.append(f"{dtype} in {order} order {pool.submit(beyond, dtype, order, n_frames).result():.2f}")
+                taken.append(f"{dtype} {order} {pool.submit(beyond, dtype, order, n_frames).result():.2f}")
     return f"Memory beyond V (1025 x {n_frames}) and the result, in sizes of V: {', '.join(taken)}."
