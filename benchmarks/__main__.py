@@ -9,6 +9,7 @@ import platform
 import time
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rich.table import Table
 
 import knownmf
 
-from . import cases, peers, scaling
+from . import cases, peers, resources, scaling
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -61,7 +62,8 @@ def stream(n_frames):
 
 def machine():
     """What the figures were measured on."""
-    names = ("numpy", "scipy", "numba", "scikit-learn", "librosa")
+    names = ["numpy", "scipy", "numba", "scikit-learn", "librosa"]
+    names += ["torch", "torchnmf"] if find_spec("torchnmf") else []
     return f"{os.cpu_count()} cores, {platform.machine()}; " + ", ".join(f"{name} {version(name)}" for name in names)
 
 
@@ -73,7 +75,8 @@ def main():
     console = Console(width=130)
     heads = ("case", "peer", "its time, s", "its worst gap", "knownmf to the same, s", "times faster")
     table, lines = Table(*heads), ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    for case in cases.all_cases(1 / 8 if options.quick else 1.0):
+    share = 1 / 8 if options.quick else 1.0
+    for case in cases.all_cases(share):
         console.print(f"{case.name}: V {case.V.shape}, W {case.W.shape}, {case.beta_loss}")
         for name, peer, theirs, gap, ours, ratio in compare(case, 2000 if not options.quick else 1000):
             row = (name, peer, f"{theirs:.3f}", f"{gap:.1e}", f"{ours:.3f}", f"{ratio:.1f}")
@@ -83,7 +86,8 @@ def main():
     ms = stream(50 if options.quick else 400)
     live = f"median {np.median(ms):.2f} ms, 99 % within {np.percentile(ms, 99):.2f} ms"
     live = f"One frame a call, 88 components, started from the frame before, to 1e-3: {live}."
-    console.print(live)
+    notes = [live, resources.two_threads(share), resources.memory(share)]
+    console.print(*notes, sep="\n")
     if options.write:
         figure = scaling.picture(quick=options.quick)
         figure.savefig(DOCS / "benchmarks.png", dpi=100)
@@ -93,7 +97,7 @@ def main():
             "of them; then knownmf is asked for the same gap, and the ratio is of the two times.",
         ]
         picture = ["![Time against components, bins and frames](benchmarks.png)"]
-        body = "\n".join([*head, *text, "", *lines, "", live, "", *picture, ""])
+        body = "\n".join([*head, *text, "", *lines, "", *(line for note in notes for line in (note, "")), *picture, ""])
         (DOCS / "benchmarks.md").write_text(body, encoding="utf8")
 
 
