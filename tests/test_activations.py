@@ -52,6 +52,8 @@ class TestArrays:
             (V, (W * 9).astype(int), np.float64),
             ((V * 9).astype(np.int16), W, np.float64),
             (V > 0.5, W, np.float64),
+            (np.ma.masked_less(V.astype(np.float32), 0.1), W, np.float32),
+            (np.ma.masked_less((V * 9).astype(int), 1), W, np.float64),
         ):
             assert activations(v, w).H.dtype == expected
 

@@ -230,7 +230,7 @@ def activations(
         if by_entry:
             solve_entries(rows, V[:, chunk], buffers, answer)
         else:
-            solve(rows, buffers_of(buffers, n_bins, n_components), answer)
+            solve(rows, buffers_of(buffers, n_bins, n_components, n_frames), answer)
         found.H[:, chunk] = (answer.H * problem.units).T
         for name in ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter"):
             getattr(found, name)[chunk] = getattr(answer, name)
@@ -322,10 +322,10 @@ def prepare(
 
     Atoms are scaled by powers of two, which keep the user's numbers: scaling there and back loses no bit.
     """
-    sums = W.sum(axis=0, dtype=np.float64)
+    basis = np.ascontiguousarray(W.T, dtype=np.float64)
+    sums = basis.sum(axis=1)
     exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
-    basis = np.empty(W.shape[::-1])
-    np.multiply(W.T, 2.0 ** -exponents[:, np.newaxis], out=basis)
+    basis = basis * 2.0 ** -exponents[:, np.newaxis]
     everyone = support.shape[1] > 1 or support.all()
     nothing = np.empty((0, 0))
     weighted = np.empty(0) if weights is None else basis @ np.asarray(weights, dtype=np.float64)
@@ -403,10 +403,10 @@ def new_answer(n_frames: int, n_components: int) -> Answer:
     )
 
 
-def buffers_of(buffers: dict[int, Group], n_bins: int, n_components: int) -> Group:
+def buffers_of(buffers: dict[int, Group], n_bins: int, n_components: int, n_frames: int) -> Group:
     """Return a thread's buffers for frames of so many bins, made when they are first asked for."""
     if n_bins not in buffers:
-        buffers[n_bins] = new_group(n_bins, n_components)
+        buffers[n_bins] = new_group(n_bins, n_components, min(GROUP, -(-n_frames // 4) * 4))
     return buffers[n_bins]
 
 
@@ -436,7 +436,7 @@ def solve_entries(problem: Problem, V: Any, buffers: dict[int, Group], answer: A
             l1=problem.l1 + np.maximum(sums - gathered, 0.0),
         )
         row = Answer(*(values[t : t + 1] for values in answer))
-        solve_frames(frame, buffers_of(buffers, width, len(W)), row)
+        solve_frames(frame, buffers_of(buffers, width, len(W), 1), row)
 
 
 def solve(problem: Problem, buffers: Group, answer: Answer) -> None:

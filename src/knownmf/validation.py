@@ -14,8 +14,6 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
     """Return ``values`` as an array of real numbers of one of the given dimensions; masked entries become NaN."""
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
-    if isinstance(values, np.ma.MaskedArray):
-        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -30,7 +28,7 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
     if array.ndim not in n_dims:
         expected = " or ".join(str(n) for n in n_dims)
         raise ValueError(f"{name} has {array.ndim} dimensions, expected {expected}: its shape is {array.shape}.")
-    return array
+    return np.where(values.mask, np.nan, array) if isinstance(values, np.ma.MaskedArray) else array
 
 
 def sparse_array(values: Any, name: str) -> Any:

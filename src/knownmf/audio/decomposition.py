@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +11,19 @@ from knownmf.activations import Activations, activations
 from knownmf.audio.recordings import as_channels, resampled
 from knownmf.audio.spectrograms import frame_times, spectrogram
 from knownmf.dictionary import Dictionary
+from knownmf.divergences import beta_of
+from knownmf.estimators import NMF
 
-__all__ = ["Decomposition", "Progress", "decompose", "decompose_spectrogram"]
+__all__ = ["REST", "Decomposition", "Progress", "decompose", "decompose_spectrogram"]
 
 # Called as progress(done, total) while work proceeds.
 Progress = Callable[[int, int], object]
+
+# The label of the components that are learned from the recording itself.
+REST = "rest"
+
+# Passes over a recording in which they are learned; docs/learning.md tells what more would bring.
+PASSES = 100
 
 # Resampling filters leave this share of the lower band untouched.
 USABLE_BAND = 0.95
@@ -31,7 +40,7 @@ class Decomposition:
     V : ndarray of shape (n_bins, n_frames)
         The recording's spectrogram.
     dictionary : Dictionary
-        The basis that it was decomposed with.
+        The basis that it was decomposed with: the one given, or what the recording made of it.
     times : ndarray of shape (n_frames,)
         Centre of each frame in seconds.
     explained : float
@@ -52,12 +61,17 @@ def decompose(
     sr: int,
     dictionary: Dictionary,
     *,
+    free: int = 0,
+    adapt: float = 0.0,
     beta_loss: str | float = "kullback-leibler",
     tol: float = 1e-4,
     max_iter: int = 200,
     progress: Progress | None = None,
 ) -> Decomposition:
     """Find how strongly each component of a dictionary sounds at each moment of a recording.
+
+    Where the recording holds sounds that the dictionary lacks, `free` more components are learned from it, labelled
+    "rest"; where its sounds differ from the dictionary's (another room, another microphone), `adapt` lets those move.
 
     Parameters
     ----------
@@ -68,10 +82,15 @@ def decompose(
         of a lower rate cannot hold have no weight.
     dictionary : Dictionary
         The sounds to look for.
+    free : int, default=0
+        How many components to learn from the recording for what the dictionary lacks.
+    adapt : float, default=0.0
+        How far the dictionary's own components may follow the recording, from 0 (not at all) to below 1. At 0.5 a
+        template counts as much as the recording has to say of an average component; see Notes.
     beta_loss, tol, max_iter
         As in :func:`knownmf.activations`.
     progress : callable, optional
-        Called as ``progress(done, total)``, in frames.
+        Called as ``progress(done, total)``, in passes while learning, then in frames.
 
     Returns
     -------
@@ -81,7 +100,13 @@ def decompose(
     Raises
     ------
     ValueError
-        If the recording is empty or has samples that are not finite.
+        If the recording is empty or has samples that are not finite, `free` or `adapt` is out of its range, or the
+        dictionary has a sound named "rest" already and `free` is not 0.
+
+    Notes
+    -----
+    Learning is :class:`knownmf.NMF`'s: the known components are frozen, or tied to their templates with a strength of
+    ``(1 - adapt) / adapt * sum(V ** beta) / sum(W ** beta)``, the sums over what is not zero.
 
     Examples
     --------
@@ -93,11 +118,14 @@ def decompose(
     >>> found.explained > 0.9
     True
     """
+    check_learning(dictionary, free, adapt)
     channels = resampled(as_channels(y), sr, dictionary.sr)
     return decompose_spectrogram(
         spectrogram(channels, dictionary),
         sr,
         dictionary,
+        free=free,
+        adapt=adapt,
         beta_loss=beta_loss,
         tol=tol,
         max_iter=max_iter,
@@ -110,6 +138,8 @@ def decompose_spectrogram(
     sr: int,
     dictionary: Dictionary,
     *,
+    free: int,
+    adapt: float,
     beta_loss: str | float,
     tol: float,
     max_iter: int,
@@ -119,11 +149,64 @@ def decompose_spectrogram(
     if progress is not None:
         progress(0, V.shape[1])
     held = _held(sr, dictionary)
+    if (free or adapt) and V.any():
+        dictionary = _completed(V, dictionary, held, free, adapt, beta_loss, progress)
+    elif free:
+        dictionary = _with(dictionary, dictionary.W, np.full((dictionary.n_bins, free), 1.0 / dictionary.n_bins))
     found = activations(
         V, dictionary.W, beta_loss=beta_loss, weights=held, tol=tol, max_iter=max_iter, progress=progress
     )
     times = frame_times(V.shape[1], dictionary)
     return Decomposition(found, V, dictionary, times, _explained(V, found.H, dictionary, held))
+
+
+def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
+    """Raise unless a recording can add `free` components to a dictionary and move its own by `adapt`."""
+    if isinstance(free, bool) or not isinstance(free, Integral) or free < 0:
+        raise ValueError(f"free={free!r}; a whole number of at least 0 is needed: how many components to learn.")
+    if free and REST in dictionary.names:
+        raise ValueError(f'the dictionary has a sound named "{REST}" already: rename it, or pass free=0.')
+    if not isinstance(adapt, Real) or not 0 <= float(adapt) < 1:
+        raise ValueError(f"adapt={adapt!r}; a number from 0 (keep the templates) to below 1 is needed.")
+
+
+def _completed(
+    V: np.ndarray,
+    dictionary: Dictionary,
+    held: np.ndarray | None,
+    free: int,
+    adapt: float,
+    beta_loss: str | float,
+    progress: Progress | None,
+) -> Dictionary:
+    """The dictionary with what a recording teaches: more components, and its own moved."""
+    beta = beta_of(beta_loss)
+    strength = 0.0
+    if adapt:
+        strength = (
+            (1 - adapt) / adapt * float(np.sum(V[V > 0] ** beta) / np.sum(dictionary.W[dictionary.W > 0] ** beta))
+        )
+    model = NMF(
+        dictionary.n_components + free,
+        components=dictionary.W.T,
+        frozen=adapt == 0,
+        template_strength=strength,
+        beta_loss=beta_loss,
+        random_state=0,
+        max_iter=PASSES,
+        gap_tol=1.0,  # the activations are found afterwards
+        callback=None if progress is None else lambda done, _: progress(done, PASSES),
+    )
+    model.fit(V.T, weights=held)
+    learned = model.components_.T.astype(np.float64)
+    return _with(dictionary, learned[:, : dictionary.n_components], learned[:, dictionary.n_components :])
+
+
+def _with(dictionary: Dictionary, W: np.ndarray, rest: np.ndarray) -> Dictionary:
+    """A dictionary of the same sounds, with spectra W, and those of the rest."""
+    labels = [*dictionary.labels, *[REST] * rest.shape[1]]
+    settings = {name: getattr(dictionary, name) for name in ("sr", "n_fft", "hop_length", "window", "power")}
+    return Dictionary(np.concatenate([W, rest], axis=1), labels, **settings)
 
 
 def _held(sr: int, dictionary: Dictionary) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 import numpy.typing as npt
 
-from knownmf.audio.decomposition import Decomposition, Progress, decompose_spectrogram
+from knownmf.audio.decomposition import Decomposition, Progress, check_learning, decompose_spectrogram
 from knownmf.audio.recordings import as_channels, resampled
 from knownmf.audio.spectrograms import frame_times, istft, magnitudes, stft
 from knownmf.dictionary import Dictionary
@@ -38,6 +38,8 @@ def separate(
     dictionary: Dictionary,
     *,
     mask_power: float = 1.5,
+    free: int = 0,
+    adapt: float = 0.0,
     beta_loss: str | float = "kullback-leibler",
     tol: float = 1e-4,
     max_iter: int = 200,
@@ -64,10 +66,12 @@ def separate(
         The sounds to look for.
     mask_power : float, default=1.5
         Above 0. 1 shares a bin in proportion to magnitude, 2 to power; larger values decide harder.
+    free, adapt
+        As in :func:`decompose`. What `free` components explain is a stem of its own, "rest".
     beta_loss, tol, max_iter
         As in :func:`knownmf.activations`.
     progress : callable, optional
-        Called as ``progress(done, total)``, in frames.
+        Called as ``progress(done, total)``, in passes while learning, then in frames.
 
     Returns
     -------
@@ -77,7 +81,8 @@ def separate(
     Raises
     ------
     ValueError
-        If the recording is empty or has samples that are not finite, or `mask_power` is not above 0.
+        If the recording is empty or has samples that are not finite, `mask_power` is not above 0, or `free` or `adapt`
+        does not fit.
 
     Notes
     -----
@@ -86,12 +91,15 @@ def separate(
     fractional power spectrograms", ICASSP 2015.
     """
     _check_mask_power(mask_power)
+    check_learning(dictionary, free, adapt)
     channels = as_channels(y)
     spectra = stft(resampled(channels, sr, dictionary.sr), dictionary)
     decomposition = decompose_spectrogram(
         magnitudes(spectra) ** dictionary.power,
         sr,
         dictionary,
+        free=free,
+        adapt=adapt,
         beta_loss=beta_loss,
         tol=tol,
         max_iter=max_iter,

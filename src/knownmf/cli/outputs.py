@@ -183,7 +183,7 @@ def write_events(path: Path, events: Iterable[Event]) -> None:
 def write_activations(path: Path, decomposition: Decomposition, settings: dict[str, Any]) -> None:
     """Write activations: ``.npz`` with their proof and settings, or ``.csv`` with one row per frame.
 
-    The ``.npz`` file holds H, times, labels, frequencies, gap, relative_gap, kkt, converged and, as JSON text,
+    The ``.npz`` file holds H, W, times, labels, frequencies, gap, relative_gap, kkt, converged and, as JSON text,
     settings; nothing in it is pickled. The columns of the ``.csv`` file are time_s and one per component.
 
     Parameters
@@ -211,6 +211,7 @@ def write_activations(path: Path, decomposition: Decomposition, settings: dict[s
             file,
             allow_pickle=False,
             H=found.H,
+            W=decomposition.dictionary.W,
             times=decomposition.times,
             labels=np.array(labels),
             frequencies=decomposition.dictionary.frequencies,

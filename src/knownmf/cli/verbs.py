@@ -38,6 +38,7 @@ LOSS = "kullback-leibler"
 TOL = 1e-4
 MAX_ITER = 200
 MASK_POWER = 1.5
+REST = "rest"
 PICTURES = (".png", ".pdf", ".svg")
 
 app = typer.Typer(
@@ -61,6 +62,14 @@ Loss = Annotated[
 ]
 Tol = Annotated[float, typer.Option("--tol", help="How far from the optimum a frame may end: 1e-4 is 0.01 %.")]
 MaxIter = Annotated[int, typer.Option("--max-iter", min=1, help="How many steps a frame may take to get there.")]
+Free = Annotated[
+    int,
+    typer.Option("--free", min=0, help='Components to learn from the recording for what the dictionary lacks: "rest".'),
+]
+Adapt = Annotated[
+    float,
+    typer.Option("--adapt", help="How far the sounds may follow the recording: 0 not at all, 0.5 half, below 1."),
+]
 Picture = Annotated[Path | None, typer.Option("--picture", help="Also draw what was found: .png, .pdf or .svg.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but mistakes and warnings.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that exist already.")]
@@ -138,6 +147,8 @@ def separate(
     mask_power: Annotated[
         float, typer.Option("--mask-power", help="How hard to decide between sounds: 1 soft, 2 harder.")
     ] = MASK_POWER,
+    free: Free = 0,
+    adapt: Adapt = 0.0,
     beta_loss: Loss = LOSS,
     tol: Tol = TOL,
     max_iter: MaxIter = MAX_ITER,
@@ -146,10 +157,11 @@ def separate(
 ) -> None:
     """Take a recording apart into one stem per sound.
 
-    The stems have the length, sample rate and channels of the recording, and add up to it.
+    The stems have the length, sample rate and channels of the recording, and add up to it. With --free, what the
+    dictionary lacks is learned and becomes rest.wav.
     """
     basis = known_dictionary(dictionary)
-    names = file_names(basis.names, ".wav")
+    names = file_names([*basis.names, *[REST] * (free > 0)], ".wav")
     checked_folder(out)
     checked_outputs([out / name for name in names.values()], force=force, inputs=[recording, dictionary])
     with working("Separating", quiet=quiet) as progress:
@@ -162,6 +174,8 @@ def separate(
                 sr,
                 basis,
                 mask_power=mask_power,
+                free=free,
+                adapt=adapt,
                 beta_loss=loss(beta_loss),
                 tol=tol,
                 max_iter=max_iter,
@@ -180,6 +194,8 @@ def decompose(
     dictionary: Basis,
     out: Annotated[Path, typer.Option("--out", "-o", help="The activations: .npz with all, .csv for a table.")],
     picture: Picture = None,
+    free: Free = 0,
+    adapt: Adapt = 0.0,
     beta_loss: Loss = LOSS,
     tol: Tol = TOL,
     max_iter: MaxIter = MAX_ITER,
@@ -188,8 +204,8 @@ def decompose(
 ) -> None:
     """Find how strongly each component sounds at each moment.
 
-    The .npz file holds the activations H, times, labels, frequencies, and the proof of each frame (gap, relative_gap,
-    kkt, converged). The .csv file has one row per frame: time_s, then one column per component.
+    The .npz file holds the activations H, the basis W, times, labels, frequencies, and the proof of each frame (gap,
+    relative_gap, kkt, converged). The .csv file has one row per frame: time_s, then one column per component.
     """
     basis = known_dictionary(dictionary)
     checked_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
@@ -200,13 +216,23 @@ def decompose(
         with wrong_input():
             y, sr = audio.read(recording)
             found = audio.decompose(
-                y, sr, basis, beta_loss=loss(beta_loss), tol=tol, max_iter=max_iter, progress=progress
+                y,
+                sr,
+                basis,
+                free=free,
+                adapt=adapt,
+                beta_loss=loss(beta_loss),
+                tol=tol,
+                max_iter=max_iter,
+                progress=progress,
             )
     settings = {
         "knownmf": knownmf.__version__,
         "beta_loss": loss(beta_loss),
         "tol": tol,
         "explained": found.explained,
+        "free": free,
+        "adapt": adapt,
         **{name: getattr(basis, name) for name in ("sr", "n_fft", "hop_length", "window", "power")},
     }
     write_activations(out, found, settings)

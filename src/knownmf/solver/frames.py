@@ -95,24 +95,24 @@ class Group(NamedTuple):
     stuck: np.ndarray
 
 
-def new_group(n_bins: int, n_components: int) -> Group:
-    """Return the buffers of one worker."""
+def new_group(n_bins: int, n_components: int, n_frames: int = GROUP) -> Group:
+    """Return the buffers of one worker that takes as many frames at a time; their number is a multiple of four."""
     buffers: dict[str, np.ndarray] = {}
     for name in ("x", "m", "b", "v", "pull", "push", "packed", "reachable"):
-        buffers[name] = np.zeros((GROUP, n_bins))
+        buffers[name] = np.zeros((n_frames, n_bins))
     for name in ("products", "h", "A", "B", "weighted", "offset", "l1", "l2"):
-        buffers[name] = np.zeros((GROUP, n_components))
+        buffers[name] = np.zeros((n_frames, n_components))
     for name in ("rough_pull", "rough_push", "rough_v"):
-        buffers[name] = np.zeros((GROUP, n_bins), np.float32)
+        buffers[name] = np.zeros((n_frames, n_bins), np.float32)
     for name in ("rough_h", "rough_A", "rough_B"):
-        buffers[name] = np.zeros((GROUP, n_components), np.float32)
+        buffers[name] = np.zeros((n_frames, n_components), np.float32)
     for name in ("constant", "size", "exactness"):
-        buffers[name] = np.zeros(GROUP)
+        buffers[name] = np.zeros(n_frames)
     for name in ("exponent", "n_iter", "n_roundings"):
-        buffers[name] = np.zeros(GROUP, np.int64)
+        buffers[name] = np.zeros(n_frames, np.int64)
     for name in ("live", "precise", "barred", "rounded", "stuck"):
-        buffers[name] = np.zeros(GROUP, np.bool_)
-    return Group(allowed=np.zeros((GROUP, n_components), np.bool_), sums=np.zeros((GROUP, 5)), **buffers)
+        buffers[name] = np.zeros(n_frames, np.bool_)
+    return Group(allowed=np.zeros((n_frames, n_components), np.bool_), sums=np.zeros((n_frames, 5)), **buffers)
 
 
 @compiled

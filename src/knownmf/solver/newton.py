@@ -152,7 +152,7 @@ def newton_step(g, i, near, problem):
     target, slope, l2, end = np.empty(n), np.empty(n), np.empty(n), np.empty(n_components)
     convex, first = 1.0 <= beta <= 2.0, 0.0
     if convex:
-        look_far = g.n_iter[i] >= PATIENCE and g.n_iter[i] % 3 == 0
+        look_far = (g.n_iter[i] == 0 and len(gradient) > DENSE) or (g.n_iter[i] >= PATIENCE and g.n_iter[i] % 3 == 0)
         g.exactness[i] = 0.0 if look_far else 1.0 if near else 0.5
     for _attempt in range(2):
         for p in range(n):
