@@ -242,6 +242,20 @@ class TestLearning:
         assert model.components_[0, 0] == 0.0
         assert model.components_[1:, 0].max() > 0.05 * W[1:, 0].max()
 
+    def test_zeros_of_a_custom_start_may_grow_too(self):
+        X, _ = problem(10)
+        custom = {"W": np.ones((N_FRAMES, K)), "H": np.eye(K, N_BINS)}
+        model, H = fitted(X, custom, n_components=K, init="custom", max_iter=50)
+        assert np.isfinite(model.objective_history_).all()
+        assert (H @ model.components_ > 0.0).all()
+
+    def test_a_start_of_activations_with_known_components(self):
+        X, W = problem(20)
+        for kind in KNOWN:
+            model, H = fitted(X, {"H_init": np.ones((N_FRAMES, K))}, **knowledge(kind, W))
+            assert (np.diff(model.objective_history_) <= 0.0).all()
+            np.testing.assert_allclose(model.transform(X), H, atol=0.1)
+
     def test_unknown_entries_of_a_component_are_filled(self):
         W = problem(11)[1]
         X = np.random.default_rng(11).gamma(0.7, 2.0, (N_FRAMES, K)) @ W
@@ -299,7 +313,7 @@ class TestLearning:
         rng = np.random.default_rng(16)
         W = rng.gamma(0.5, 1.0, (3, 30)) + 0.01
         X = rng.gamma(0.5, 1.0, (600, 3)) @ W * rng.gamma(20, 1 / 20, (600, 30))
-        model = NMF(3, components=W[:1], random_state=0, beta_loss=beta, forgetting=0.9)
+        model = NMF(3, components=W[:1], random_state=0, beta_loss=beta, forgetting=0.9, tol=1e-2)
         errors = []
         for _ in range(3):
             for first in range(0, 600, 50):
@@ -308,6 +322,8 @@ class TestLearning:
         assert np.array_equal(model.components_[0], W[0])
         assert model.n_iter_ == 36
         assert model.n_samples_seen_ == pytest.approx(50 * sum(0.9**n for n in range(36)))
+        model.fit(X)
+        assert not hasattr(model, "n_samples_seen_")
         batch, _ = fitted(X, n_components=3, components=W[:1], beta_loss=beta, max_iter=100)
         assert -batch.score(X) < errors[-1] < errors[0]
         assert errors[-1] + batch.score(X) < 0.5 * (errors[0] + batch.score(X))

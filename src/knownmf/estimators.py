@@ -26,7 +26,7 @@ from knownmf.validation import (
     sparse_array,
 )
 
-TIGHTEST, TIGHTEST_SINGLE = 1e-10, 1e-6  # how far fit lowers gap_tol where it learned something better
+TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6  # how far fit lowers gap_tol where it learned something better
 
 
 class Plan(NamedTuple):
@@ -310,7 +310,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_tol(self.gap_tol, "gap_tol")
         check_tol(self.tol)
         check_max_iter(self.max_iter)
+        if hasattr(self, "n_samples_seen_"):
+            del self.n_samples_seen_  # a stream that partial_fit had begun ends here
         if not plan.free.any():
+            if H is not None:
+                raise ValueError("H is given but all components are frozen: pass H_init for the activations alone.")
             self._set_components(plan)
             return self._finish(data, given)
         frames, basis = self._frames(data, given, plan), self._basis(plan, data.shape[0])
@@ -339,8 +343,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ) -> Self:
         """Learn from one more block of samples, as of a stream, and forget none of the former (or ``forgetting``).
 
-        The first block decides where unknown components start. Each block has its activations solved, adds its
-        statistics to those of the past, and updates what is free in the components once.
+        The first block, of all or after a ``fit``, begins anew and decides where unknown components start. Each block
+        has its activations solved, adds its statistics to those of the past, and updates what is free in the components
+        once.
 
         Parameters
         ----------
@@ -592,10 +597,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if custom.shape != components.shape:
                 raise ValueError(f"H has shape {custom.shape}, expected {components.shape}: a component a row.")
             check_range(custom, "H")
-            return np.where(plan.free, custom, components), np.where(frames.support, H_init, 0.0)
+            components, n_known = np.where(plan.free, custom, components), n_components
         components[:n_known] = lifted(components[:n_known], plan.free[:n_known])
         acts, left = np.empty((frames.X.shape[0], n_components)), frames.X
-        if n_known:
+        if n_known and (H_init is None or n_components > n_known):
             acts[:, :n_known], left = self._explained(frames, components[:n_known])
         if n_components > n_known:
             init = self._init(frames, n_components - n_known)

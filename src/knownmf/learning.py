@@ -263,7 +263,7 @@ def visit_squares(
 
 def visit_entries(task: Task, W: NDArray, H: NDArray[np.float64], x: Any, pace: Pace) -> tuple[float, Statistics]:
     """The same for counts of which most are zero, under beta = 1: zeros ask for nothing but the sum of the model."""
-    columns, push = np.ascontiguousarray(W.T), W.sum(axis=1)[np.newaxis]
+    columns, push = W.T, W.sum(axis=1)[np.newaxis]
     cost = float(H.sum(axis=0) @ (task.l1 + push)[0] + 0.5 * (H * H).sum(axis=0) @ task.l2[0])
     h, pull, linear = H.astype(W.dtype), np.zeros(H.shape, W.dtype), np.zeros_like(columns)
     cost += measure_entries(x.data, x.indices, x.indptr, h, columns, pull, linear, False)
@@ -277,7 +277,8 @@ def visit_all(
     task: Task, W: NDArray[np.float64], H: NDArray[np.float64], pace: Pace
 ) -> tuple[float, NDArray[np.float64], Statistics]:
     """Return the objective at W and H, the activations one step on, and the statistics of all frames."""
-    improved, rough = H.copy(), W.astype(pace.precision)
+    # Entries are looked up by their bin: there the atoms of a bin lie side by side.
+    improved, rough = H.copy(), W.astype(pace.precision, order="F" if task.sparse else "C")
     gram = np.empty((0, 0))
     if task.least_squares:
         gram = float(task.weights.flat[0]) * (W @ W.T) + np.diag(task.l2[0])
