@@ -351,5 +351,7 @@ class TestRefusals:
     def test_sparse_input_is_named(self, problem):
         from scipy.sparse import csr_array
 
-        with pytest.raises(TypeError, match=r"V is a sparse matrix: pass V.toarray\(\)"):
-            activations(csr_array(problem[0]), problem[1])
+        with pytest.raises(TypeError, match=r"W is a sparse matrix: pass W.toarray\(\)"):
+            activations(problem[0], csr_array(problem[1]))
+        with pytest.raises(TypeError, match=r"The data are a sparse matrix, but beta_loss is 0\.5"):
+            activations(csr_array(problem[0]), problem[1], 0.5)

@@ -6,6 +6,7 @@ import warnings
 import numba
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.decomposition import NMF as TheirNMF
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -241,6 +242,20 @@ class TestLearning:
         assert model.components_[0, 0] == 0.0
         assert model.components_[1:, 0].max() > 0.05 * W[1:, 0].max()
 
+    def test_zeros_of_a_custom_start_may_grow_too(self):
+        X, _ = problem(10)
+        custom = {"W": np.ones((N_FRAMES, K)), "H": np.eye(K, N_BINS)}
+        model, H = fitted(X, custom, n_components=K, init="custom", max_iter=50)
+        assert np.isfinite(model.objective_history_).all()
+        assert (H @ model.components_ > 0.0).all()
+
+    def test_a_start_of_activations_with_known_components(self):
+        X, W = problem(20)
+        for kind in KNOWN:
+            model, H = fitted(X, {"H_init": np.ones((N_FRAMES, K))}, **knowledge(kind, W))
+            assert (np.diff(model.objective_history_) <= 0.0).all()
+            np.testing.assert_allclose(model.transform(X), H, atol=0.1)
+
     def test_unknown_entries_of_a_component_are_filled(self):
         W = problem(11)[1]
         X = np.random.default_rng(11).gamma(0.7, 2.0, (N_FRAMES, K)) @ W
@@ -298,7 +313,7 @@ class TestLearning:
         rng = np.random.default_rng(16)
         W = rng.gamma(0.5, 1.0, (3, 30)) + 0.01
         X = rng.gamma(0.5, 1.0, (600, 3)) @ W * rng.gamma(20, 1 / 20, (600, 30))
-        model = NMF(3, components=W[:1], random_state=0, beta_loss=beta, forgetting=0.9)
+        model = NMF(3, components=W[:1], random_state=0, beta_loss=beta, forgetting=0.9, tol=1e-2)
         errors = []
         for _ in range(3):
             for first in range(0, 600, 50):
@@ -307,9 +322,94 @@ class TestLearning:
         assert np.array_equal(model.components_[0], W[0])
         assert model.n_iter_ == 36
         assert model.n_samples_seen_ == pytest.approx(50 * sum(0.9**n for n in range(36)))
+        model.fit(X)
+        assert not hasattr(model, "n_samples_seen_")
         batch, _ = fitted(X, n_components=3, components=W[:1], beta_loss=beta, max_iter=100)
         assert -batch.score(X) < errors[-1] < errors[0]
         assert errors[-1] + batch.score(X) < 0.5 * (errors[0] + batch.score(X))
+
+
+def counts(seed=0):
+    """Counts of which most are zero, and the components that they came from."""
+    rng = np.random.default_rng(seed)
+    W = rng.gamma(0.3, 1.0, (K, 40)) + 1e-3
+    return rng.poisson(0.3 * rng.gamma(0.3, 1.0, (60, K)) @ W).astype(float), W
+
+
+class TestSparse:
+    @pytest.mark.parametrize("penalty", [{}, {"l1": 0.3, "l2": 0.1}])
+    @pytest.mark.parametrize("beta", [1.0, 2.0])
+    @pytest.mark.parametrize("form", [scipy.sparse.csc_array, scipy.sparse.csr_matrix, scipy.sparse.coo_array])
+    def test_activations_are_those_of_the_dense_matrix(self, form, beta, penalty):
+        X, W = counts()
+        X[:3] = 0.0
+        support = np.random.default_rng(1).random((K, len(X))) < 0.7
+        for options in (penalty, {**penalty, "support": support}, {**penalty, "H_init": np.ones((K, len(X)))}):
+            dense = activations(X.T, W.T, beta, tol=1e-9, **options)
+            found = activations(form(X.T), W.T, beta, tol=1e-9, **options)
+            assert found.converged.all()
+            np.testing.assert_allclose(found.objective, dense.objective, rtol=1e-8)
+            np.testing.assert_allclose(found.H, dense.H, atol=1e-4)
+            assert not found.H[:, :3].any()
+        rough = activations(form(X.T), W.T, beta, tol=1e-1, **penalty)
+        best = activations(X.T, W.T, beta, tol=1e-9, **penalty)
+        assert (rough.objective - best.objective <= rough.gap + 1e-9).all()
+
+    @pytest.mark.parametrize("penalty", [{}, {"alpha_W": 0.01, "alpha_H": 0.002, "l1_ratio": 0.5}])
+    @pytest.mark.parametrize("beta", [1.0, 2.0])
+    @pytest.mark.parametrize("kind", KNOWN)
+    def test_learning_is_that_of_the_dense_matrix(self, kind, beta, penalty):
+        X, W = counts(1)
+        parameters = {"beta_loss": beta, "gap_tol": 1e-8, "init": "random", **penalty}
+        known = knowledge(kind, np.resize(W[:, :N_BINS], (K, N_BINS)))
+        for name, values in {"components": W, "frozen": np.random.default_rng(1).random((N_KNOWN, 40)) < 0.5}.items():
+            if np.ndim(known.get(name)) == 2:
+                known[name] = values[: len(known[name])]
+        dense, _ = fitted(X, **known, **parameters)
+        model, H = fitted(scipy.sparse.csr_array(X), **known, **parameters)
+        np.testing.assert_allclose(model.objective_history_[-1], dense.objective_history_[-1], rtol=2e-3)
+        assert (np.diff(model.objective_history_) <= 0.0).all()
+        assert model.objective_history_[-1] == pytest.approx(objective(model, X, H), rel=1e-9)
+        assert np.array_equal(model.transform(scipy.sparse.csr_array(X)), H)
+        if kind in ("all known", "unknown"):
+            np.testing.assert_allclose(model.components_, dense.components_, atol=1e-4)
+
+    def test_nothing_is_made_dense(self, monkeypatch):
+        X, _ = counts(2)
+        made = []
+        dense = scipy.sparse.csr_array.toarray
+
+        def count(matrix, *args, **kwargs):
+            made.append(matrix.shape[0])
+            return dense(matrix, *args, **kwargs)
+
+        monkeypatch.setattr(scipy.sparse.csr_array, "toarray", count)
+        fitted(scipy.sparse.csr_array(X), n_components=3)
+        assert not made
+
+    def test_bins_without_a_model_cost_what_they_cost_in_a_dense_matrix(self):
+        X, W = counts(3)
+        X[:, 4] += 1.0
+        W[:, 4] = 0.0
+        frozen = np.zeros(W.shape, bool)
+        frozen[:, 4] = True
+        dense, _ = fitted(X, components=W, frozen=frozen)
+        model, _ = fitted(scipy.sparse.csr_array(X), components=W, frozen=frozen)
+        assert model.objective_history_[-1] == pytest.approx(dense.objective_history_[-1], rel=1e-4)
+        assert (np.diff(model.objective_history_) <= 0.0).all()
+
+    def test_what_needs_a_dense_matrix_says_so(self):
+        X, W = counts(4)
+        sparse = scipy.sparse.csr_array(X)
+        with pytest.raises(TypeError, match=r"sparse matrix, but beta_loss is 0: sparse data are for"):
+            NMF(3, beta_loss=0).fit(sparse)
+        with pytest.raises(TypeError, match="weights is given with a sparse matrix"):
+            NMF(3).fit(sparse, weights=np.ones(40))
+        with pytest.raises(TypeError, match="background is given with a sparse matrix"):
+            activations(sparse.T, W.T, background=np.ones(40))
+        sparse.data[0] = np.nan
+        with pytest.raises(ValueError, match=r"X is a sparse matrix with NaN in it.*X.toarray\(\)"):
+            NMF(3).fit(sparse)
 
 
 def test_basis_is_the_mirror_of_activations():

@@ -6,23 +6,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
 from knownmf.solver import GROUP, Answer, Group, Problem, new_group, solve_frames
 from knownmf.validation import (
     check_max_iter,
     check_range,
+    check_sparse,
     check_start,
     check_support,
     check_tol,
     penalty,
     per_bin,
     real_array,
+    sparse_array,
 )
 
 CHUNK_BYTES = 2**21  # of double-precision data that a thread works on at a time
@@ -113,8 +116,9 @@ def activations(
 
     Parameters
     ----------
-    V : array_like, (n_bins, n_frames)
-        The data, not negative, any numeric type. NaN (or a masked entry) means missing.
+    V : array_like or sparse matrix, (n_bins, n_frames)
+        The data, not negative, any numeric type. NaN (or a masked entry) means missing. A sparse matrix is for
+        Kullback-Leibler and Frobenius, without weights or background, and is never made dense as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
@@ -148,7 +152,7 @@ def activations(
     ValueError
         If a shape does not fit, a value is negative or infinite, or a parameter is out of range.
     TypeError
-        If something is not a dense array of real numbers.
+        If something is not an array of real numbers, or a sparse V comes with what only a dense one can have.
 
     Warns
     -----
@@ -176,15 +180,19 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    V, W = real_array(V, "V", 2), real_array(W, "W", 2)
-    n_bins, n_frames, n_components = *V.shape, W.shape[1]
+    beta = beta_of(beta_loss)
+    V = sparse_array(V, "V") if issparse(V) else real_array(V, "V", 2)
+    W = real_array(W, "W", 2)
+    (n_bins, n_frames), n_components = V.shape, W.shape[1]
     if len(W) != n_bins or not n_bins:
         raise ValueError(f"V has {n_bins} bins but W has {len(W)}: both need the same bins in their rows.")
     if not n_components:
         raise ValueError("W has no columns: give at least one basis vector.")
-    check_range(V, "V", missing=True)
+    if issparse(V):
+        check_sparse(beta, weights=weights, background=background)
+    else:
+        check_range(V, "V", missing=True)
     check_range(W, "W")
-    beta = beta_of(beta_loss)
     # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
     shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1)
     weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
@@ -207,24 +215,28 @@ def activations(
         tol=problem.tol,
     )
 
-    def solve_chunk(chunk: slice, buffers: Group) -> int:
+    by_entry = issparse(V) and beta == 1.0
+
+    def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:
         rows = problem._replace(
-            X=frames_of(V, chunk),
+            X=problem.X if by_entry else frames_of(V, chunk),
             M=frames_of(weights, chunk),
             background=frames_of(background, chunk),
             support=frames_of(support, chunk),
         )
-        answer = solve(rows, None if H_init is None else frames_of(H_init, chunk) / problem.units, buffers)
+        answer = new_answer(len(range(n_frames)[chunk]), n_components)
+        if H_init is not None:
+            answer.H[:] = frames_of(H_init, chunk) / problem.units
+        if by_entry:
+            solve_entries(rows, V[:, chunk], buffers, answer)
+        else:
+            solve(rows, buffers_of(buffers, n_bins, n_components, n_frames), answer)
         found.H[:, chunk] = (answer.H * problem.units).T
         for name in ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter"):
             getattr(found, name)[chunk] = getattr(answer, name)
         return chunk.stop
 
-    for stop in run_in_threads(
-        solve_chunk,
-        chunks_of(n_frames, n_bins),
-        lambda: new_group(n_bins, n_components, min(GROUP, -(-n_frames // 4) * 4)),
-    ):
+    for stop in run_in_threads(solve_chunk, chunks_of(n_frames, n_bins), dict):
         if progress is not None:
             progress(stop, n_frames)
     warn_of_missed(found)
@@ -378,11 +390,10 @@ def run_in_threads(
         yield from done
 
 
-def solve(problem: Problem, start: NDArray[np.float64] | None, buffers: Group) -> Answer:
-    """Solve a chunk of frames. Where all share one Gram matrix, frames with missing bins go without it."""
-    n_frames = len(problem.X)
-    answer = Answer(
-        H=np.empty((n_frames, len(problem.W))) if start is None else start,
+def new_answer(n_frames: int, n_components: int) -> Answer:
+    """Return room for the answer of a chunk."""
+    return Answer(
+        H=np.empty((n_frames, n_components)),
         gap=np.empty(n_frames),
         relative_gap=np.empty(n_frames),
         kkt=np.empty(n_frames),
@@ -390,10 +401,51 @@ def solve(problem: Problem, start: NDArray[np.float64] | None, buffers: Group) -
         n_iter=np.zeros(n_frames, np.int64),
         converged=np.zeros(n_frames, np.bool_),
     )
+
+
+def buffers_of(buffers: dict[int, Group], n_bins: int, n_components: int, n_frames: int) -> Group:
+    """Return a thread's buffers for frames of so many bins, made when they are first asked for."""
+    if n_bins not in buffers:
+        buffers[n_bins] = new_group(n_bins, n_components, min(GROUP, -(-n_frames // 4) * 4))
+    return buffers[n_bins]
+
+
+def solve_entries(problem: Problem, V: Any, buffers: dict[int, Group], answer: Answer) -> None:
+    """Solve the frames of a CSC matrix under beta = 1, each over the bins where it is not zero.
+
+    An empty bin costs its model, so all the empty bins of a frame are a penalty: the sums of the atoms over them, added
+    to l1. The certificate holds for the whole frame. Bins are filled up to a power of two with some that count nothing.
+    """
+    sums = problem.W.sum(axis=1)
+    for t in range(V.shape[1]):
+        entries = slice(V.indptr[t], V.indptr[t + 1])
+        bins, n = V.indices[entries], V.indptr[t + 1] - V.indptr[t]
+        width = max(4, 1 << int(n - 1).bit_length()) if n else 4
+        X, M, W = np.zeros((1, width)), np.zeros((1, width)), np.zeros((len(problem.W), width))
+        X[0, :n], M[0, :n], W[:, :n] = V.data[entries], 1.0, problem.W[:, bins]
+        gathered = W.sum(axis=1)
+        frame = problem._replace(
+            X=X,
+            M=M,
+            background=np.zeros((1, width)),
+            support=problem.support[t : t + 1] if len(problem.support) > 1 else problem.support,
+            W=W,
+            W_single=W.astype(np.float32),
+            weighted=gathered,
+            reachable=(problem.support[0, :, np.newaxis] * W).sum(axis=0),
+            l1=problem.l1 + np.maximum(sums - gathered, 0.0),
+        )
+        row = Answer(*(values[t : t + 1] for values in answer))
+        solve_frames(frame, buffers_of(buffers, width, len(W), 1), row)
+
+
+def solve(problem: Problem, buffers: Group, answer: Answer) -> None:
+    """Solve a chunk of frames. Where all share one Gram matrix, frames with missing bins go without it."""
+    n_frames = len(problem.X)
     incomplete = np.isnan(problem.X).any(axis=1) if len(problem.gram) else np.zeros(n_frames, np.bool_)
     if not incomplete.any():
         solve_frames(problem, buffers, answer)
-        return answer
+        return
     for some, gram in ((incomplete, np.empty((0, 0))), (~incomplete, problem.gram)):
         part = Answer(*(values[some] for values in answer))
         rows = {name: getattr(problem, name) for name in ("X", "M", "background", "support")}
@@ -401,11 +453,12 @@ def solve(problem: Problem, start: NDArray[np.float64] | None, buffers: Group) -
         solve_frames(problem._replace(gram=gram, **rows), buffers, part)
         for values, found in zip(answer, part, strict=True):
             values[some] = found
-    return answer
 
 
-def frames_of(values: NDArray, block: slice) -> NDArray[np.float64]:
+def frames_of(values: Any, block: slice) -> NDArray[np.float64]:
     """Return a block of frames as rows in double precision; one column stands for all frames."""
+    if issparse(values):
+        return values[:, block].T.toarray().astype(np.float64)
     return np.array((values if values.shape[1] == 1 else values[:, block]).T, dtype=np.float64, order="C")
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -13,10 +14,19 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative, valida
 from knownmf.activations import Activations, activations
 from knownmf.divergences import beta_of
 from knownmf.learning import Basis, Callback, Frames, Learned, Statistics, learn, learn_block, recorded
-from knownmf.starts import INITS, LIFTED, lifted, start
-from knownmf.validation import check_max_iter, check_range, check_tol, penalty, per_feature, real_array
+from knownmf.starts import INITS, lifted, residual, start
+from knownmf.validation import (
+    check_max_iter,
+    check_range,
+    check_sparse,
+    check_tol,
+    penalty,
+    per_feature,
+    real_array,
+    sparse_array,
+)
 
-TIGHTEST, TIGHTEST_SINGLE = 1e-10, 1e-6  # how far fit lowers gap_tol where it learned something better
+TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6  # how far fit lowers gap_tol where it learned something better
 
 
 class Plan(NamedTuple):
@@ -236,7 +246,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing.
+            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         y : ignored
         weights : array_like, (n_features,) or (n_samples, n_features), optional
             How much an entry counts, not negative; 0 is as good as missing.
@@ -271,7 +281,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing.
+            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         y : ignored
         W, H : array_like, (n_samples, n_components) and (n_components, n_features), optional
             With ``init="custom"``: activations and components to start from, under scikit-learn's names.
@@ -296,14 +306,18 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             )
         if W is not None and H_init is not None:
             raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
-        given = self._given(data.shape, len(plan.free), weights, background, support, H_init if W is None else W)
+        given = self._given(data, len(plan.free), weights, background, support, H_init if W is None else W)
         check_tol(self.gap_tol, "gap_tol")
         check_tol(self.tol)
         check_max_iter(self.max_iter)
+        if hasattr(self, "n_samples_seen_"):
+            del self.n_samples_seen_  # a stream that partial_fit had begun ends here
         if not plan.free.any():
+            if H is not None:
+                raise ValueError("H is given but all components are frozen: pass H_init for the activations alone.")
             self._set_components(plan)
             return self._finish(data, given)
-        frames, basis = self._frames(data, given, plan), self._basis(plan, len(data))
+        frames, basis = self._frames(data, given, plan), self._basis(plan, data.shape[0])
         components, H0 = self._start(frames, plan, given.H_init, H)
         learned = learn(
             frames, basis, components, H0, tol=self.tol, max_iter=self.max_iter, callback=self.callback
@@ -329,8 +343,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ) -> Self:
         """Learn from one more block of samples, as of a stream, and forget none of the former (or ``forgetting``).
 
-        The first block decides where unknown components start. Each block has its activations solved, adds its
-        statistics to those of the past, and updates what is free in the components once.
+        The first block, of all or after a ``fit``, begins anew and decides where unknown components start. Each block
+        has its activations solved, adds its statistics to those of the past, and updates what is free in the components
+        once.
 
         Parameters
         ----------
@@ -349,7 +364,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         plan = self._plan(data.shape[1])
         if not 0.0 < self.forgetting <= 1.0:
             raise ValueError(f"forgetting is {self.forgetting!r}, expected a number above 0 and at most 1.")
-        given = self._given(data.shape, len(plan.free), weights, background, support, None)
+        given = self._given(data, len(plan.free), weights, background, support, None)
         frames = self._frames(data, given, plan)
         if first:
             components = plan.components
@@ -358,7 +373,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._set_components(plan, components, data.dtype)
             self._memory: Statistics | None = None
             self.n_samples_seen_, self.n_iter_ = 0.0, 0
-        self.n_samples_seen_ = self.forgetting * self.n_samples_seen_ + len(data)
+        self.n_samples_seen_ = self.forgetting * self.n_samples_seen_ + data.shape[0]
         self.n_iter_ += 1
         if plan.free.any():
             H = self._activations(data, given).H.T.astype(np.float64)
@@ -386,7 +401,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing.
+            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         weights, background, support : array_like, optional
             As in ``fit``; what was passed there is not remembered.
 
@@ -396,7 +411,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         data = self._validate(X, reset=False)
-        return self._activations(data, self._given(data.shape, self.n_components_, weights, background, support)).H.T
+        return self._activations(data, self._given(data, self.n_components_, weights, background, support)).H.T
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the data that activations stand for, ``X @ components_``.
@@ -422,7 +437,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing.
+            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         y : ignored
 
         Returns
@@ -441,13 +456,22 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
     def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
         data: NDArray[np.floating] = validate_data(
-            self, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite="allow-nan"
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=(np.float64, np.float32),
+            ensure_all_finite="allow-nan",
         )
+        if issparse(data):
+            check_sparse(beta_of(self.beta_loss))
+            data = sparse_array(data, "X").tocsr()
         check_non_negative(data, f"{type(self).__name__} (X)")
         return data
 
@@ -512,7 +536,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _given(
         self,
-        shape: tuple[int, int],
+        X: Any,
         n_components: int,
         weights: ArrayLike | None = None,
         background: ArrayLike | None = None,
@@ -520,6 +544,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         H_init: ArrayLike | None = None,
     ) -> Given:
         """Check what came with X."""
+        if issparse(X):
+            check_sparse(beta_of(self.beta_loss), weights=weights, background=background)
+        shape = X.shape
         activation_shape = (shape[0], n_components)
         given = Given(
             None if weights is None else per_feature(weights, "weights", shape),
@@ -570,10 +597,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if custom.shape != components.shape:
                 raise ValueError(f"H has shape {custom.shape}, expected {components.shape}: a component a row.")
             check_range(custom, "H")
-            return np.where(plan.free, custom, components), np.where(frames.support, H_init, 0.0)
+            components, n_known = np.where(plan.free, custom, components), n_components
         components[:n_known] = lifted(components[:n_known], plan.free[:n_known])
-        acts, left = np.empty((len(frames.X), n_components)), frames.X
-        if n_known:
+        acts, left = np.empty((frames.X.shape[0], n_components)), frames.X
+        if n_known and (H_init is None or n_components > n_known):
             acts[:, :n_known], left = self._explained(frames, components[:n_known])
         if n_components > n_known:
             init = self._init(frames, n_components - n_known)
@@ -586,18 +613,18 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _explained(self, frames: Frames, known: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
         """Return the activations of the known components alone, and what they leave of the data."""
         support = frames.support[:, : len(known)].astype(np.float64)
-        given = Given(frames.weights, frames.background, support).columns()
+        dense = not issparse(frames.X)
+        given = Given(frames.weights if dense else None, frames.background if dense else None, support).columns()
         with warnings.catch_warnings():
             # A start needs no proof.
             warnings.simplefilter("ignore", ConvergenceWarning)
             H = activations(frames.X.T, known.T, frames.beta, tol=1e-2, **given).H.T.astype(np.float64)
-        left = frames.X - frames.background - H @ known
-        return H, np.maximum(left, LIFTED * np.nanmean(frames.X), out=left)
+        return H, residual(frames.X, frames.background, H, known)
 
     def _init(self, frames: Frames, n_components: int) -> str:
         """Return how unknown components start, deciding where the user left it open."""
         if self.init is None:
-            plain = np.ptp(frames.weights) == 0.0 and not np.isnan(np.add.reduce(frames.X, axis=None))
+            plain = np.ptp(frames.weights) == 0.0 and not np.isnan(frames.X.sum())
             return "nndsvda" if plain and n_components <= min(frames.X.shape) else "random"
         if self.init not in INITS:
             raise ValueError(f'init is {self.init!r}, expected one of {INITS}, "custom" or None.')

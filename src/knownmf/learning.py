@@ -7,17 +7,19 @@ needs, and updates what is free in it. Blocks need nothing of each other: they r
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+import scipy.sparse
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from knownmf.activations import run_in_threads
 from knownmf.divergences import ZERO_FLOOR
-from knownmf.solver import descend_rows, measure, multiply_rows
+from knownmf.solver import descend_rows, measure, measure_entries, multiply_rows
 
 BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20  # how many, and how few and many entries of X are in one
+SINGLE_TOL = 1e-6  # the relative decrease below which single precision cannot tell one from its own rounding
 N_SWEEPS = 2  # coordinate sweeps of least squares: the products that they start from cost more
 
 Callback = Callable[[int, float], object]
@@ -54,7 +56,7 @@ class Learned:
 class Frames(NamedTuple):
     """Data and what shapes their divergence, a frame a row; what all frames share has one row."""
 
-    X: NDArray  # (n_frames, n_bins), NaN = missing
+    X: Any  # (n_frames, n_bins): an array, NaN = missing; or a CSR matrix, without weights or background
     weights: NDArray
     background: NDArray
     support: NDArray  # (1 or n_frames, n_components) bool
@@ -88,7 +90,7 @@ class Statistics(NamedTuple):
 class Pace(NamedTuple):
     """How a pass computes: in which precision, and whether it goes 1.75 times as far as is sure to lower."""
 
-    precision: DTypeLike
+    precision: type[np.floating]
     relaxed: bool
 
 
@@ -112,10 +114,10 @@ def power_of_two(values: NDArray) -> NDArray[np.float64]:
     return 2.0 ** np.floor(np.log2(values, out=np.zeros(values.shape), where=values > 0.0))
 
 
-def blocks_of(n_frames: int, n_bins: int) -> list[slice]:
+def blocks_of(n_frames: int, n_entries: int) -> list[slice]:
     """Return the blocks of frames of a pass: the same ones whatever the number of threads."""
-    size = -(-n_frames // BLOCKS)
-    size = max(1, min(max(size, SMALLEST_BLOCK // n_bins), LARGEST_BLOCK // n_bins))
+    size, each = -(-n_frames // BLOCKS), max(1, n_entries // n_frames)
+    size = max(1, min(max(size, SMALLEST_BLOCK // each), LARGEST_BLOCK // each))
     return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
 
 
@@ -126,8 +128,10 @@ class Task:
         self.beta = frames.beta
         self.n_frames, self.n_bins = frames.X.shape
         self.frames, self.basis = frames, basis
-        self.blocks = blocks_of(self.n_frames, self.n_bins)
-        largest = np.fmax.reduce(frames.X, axis=None, initial=0.0)
+        self.sparse = scipy.sparse.issparse(frames.X)
+        entries = frames.X.data if self.sparse else frames.X
+        self.blocks = blocks_of(self.n_frames, entries.size)
+        largest = np.fmax.reduce(entries, axis=None, initial=0.0)
         self.scale = float(power_of_two(np.array(largest)))
         self.unit = self.scale**self.beta
         atoms = power_of_two(W.sum(axis=1))
@@ -143,7 +147,7 @@ class Task:
         self.template = basis.template / self.atoms
         if self.beta < 1.0:
             self.template = np.maximum(self.template, ZERO_FLOOR * self.template.max(axis=1, keepdims=True))
-        self.missing = bool(np.isnan(np.add.reduce(frames.X, axis=None)))
+        self.missing = bool(np.isnan(np.add.reduce(entries, axis=None)))
         plain = not self.missing and np.ptp(frames.weights) == 0.0
         self.least_squares = self.beta == 2.0 and plain and not multiplicative
         self.h_power = safe_power(self.beta, bool(frames.l2.any()))
@@ -155,6 +159,8 @@ class Task:
 
     def find_floors(self) -> NDArray[np.float64]:
         """Return what data (below beta = 1) and models that nothing reaches are raised to, a frame a row."""
+        if self.sparse:
+            return ZERO_FLOOR / self.scale * self.frames.X.max(axis=1).toarray().reshape(-1, 1)
         floors = np.zeros((self.n_frames, 1))
         for block in self.blocks:
             counts = rows_of(self.frames.weights, block) > 0.0
@@ -175,6 +181,9 @@ class Task:
         reached = (frames.support @ (W > 0.0) > 0) | (frames.background > 0.0)
         if reached.all() and not idle.any():
             return
+        if self.sparse:
+            self.leave_out_entries(reached)
+            return
         out = ~reached & (np.nan_to_num(frames.X) > 0.0) | idle
         self.weights = np.where(out, 0.0, frames.weights)
         for block in self.blocks:
@@ -183,9 +192,20 @@ class Task:
             v = np.broadcast_to(self.floors[block], x.shape).copy()
             self.constant += measure(x, m, v, self.beta, True, np.empty_like(x), np.empty_like(x))
 
-    def load(self, block: slice, precision: DTypeLike) -> tuple[NDArray, NDArray, NDArray]:
+    def leave_out_entries(self, reached: NDArray[np.bool_]) -> None:
+        """The same for a sparse matrix: entries without a model become zero, which costs nothing there."""
+        X = self.frames.X.astype(np.float64)
+        rows = np.repeat(np.arange(self.n_frames), np.diff(X.indptr))
+        lost = ~np.broadcast_to(reached, X.shape)[rows, X.indices] & (X.data > 0.0)
+        x, v = X.data[np.newaxis] / self.scale, self.floors[rows].T.copy()
+        self.constant += measure(x, 1.0 * lost[np.newaxis], v, self.beta, True, np.empty_like(x), np.empty_like(x))
+        X.data[lost] = 0.0
+        self.frames = self.frames._replace(X=X)
+
+    def load(self, block: slice, precision: type[np.floating]) -> tuple[NDArray, NDArray, NDArray]:
         """Return the data, the weights and the background of a block, in the precision asked for."""
         source, weights = self.frames.X[block], rows_of(self.weights, block)
+        source = source.toarray() if self.sparse else source
         x = np.empty(source.shape, precision)
         np.multiply(source, 1.0 / self.scale, out=x, casting="same_kind")
         if self.missing:
@@ -207,6 +227,11 @@ def visit(
     task: Task, W: NDArray, gram: NDArray, H: NDArray[np.float64], block: slice, pace: Pace
 ) -> tuple[float, Statistics]:
     """Improve the activations of a block, in place; return their cost before that, and the statistics after it."""
+    if task.sparse and (task.least_squares or task.beta == 1.0):
+        part = task.frames.X[block].astype(pace.precision) * pace.precision(1.0 / task.scale)
+        if task.least_squares:
+            return visit_squares(task, W, gram, H, part, rows_of(task.frames.support, block))
+        return visit_entries(task, W, H, part, pace)
     x, m, b = task.load(block, pace.precision)
     if task.least_squares:
         return visit_squares(task, W, gram, H, x - b, rows_of(task.frames.support, block))
@@ -224,23 +249,36 @@ def visit(
 
 
 def visit_squares(
-    task: Task, W: NDArray, gram: NDArray, H: NDArray[np.float64], x: NDArray, support: NDArray
+    task: Task, W: NDArray, gram: NDArray, H: NDArray[np.float64], x: Any, support: NDArray
 ) -> tuple[float, Statistics]:
     """The same for least squares, where the products of the data and of the atoms say everything of both."""
     weight = float(task.weights.flat[0])
     linear = weight * (x @ W.T).astype(np.float64)
-    flat = x.ravel()
+    flat = x.data if task.sparse else x.ravel()
     cost = 0.5 * weight * float(np.vdot(flat, flat)) + float(H.sum(axis=0) @ task.l1[0] - np.vdot(linear, H))
     cost += 0.5 * float(np.vdot(gram, H.T @ H))
     descend_rows(gram, linear - task.l1, H, support, N_SWEEPS)
-    return cost, Statistics(weight * (H.astype(x.dtype).T @ x), weight * (H.T @ H))
+    return cost, Statistics(weight * (x.T @ H.astype(x.dtype)).T, weight * (H.T @ H))
+
+
+def visit_entries(task: Task, W: NDArray, H: NDArray[np.float64], x: Any, pace: Pace) -> tuple[float, Statistics]:
+    """The same for counts of which most are zero, under beta = 1: zeros ask for nothing but the sum of the model."""
+    columns, push = W.T, W.sum(axis=1)[np.newaxis]
+    cost = float(H.sum(axis=0) @ (task.l1 + push)[0] + 0.5 * (H * H).sum(axis=0) @ task.l2[0])
+    h, pull, linear = H.astype(W.dtype), np.zeros(H.shape, W.dtype), np.zeros_like(columns)
+    cost += measure_entries(x.data, x.indices, x.indptr, h, columns, pull, linear, False)
+    multiply_rows(h, pull, push, task.l1, task.l2, task.h_power, pace.relaxed)
+    measure_entries(x.data, x.indices, x.indptr, h, columns, pull, linear, True)
+    H[:] = h
+    return cost, Statistics(linear.T, h.sum(axis=0)[:, np.newaxis] * np.ones((1, task.n_bins), W.dtype))
 
 
 def visit_all(
     task: Task, W: NDArray[np.float64], H: NDArray[np.float64], pace: Pace
 ) -> tuple[float, NDArray[np.float64], Statistics]:
     """Return the objective at W and H, the activations one step on, and the statistics of all frames."""
-    improved, rough = H.copy(), W.astype(pace.precision)
+    # Entries are looked up by their bin: there the atoms of a bin lie side by side.
+    improved, rough = H.copy(), W.astype(pace.precision, order="F" if task.sparse else "C")
     gram = np.empty((0, 0))
     if task.least_squares:
         gram = float(task.weights.flat[0]) * (W @ W.T) + np.diag(task.l2[0])
@@ -278,11 +316,11 @@ def tie(task: Task, W: NDArray[np.float64], tied: NDArray[np.intp]) -> tuple[flo
 def update(task: Task, W: NDArray[np.float64], statistics: Statistics, relaxed: bool) -> NDArray[np.float64]:
     """Return the basis after one update of what is free in it."""
     free, tied = task.basis.free, np.flatnonzero(task.basis.strength)
-    linear, other = statistics
+    linear, other = statistics.linear.copy(), statistics.other.copy()
     if task.least_squares:
         strength = task.basis.strength * task.atoms[:, 0] ** 2 / task.unit
         gram = other + np.diag(task.basis_l2[:, 0] + strength)
-        linear = linear - task.basis_l1 + strength[:, np.newaxis] * task.template
+        linear += strength[:, np.newaxis] * task.template - task.basis_l1
         new = W.T.copy()
         descend_rows(gram, np.ascontiguousarray(linear.T), new, np.ascontiguousarray(free.T), N_SWEEPS)
         return np.ascontiguousarray(new.T)
@@ -330,8 +368,7 @@ def learn(
     pace, n_safe, caution = Pace(np.float32, not task.least_squares), 0, 1
     with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
         value, improved, statistics = visit_all(task, W, H, pace)
-        history, converged = [value], False
-        n_passes = 0
+        history, converged, lost_in_rounding, n_passes = [value], False, False, 0
         while not converged and n_passes < max_iter:
             candidate = update(task, W, statistics, pace.relaxed), improved
             found = visit_all(task, *candidate, pace)
@@ -344,15 +381,16 @@ def learn(
                     callback(n_passes, value * task.unit)
                 n_safe = max(0, n_safe - 1)
                 pace = pace._replace(relaxed=n_safe == 0 and not task.least_squares)
+                lost_in_rounding = converged and tol < SINGLE_TOL
             elif pace.relaxed:
                 pace, n_safe, caution = pace._replace(relaxed=False), caution, 2 * caution
                 value, improved, statistics = visit_all(task, W, H, pace)
-            elif pace.precision == np.float32:
-                pace = pace._replace(precision=np.float64)
+            else:
+                converged = lost_in_rounding = True
+            if lost_in_rounding and pace.precision == np.float32:
+                pace, converged, lost_in_rounding = pace._replace(precision=np.float64), False, False
                 value, improved, statistics = visit_all(task, W, H, pace)
                 history = recorded(history[:-1], value)
-            else:
-                converged = True
     history = [value * task.unit for value in history]
     learned = np.where(basis.free, W * task.atoms, start)
     constant = price_of_basis(task, W) * task.unit

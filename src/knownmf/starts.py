@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 from sklearn.utils.extmath import randomized_svd
 
@@ -19,13 +20,13 @@ INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
 
 
 def start(
-    left: NDArray[np.floating], n_components: int, init: str, random_state: Any
+    left: Any, n_components: int, init: str, random_state: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return components (n_components, n_bins) and activations (n_frames, n_components) to start from.
 
     Parameters
     ----------
-    left : (n_frames, n_bins)
+    left : (n_frames, n_bins) array or sparse matrix
         What there is to explain, not negative; NaN means missing, and counts as the mean.
     n_components : int
         How many components to start.
@@ -36,17 +37,17 @@ def start(
         The source of the random numbers.
     """
     rng = check_random_state(random_state)
-    mean = np.nanmean(left) if left.size and not np.isnan(left).all() else 0.0
+    mean = mean_of(left)
     if init == "random" or not mean > 0.0:
         size = np.sqrt((mean or 1.0) / n_components)
         W = np.abs(size * rng.standard_normal((n_components, left.shape[1])))
-        return W, np.abs(size * rng.standard_normal((len(left), n_components)))
+        return W, np.abs(size * rng.standard_normal((left.shape[0], n_components)))
     # The fill and the threshold below are absolute numbers: bring the data to the size of one, whatever their units.
     scale = 4.0 ** np.floor(0.5 * np.log2(mean))
     mean = mean / scale
-    left = np.where(np.isnan(left), mean, left / scale)
+    left = left / scale if issparse(left) else np.where(np.isnan(left), mean, left / scale)
     U, s, V = randomized_svd(left, n_components, random_state=random_state)
-    W, H = np.zeros((n_components, left.shape[1])), np.zeros((len(left), n_components))
+    W, H = np.zeros((n_components, left.shape[1])), np.zeros((left.shape[0], n_components))
     for k in range(n_components):
         u, v = leading_signs(U[:, k], V[k]) if k else (np.abs(U[:, 0]), np.abs(V[0]))
         H[:, k], W[k] = np.sqrt(s[k]) * u, np.sqrt(s[k]) * v
@@ -57,6 +58,25 @@ def start(
         elif init == "nndsvdar":
             Z[Z == 0.0] = np.abs(mean * rng.standard_normal((Z == 0.0).sum()) / 100)
     return W * np.sqrt(scale), H * np.sqrt(scale)
+
+
+def mean_of(X: Any) -> float:
+    """Return the mean of what is not missing, 0 of nothing."""
+    if issparse(X):
+        return float(X.mean())
+    observed = X.size - np.isnan(X).sum()
+    return float(np.nansum(X) / observed) if observed else 0.0
+
+
+def residual(X: Any, model: NDArray, H: NDArray[np.float64], W: NDArray[np.float64]) -> Any:
+    """Return what ``model + H W`` leaves of X, at least a little of its mean; of a sparse matrix, at its entries."""
+    if not issparse(X):
+        return np.maximum(X - model - H @ W, LIFTED * mean_of(X))
+    left = X.astype(np.float64)
+    for i in range(left.shape[0]):
+        row = slice(left.indptr[i], left.indptr[i + 1])
+        left.data[row] = np.maximum(left.data[row] - H[i] @ W[:, left.indices[row]], LIFTED * left.data[row])
+    return left
 
 
 def leading_signs(u: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:

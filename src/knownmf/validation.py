@@ -4,6 +4,7 @@ Every message says what came, what was expected and what to do.
 """
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,37 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
         expected = " or ".join(str(n) for n in n_dims)
         raise ValueError(f"{name} has {array.ndim} dimensions, expected {expected}: its shape is {array.shape}.")
     return np.where(values.mask, np.nan, array) if isinstance(values, np.ma.MaskedArray) else array
+
+
+def sparse_array(values: Any, name: str) -> Any:
+    """Return a sparse matrix in columns (CSC), without duplicates; its entries are finite and not negative."""
+    if values.ndim != 2:
+        raise ValueError(f"{name} has {values.ndim} dimensions, expected 2: its shape is {values.shape}.")
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{name} holds {values.dtype}, not real numbers.")
+    columns = values.tocsc()
+    if not columns.has_canonical_format:
+        columns = columns.copy() if columns is values else columns
+        columns.sum_duplicates()
+    if columns.dtype.kind == "f" and np.isnan(columns.data).any():
+        raise ValueError(
+            f"{name} is a sparse matrix with NaN in it: only a dense array may have missing entries, "
+            f"pass {name}.toarray()."
+        )
+    check_range(columns.data, f"{name}.data")
+    return columns
+
+
+def check_sparse(beta: float, **others: object) -> None:
+    """Raise if a sparse matrix comes with a loss or an option for which its zeros would all have to be looked at."""
+    if beta not in (1.0, 2.0):
+        raise TypeError(
+            f"The data are a sparse matrix, but beta_loss is {beta:g}: sparse data are for 'kullback-leibler' and "
+            "'frobenius'. Choose one of them, or pass a dense array."
+        )
+    for name, values in others.items():
+        if values is not None:
+            raise TypeError(f"{name} is given with a sparse matrix of data: pass the data as a dense array.")
 
 
 def check_range(array: NDArray, name: str, missing: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from knownmf.solver.frames import GROUP, Answer, Group, Problem, new_group
 from knownmf.solver.loop import solve_frames
-from knownmf.solver.passes import descend_rows, measure, multiply_rows
+from knownmf.solver.passes import descend_rows, measure, measure_entries, multiply_rows
 
 __all__ = [
     "GROUP",
@@ -11,6 +11,7 @@ __all__ = [
     "Problem",
     "descend_rows",
     "measure",
+    "measure_entries",
     "multiply_rows",
     "new_group",
     "solve_frames",

@@ -1,8 +1,10 @@
 """What a learning pass computes of a block of frames: its cost and slopes, and one step of every row."""
 
+import math
+
 import numpy as np
 
-from knownmf.divergences import log_single, slopes
+from knownmf.divergences import TINY, log_single, slopes
 from knownmf.kernels import kept_on_disk, quadratic_gradient, total_divergence, vectorised
 from knownmf.solver.frames import multiply
 
@@ -30,6 +32,44 @@ def measure(x, m, v, beta, with_cost, pull, push):
             total += quick_divergence(x[i], v[i], weights, beta)
         elif with_cost:
             total += total_divergence(x[i], v[i], weights, beta)
+    return total
+
+
+@vectorised
+def dot(a, b):
+    """Return the inner product of two rows."""
+    total = a.dtype.type(0)
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
+@vectorised
+def add_multiple(amount, row, out):
+    """Add ``amount row`` to ``out``."""
+    for k in range(len(row)):
+        out[k] += amount * row[k]
+
+
+@kept_on_disk
+def measure_entries(data, bins, starts, H, columns, pull, linear, for_basis):
+    """Gather what the entries of a CSR block pull, under beta = 1; ``columns`` is (n_bins, n_components).
+
+    For the activations, add ``W'(x / v)`` to the rows of ``pull`` and return ``sum x log(x / v) - x``; for the basis,
+    add ``(x / v) h`` to ``linear`` at the entry's bin.
+    """
+    total = 0.0
+    for i in range(len(H)):
+        h = H[i]
+        for j in range(starts[i], starts[i + 1]):
+            x, column = data[j], columns[bins[j]]
+            if x > 0.0:
+                ratio = x / max(dot(h, column), TINY)
+                if for_basis:
+                    add_multiple(data.dtype.type(ratio), h, linear[bins[j]])
+                else:
+                    total += x * (math.log(ratio) - 1.0)
+                    add_multiple(data.dtype.type(ratio), column, pull[i])
     return total
 
 
