@@ -148,8 +148,7 @@ class TestCertificate:
 
     def test_closed_forms_of_one_component(self):
         w, x = np.array([[1.0], [2.0], [0.5]]), np.array([[3.0], [1.0], [4.0]])
-        # The objective is flat at its minimum: what lies within rounding of it is known to the root of rounding.
-        assert activations(x, w, 1, l1=0.7, tol=1e-12).H[0, 0] == pytest.approx(8 / (3.5 + 0.7), rel=1e-8)
+        assert activations(x, w, 1, l1=0.7, tol=1e-12).H[0, 0] == pytest.approx(8 / (3.5 + 0.7), rel=1e-9)
         assert activations(x, w, 2, l1=0.7, l2=1.3, tol=1e-12).H[0, 0] == pytest.approx(
             (7 - 0.7) / (5.25 + 1.3), rel=1e-9
         )

@@ -322,27 +322,27 @@ def prepare(
 
     Atoms are scaled by powers of two, which keep the user's numbers: scaling there and back loses no bit.
     """
-    basis = np.ascontiguousarray(W.T, dtype=np.float64)
-    sums = basis.sum(axis=1)
+    scaled = np.ascontiguousarray(W.T, dtype=np.float64)
+    sums = scaled.sum(axis=1)
     exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
-    basis = basis * 2.0 ** -exponents[:, np.newaxis]
+    scaled = scaled * 2.0 ** -exponents[:, np.newaxis]
     everyone = support.shape[1] > 1 or support.all()
     nothing = np.empty((0, 0))
-    weighted = np.empty(0) if weights is None else basis @ np.asarray(weights, dtype=np.float64)
+    weighted = np.empty(0) if weights is None else scaled @ np.asarray(weights, dtype=np.float64)
     gram = nothing
-    if weights is not None and beta == 2.0 and len(basis) <= GRAM_LIMIT:
-        gram = (basis * weights) @ basis.T
+    if weights is not None and beta == 2.0 and len(scaled) <= GRAM_LIMIT:
+        gram = (scaled * weights) @ scaled.T
     return Problem(
         X=nothing,
         M=nothing,
         background=nothing,
         support=nothing,
-        W=basis,
-        W_single=basis.astype(np.float32),
-        atoms=np.arange(len(basis)),
+        W=scaled,
+        W_single=scaled.astype(np.float32),
+        atoms=np.arange(len(scaled)),
         units=2.0**-exponents,
         weighted=weighted,
-        reachable=(basis if everyone else basis[support[:, 0] > 0]).sum(axis=0),
+        reachable=(scaled if everyone else scaled[support[:, 0] > 0]).sum(axis=0),
         gram=gram,
         l1=penalties[0] * 2.0**-exponents,
         l2=penalties[1] * 4.0**-exponents,

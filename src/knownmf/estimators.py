@@ -26,6 +26,7 @@ from knownmf.validation import (
     sparse_array,
 )
 
+GAP_TOL = 1e-4  # of activations, where something is learned
 TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6  # how far fit lowers gap_tol where it learned something better
 
 
@@ -104,11 +105,14 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
         The beta-divergence to minimise.
     tol : float, default 1e-4
-        Learning stops when a pass lowers the objective by no more than this share of it.
+        Learning stops when a pass lowers the objective by no more than this share of it. Where everything is known, the
+        bound that ``gap_tol`` is otherwise.
     max_iter : int, default 200
         Most passes over the data.
-    gap_tol : float, default 1e-4
+    gap_tol : float or None, default None
         Bound on the relative duality gap of every sample's activations (on the KKT residual for beta outside [1, 2]).
+        None is ``tol`` where everything is known, which leaves that nothing else to say; it is 1e-4 where something is
+        learned, or ``tol`` is 0.
     alpha_W : float, default 0.0
         Strength of the penalty on the activations (scikit-learn's W), multiplied by the number of features.
     alpha_H : float or "same", default "same"
@@ -140,8 +144,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_iter_ : int
         Passes over the data, the last of which solved the activations: 1 where nothing was learned.
     gap_tol_ : float
-        The tolerance that ``transform`` holds: ``gap_tol``, or less where ``fit`` had learned activations that are
-        better than ``gap_tol`` makes sure.
+        The tolerance that ``transform`` holds: that of ``gap_tol``, or less where ``fit`` had learned activations that
+        are better than it makes sure.
 
     Notes
     -----
@@ -156,7 +160,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     --------
     >>> import numpy as np
     >>> basis = np.array([[0.4, 0.4], [0.2, 0.1]])
-    >>> model = NMF.from_basis(basis, beta_loss="frobenius", gap_tol=1e-12)
+    >>> model = NMF.from_basis(basis, beta_loss="frobenius", tol=1e-12)
     >>> model.transform([[3.0, 1.2]]).round(6)
     array([[4.5, 3. ]])
 
@@ -181,7 +185,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         beta_loss: str | float = "kullback-leibler",
         tol: float = 1e-4,
         max_iter: int = 200,
-        gap_tol: float = 1e-4,
+        gap_tol: float | None = None,
         alpha_W: float = 0.0,
         alpha_H: float | str = "same",
         l1_ratio: float = 0.0,
@@ -307,8 +311,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if W is not None and H_init is not None:
             raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
         given = self._given(data, len(plan.free), weights, background, support, H_init if W is None else W)
-        check_tol(self.gap_tol, "gap_tol")
-        check_tol(self.tol)
+        self._gap_tol(plan)
         check_max_iter(self.max_iter)
         if hasattr(self, "n_samples_seen_"):
             del self.n_samples_seen_  # a stream that partial_fit had begun ends here
@@ -650,7 +653,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             known = np.result_type(kind, known) if plan.n_known else np.dtype(kind)
         self.components_ = (plan.components if components is None else components).astype(known)
         self.n_components_, self.n_features_in_ = self.components_.shape
-        self.gap_tol_ = self.gap_tol
+        self.gap_tol_ = self._gap_tol(plan)
 
     def _finish(self, X: NDArray[np.floating], given: Given, learned: Learned | None = None) -> NDArray[np.floating]:
         """Solve the activations as ``transform`` does, and report on them."""
@@ -666,6 +669,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.reconstruction_err_ = float(np.sqrt(2.0 * self._divergence(found).sum()))
         return found.H.T
 
+    def _gap_tol(self, plan: Plan) -> float:
+        """Return the tolerance of the activations, both tolerances checked."""
+        tol = check_tol(self.tol)
+        if self.gap_tol is not None:
+            return check_tol(self.gap_tol, "gap_tol")
+        return GAP_TOL if plan.free.any() or tol == 0.0 else tol
+
     def _penalties(self, n_features: int) -> tuple[float, float]:
         if not 0.0 <= self.l1_ratio <= 1.0:
             raise ValueError(f"l1_ratio is {self.l1_ratio!r}, expected a number from 0 to 1.")
@@ -677,8 +687,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _activations(self, X: NDArray[np.floating], given: Given) -> Activations:
         l1, l2 = self._penalties(X.shape[1])
-        tol = min(check_tol(self.gap_tol, "gap_tol"), self.gap_tol_)
-        return activations(X.T, self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=tol, **given.columns())
+        return activations(
+            X.T, self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=self.gap_tol_, **given.columns()
+        )  # fmt: skip
 
     def _divergence(self, found: Activations) -> NDArray[np.float64]:
         """Return the divergence of each sample: its objective without the penalties."""

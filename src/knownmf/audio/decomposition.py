@@ -149,10 +149,8 @@ def decompose_spectrogram(
     if progress is not None:
         progress(0, V.shape[1])
     held = _held(sr, dictionary)
-    if (free or adapt) and V.any():
+    if free or adapt:
         dictionary = _completed(V, dictionary, held, free, adapt, beta_loss, progress)
-    elif free:
-        dictionary = _with(dictionary, dictionary.W, np.full((dictionary.n_bins, free), 1.0 / dictionary.n_bins))
     found = activations(
         V, dictionary.W, beta_loss=beta_loss, weights=held, tol=tol, max_iter=max_iter, progress=progress
     )
@@ -195,19 +193,11 @@ def _completed(
         random_state=0,
         tol=0.0,
         max_iter=PASSES,
-        gap_tol=1.0,  # the activations are found afterwards
         callback=None if progress is None else lambda done, _: progress(done, PASSES),
     )
     model.fit(V.T, weights=held)
-    learned = model.components_.T.astype(np.float64)
-    return _with(dictionary, learned[:, : dictionary.n_components], learned[:, dictionary.n_components :])
-
-
-def _with(dictionary: Dictionary, W: np.ndarray, rest: np.ndarray) -> Dictionary:
-    """A dictionary of the same sounds, with spectra W, and those of the rest."""
-    labels = [*dictionary.labels, *[REST] * rest.shape[1]]
     settings = {name: getattr(dictionary, name) for name in ("sr", "n_fft", "hop_length", "window", "power")}
-    return Dictionary(np.concatenate([W, rest], axis=1), labels, **settings)
+    return Dictionary(model.components_.T, [*dictionary.labels, *[REST] * free], **settings)
 
 
 def _held(sr: int, dictionary: Dictionary) -> np.ndarray | None:

@@ -202,6 +202,6 @@ def _components(V: np.ndarray, n_components: int) -> np.ndarray:
     # Multiplicative updates cannot leave zero: every frame may use every component, every component every bin.
     start = (0.9 * membership + 0.1 / n_components) * loudness[:, np.newaxis]
     spectra += 1e-9
-    model = NMF(components=spectra.T, frozen=False, max_iter=ROUNDS, tol=0, gap_tol=1.0)
+    model = NMF(components=spectra.T, frozen=False, max_iter=ROUNDS, tol=0)
     learnt = model.fit(V.T, H_init=start).components_.T.astype(np.float64)
     return learnt / learnt.sum(axis=0)

@@ -11,6 +11,7 @@ from knownmf.solver.newton import newton_step
 
 LARGEST_SINGLE = float(np.finfo(np.float32).max)
 NEAR = 1e-2  # the relative gap from which on a frame counts as near its optimum
+SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start has, whatever its gap: that is flat
 
 
 @compiled
@@ -64,6 +65,8 @@ def round_frame(g, i, problem):
 def advance(g, i, t, problem, answer):
     """Finish frame i if it is proven, spent or stuck; else take its next step."""
     gap, kkt, converged = certify(g, i, problem)
+    if g.n_iter[i] == 0 and not problem.warm and problem.tol < SINGLE_START:
+        converged = False
     last = g.stuck[i] or g.n_iter[i] == problem.max_iter
     if problem.single and (converged or last) and not g.rounded[i]:
         # The proof must hold for the numbers that are returned: round first, then look again.
@@ -91,7 +94,7 @@ def solve_frames(problem, g, answer):
                 write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
         which = still_live(g.live, n)
         start_group(g, which, problem)
-        step = 0
+        step = np.int64(0)  # typed, so that price compiles once
         while len(which) > 0:
             if len(problem.gram) == 0:
                 price(g, which, problem, step)
