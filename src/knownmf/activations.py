@@ -357,7 +357,7 @@ def prepare(
 def chunks_of(n_frames: int, n_bins: int) -> list[slice]:
     """Return chunks of frames, small enough to stay in the cache and to keep every thread busy to the end."""
     n_threads = min(numba.get_num_threads(), max(1, -(-n_frames // GROUP)))
-    most = max(1, min(8, CHUNK_BYTES // (8 * n_bins * GROUP)))
+    most = max(1, CHUNK_BYTES // (8 * n_bins * GROUP))
     size = GROUP * max(1, min(most, n_frames // (4 * GROUP * n_threads)))
     return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
 

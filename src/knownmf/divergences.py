@@ -71,14 +71,12 @@ def divergence(x, v, beta):
     """Return d(x | v) of one bin; ``x`` and ``v`` are not negative. Infinite where the formula says so, never NaN."""
     if beta == 2.0:
         return 0.5 * (x - v) ** 2
+    if beta == 1.0:
+        return kullback_leibler(x, v)
+    if beta == 0.0:
+        return itakura_saito(x, v)
     if x == v:
         return 0.0
-    if beta == 1.0:
-        if x == 0.0:
-            return v
-        return math.inf if v == 0.0 else x * _minus_log(v / x, (v - x) / x)
-    if beta == 0.0:
-        return math.inf if x == 0.0 or v == 0.0 else _minus_log(x / v, (x - v) / v)
     if (v == 0.0 and (beta < 0.0 or (beta < 1.0 and x > 0.0))) or (x == 0.0 and beta < 0.0):
         return math.inf
     if x > 0.0 and abs(v - x) < 0.03 * x:
@@ -89,17 +87,40 @@ def divergence(x, v, beta):
 
 
 @compiled
-def _minus_log(ratio, excess):
-    """Return ``ratio - 1 - log(ratio)`` without cancellation around 1; ``excess`` is ratio - 1 to its last digit."""
-    if ratio == math.inf:
-        return ratio
-    if abs(excess) > 1e-2:
-        return ratio - 1.0 - math.log(ratio)
-    # The alternating series u^2/2 - u^3/3 + ...: eight terms reach rounding at |u| = 0.01.
-    total = 0.0
-    for n in range(9, 1, -1):
-        total = 1.0 / n - excess * total
-    return excess * excess * total
+def kullback_leibler(x, v):
+    """Return ``x log(x / v) - x + v``, without a branch."""
+    inside = x > 0.0 and v > 0.0
+    value = x * _minus_log(v if inside else 1.0, x if inside else 1.0)
+    return value if inside else v if x == 0.0 else math.inf
+
+
+@compiled
+def itakura_saito(x, v):
+    """Return ``x / v - log(x / v) - 1``, without a branch."""
+    inside = x > 0.0 and v > 0.0
+    value = _minus_log(x if inside else 1.0, v if inside else 1.0)
+    return value if inside else 0.0 if x == v else math.inf
+
+
+@compiled
+def _minus_log(a, b):
+    """Return ``r - 1 - log(r)`` of the ratio r = a / b of positive numbers, without cancellation around 1.
+
+    Without a branch, so that loops over it are vectorised. The ratio is ``(1 + u) 2^n`` with 1 + u within the square
+    roots of 1/2 and 2, and ``log(1 + u) = 2 (s + s^3/3 + s^5/5 + ...)`` with ``s = u / (2 + u)``, of which the first
+    term leaves ``u^2 / (2 + u)`` of u.
+    """
+    ratio = a / b
+    bits = np.float64(ratio).view(np.int64)
+    # The high half of the bits; 0x3FE6A09E is that of the square root of 1/2.
+    exponent = np.int32(np.int32(bits >> np.int64(32)) - np.int32(0x3FE6A09E)) >> np.int32(20)
+    mantissa = np.int64(bits - (np.int64(exponent) << np.int64(52))).view(np.float64)
+    u = (a - b) / b if exponent == 0 else mantissa - 1.0
+    s = u / (2.0 + u)
+    square, series = s * s, 1.0 / 21.0
+    for n in range(19, 1, -2):
+        series = series * square + 1.0 / n
+    return u * u / (2.0 + u) - 2.0 * s * square * series + (ratio - mantissa) - exponent * math.log(2.0)
 
 
 @compiled

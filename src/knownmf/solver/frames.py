@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from knownmf.divergences import ZERO_FLOOR, divergence, slopes
-from knownmf.kernels import add_model, add_models, compiled, copy, products_of_rows, vectorised
+from knownmf.kernels import add_model, add_models, compiled, copy, greatest, products_of_rows, vectorised
 
 GROUP = 16  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
 DENSE = 128  # atoms up to which a working set starts with all of them
@@ -126,6 +126,29 @@ def still_live(live, n):
     return which[:n_live]
 
 
+@vectorised
+def moments(x, m):
+    """Return the sums of m, of m x and of m x^2."""
+    weight, data, energy = 0.0, 0.0, 0.0
+    for f in range(len(x)):
+        weight += m[f]
+        data += m[f] * x[f]
+        energy += m[f] * x[f] * x[f]
+    return weight, data, energy
+
+
+@compiled
+def power_sum(x, m, beta):
+    """Return ``sum m x^beta`` over the bins with data."""
+    if beta == 1.0 or beta == 2.0:
+        return moments(x, m)[int(beta)]
+    total = 0.0
+    for f in range(len(x)):
+        if m[f] > 0.0 and x[f] > 0.0:
+            total += m[f] * x[f] ** beta
+    return total
+
+
 @compiled
 def scale_frame(x, m, b, reachable, beta):
     """Bring one frame to a scale of its own, in place.
@@ -134,13 +157,10 @@ def scale_frame(x, m, b, reachable, beta):
     constant. Returns the exponent of two of the scale, whether the frame is silent, that constant, and
     ``sum m x^beta``, all but the first in the frame's units.
     """
-    largest = 0.0
     for f in range(len(x)):
-        if math.isnan(x[f]):
-            m[f] = 0.0
-        if m[f] == 0.0:
-            x[f] = 0.0
-        largest = max(largest, x[f])
+        m[f] = 0.0 if math.isnan(x[f]) else m[f]
+        x[f] = 0.0 if m[f] == 0.0 else x[f]
+    largest = greatest(x)
     if largest == 0.0 and beta < 1.0:
         for f in range(len(x)):
             if m[f] > 0.0:
@@ -148,18 +168,20 @@ def scale_frame(x, m, b, reachable, beta):
     exponent = 0 if largest == 0.0 else min(max(math.floor(math.log2(largest)), -1000), 1000)
     scale = 2.0**-exponent
     floor = ZERO_FLOOR * largest * scale
-    silent, constant, size = True, 0.0, 0.0
+    least = floor if beta < 1.0 else 0.0
+    n_sounding, n_lost = 0, 0
     for f in range(len(x)):
-        x[f] = max(x[f] * scale, floor if beta < 1.0 else 0.0)
+        x[f] = max(x[f] * scale, least)
         b[f] *= scale
-        if m[f] > 0.0 and x[f] > 0.0:
-            size += m[f] * (x[f] if beta == 1.0 else x[f] * x[f] if beta == 2.0 else x[f] ** beta)
-            if b[f] == 0.0 and not reachable[f]:
-                constant += m[f] * divergence(x[f], floor if beta <= 1.0 else 0.0, beta)
-                m[f] = 0.0
-            else:
-                silent = False
-    return exponent, silent, constant, size
+        sounding = m[f] > 0.0 and x[f] > 0.0
+        n_sounding += sounding
+        n_lost += sounding and b[f] == 0.0 and reachable[f] == 0.0
+    size, constant = power_sum(x, m, beta), 0.0
+    for f in range(len(x) if n_lost > 0 else 0):
+        if m[f] > 0.0 and x[f] > 0.0 and b[f] == 0.0 and reachable[f] == 0.0:
+            constant += m[f] * divergence(x[f], floor if beta <= 1.0 else 0.0, beta)
+            m[f] = 0.0
+    return exponent, n_sounding == n_lost, constant, size
 
 
 @compiled
@@ -183,13 +205,7 @@ def load_group(g, first, n, problem, H):
         # Below beta = 1 curvatures span more than single precision can hold.
         g.precise[i] = len(problem.gram) > 0 or beta < 1.0
         g.n_iter[i] = g.n_roundings[i] = 0
-        x, m = g.x[i], g.m[i]
-        data, energy, weight = 0.0, 0.0, 0.0
-        for f in range(len(x)):
-            data += m[f] * x[f]
-            energy += m[f] * x[f] * x[f]
-            weight += m[f]
-        g.sums[i, 0], g.sums[i, 1], g.sums[i, 2] = data, energy, weight
+        g.sums[i, 2], g.sums[i, 0], g.sums[i, 1] = moments(g.x[i], g.m[i])
     weigh_atoms(g, n, problem)
     for i in range(n):
         scale = 2.0 ** g.exponent[i]
@@ -306,15 +322,17 @@ def multiply(h, A, B, l1, l2, power, relaxed):
 
     A relaxed one goes 1.75 times as far (in square roots, which are quick). What is not finite changes nothing.
     """
+    unit = h.dtype.type  # all in the precision of h, or the loop is not vectorised
+    most, least, exponent = unit(LARGEST_RATIO), unit(SMALLEST_START), unit(power)
     for k in range(len(h)):
-        ratio = A[k] / (B[k] + l1[k] + l2[k] * h[k])
+        ratio = A[k] / (B[k] + unit(l1[k]) + unit(l2[k]) * h[k])
         if power != 1.0:
-            ratio = ratio**power
+            ratio = unit(ratio**exponent)
         if relaxed:
-            root = math.sqrt(ratio)
-            ratio *= root * math.sqrt(root)
-        if ratio < LARGEST_RATIO:
-            h[k] = max(h[k] * ratio, np.float32(SMALLEST_START)) if h[k] > 0.0 else h[k]
+            root = unit(math.sqrt(ratio))
+            ratio *= root * unit(math.sqrt(root))
+        new = max(h[k] * ratio, least) if ratio < most else h[k]
+        h[k] = new if h[k] > 0.0 else h[k]
 
 
 @compiled

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from knownmf.certificates import duality_gap, kkt_residual
-from knownmf.kernels import add_model, compiled, copy, kept_on_disk, total_divergence
+from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_divergence
 from knownmf.solver.frames import GROUP, load_group, price, start_group, still_live, update_model
 from knownmf.solver.newton import newton_step
 
@@ -16,31 +16,40 @@ SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start 
 
 @compiled
 def certify(g, i, problem):
-    """Return the duality gap and the KKT residual of frame i, and whether they meet the tolerance."""
+    """Return the duality gap of frame i and what the tolerance bounds: that gap, relative, or the KKT residual."""
     beta, x, b = problem.beta, g.x[i], g.b[i]
     pushed, pulled = 0.0, 0.0
     if len(problem.gram) > 0:
         copy(g.offset[i], g.B[i])
         add_model(g.h[i], problem.gram, g.B[i])
-        for k in range(g.h.shape[1]):
-            pushed += g.h[i, k] * g.offset[i, k]
+        pushed = dot(g.h[i], g.offset[i])
         for f in range(len(x)):
             pushed += g.m[i, f] * b[f] * b[f]
             pulled += g.m[i, f] * b[f] * x[f]
     else:
-        for f in range(len(x)):
-            pushed += b[f] * g.push[i, f]
-            pulled += b[f] * g.pull[i, f]
+        pushed, pulled = dot(b, g.push[i]), dot(b, g.pull[i])
     g.sums[i, 3], g.sums[i, 4] = pushed, pulled
     gap = duality_gap(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i], beta, g.weighted[i], g.sums[i])
-    kkt = kkt_residual(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i])
-    return gap, kkt, gap <= problem.tol * g.size[i] if 1.0 <= beta <= 2.0 else kkt <= problem.tol
+    return gap, relative(gap, g.size[i]) if 1.0 <= beta <= 2.0 else kkt_of(g, i)
+
+
+@compiled
+def relative(gap, size):
+    """Return a gap relative to the size of its frame; nothing is 0 even of nothing."""
+    return gap / size if gap > 0.0 else gap
+
+
+@compiled
+def kkt_of(g, i):
+    """Return the KKT residual of frame i."""
+    return kkt_residual(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i])
 
 
 @compiled
 def write_frame(g, i, t, gap, kkt, converged, problem, answer):
     """Write what was found of frame i as frame t of the answer, in the user's units."""
-    update_model(g, i, problem)
+    if len(problem.gram) > 0:
+        update_model(g, i, problem)
     scale, value = 2.0 ** g.exponent[i], g.constant[i]
     for k in range(g.h.shape[1]):
         value += g.h[i, k] * (g.l1[i, k] + 0.5 * g.l2[i, k] * g.h[i, k])
@@ -48,7 +57,7 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
     value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta)
     unit = scale**problem.beta
     answer.objective[t], answer.gap[t], answer.kkt[t] = value * unit, gap * unit, kkt
-    answer.relative_gap[t] = gap / g.size[i] if gap > 0.0 else gap
+    answer.relative_gap[t] = relative(gap, g.size[i])
     answer.n_iter[t], answer.converged[t] = g.n_iter[i], converged
 
 
@@ -64,7 +73,8 @@ def round_frame(g, i, problem):
 @compiled
 def advance(g, i, t, problem, answer):
     """Finish frame i if it is proven, spent or stuck; else take its next step."""
-    gap, kkt, converged = certify(g, i, problem)
+    gap, promise = certify(g, i, problem)
+    converged = promise <= problem.tol
     if g.n_iter[i] == 0 and not problem.warm and problem.tol < SINGLE_START:
         converged = False
     last = g.stuck[i] or g.n_iter[i] == problem.max_iter
@@ -75,9 +85,9 @@ def advance(g, i, t, problem, answer):
         g.n_roundings[i] += 1
     elif converged or last or g.n_roundings[i] == 2:
         g.live[i] = False
-        write_frame(g, i, t, gap, kkt, converged, problem, answer)
+        write_frame(g, i, t, gap, kkt_of(g, i), converged, problem, answer)
     else:
-        newton_step(g, i, (gap <= NEAR * g.size[i]) if 1.0 <= problem.beta <= 2.0 else kkt <= NEAR, problem)
+        newton_step(g, i, promise <= NEAR, problem)
         g.rounded[i] = False
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from knownmf.divergences import TINY, log_single, slopes
-from knownmf.kernels import kept_on_disk, quadratic_gradient, total_divergence, vectorised
+from knownmf.kernels import dot, kept_on_disk, quadratic_gradient, total_divergence, vectorised
 from knownmf.solver.frames import multiply
 
 
@@ -32,15 +32,6 @@ def measure(x, m, v, beta, with_cost, pull, push):
             total += quick_divergence(x[i], v[i], weights, beta)
         elif with_cost:
             total += total_divergence(x[i], v[i], weights, beta)
-    return total
-
-
-@vectorised
-def dot(a, b):
-    """Return the inner product of two rows."""
-    total = a.dtype.type(0)
-    for k in range(len(a)):
-        total += a[k] * b[k]
     return total
 
 
