@@ -111,8 +111,10 @@ def add_models(H, W, V):
             j0, j1, j2, j3 = H[i + 1, k], H[i + 1, k + 1], H[i + 1, k + 2], H[i + 1, k + 3]
             v, u = V[i], V[i + 1]
             for f in range(V.shape[1]):
-                v[f] += (h0 * w0[f] + h1 * w1[f]) + (h2 * w2[f] + h3 * w3[f])
-                u[f] += (j0 * w0[f] + j1 * w1[f]) + (j2 * w2[f] + j3 * w3[f])
+                # Read once: after v is written, the compiler would read them again.
+                a, b, c, d = w0[f], w1[f], w2[f], w3[f]
+                v[f] += h0 * a + h1 * b + h2 * c + h3 * d
+                u[f] += j0 * a + j1 * b + j2 * c + j3 * d
     for k in range(n_components // 4 * 4, n_components):
         w0 = W[k]
         for i in range(len(H)):
