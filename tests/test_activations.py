@@ -354,3 +354,18 @@ class TestRefusals:
             activations(problem[0], csr_array(problem[1]))
         with pytest.raises(TypeError, match=r"The data are a sparse matrix, but beta_loss is 0\.5"):
             activations(csr_array(problem[0]), problem[1], 0.5)
+
+
+def test_a_basis_changed_in_place_between_calls_counts_as_it_is():
+    rng = np.random.default_rng(0)
+    W, x = rng.gamma(1, 1, (20, 3)), rng.gamma(1, 1, (20, 1))
+    first = activations(x, W)
+    W[:, 0] = rng.gamma(1, 1, 20)
+    again = activations(x, W)
+    assert not np.array_equal(first.H, again.H)
+    np.testing.assert_array_equal(again.H, activations(x, W.copy()).H)
+    W[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"W\[0, 0\] is nan"):
+        activations(x, W)
+    penalised = activations(x, W[:, 1:], l1=1.0)
+    assert penalised.H.sum() < activations(x, W[:, 1:]).H.sum()

@@ -29,6 +29,7 @@ from knownmf.validation import (
 )
 
 CHUNK_BYTES = 2**21  # of double-precision data that a thread works on at a time
+REMEMBERED_BYTES = 2**24  # of a basis that is kept from one call to the next
 GRAM_LIMIT = 2048  # components up to which least squares keeps their Gram matrix, 32 MB
 
 Progress = Callable[[int, int], object]
@@ -192,7 +193,6 @@ def activations(
         check_sparse(beta, weights=weights, background=background)
     else:
         check_range(V, "V", missing=True)
-    check_range(W, "W")
     # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
     shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1)
     weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
@@ -200,7 +200,7 @@ def activations(
     support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
     H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
     penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
-    problem = prepare(W, beta, penalties, weights[:, 0] if shared else None, support)._replace(
+    problem = prepared(W, beta, *penalties, weights[:, 0] if shared else None, support)._replace(
         tol=check_tol(tol), max_iter=check_max_iter(max_iter), warm=H_init is not None, single=V.dtype == np.float32
     )
     found = Activations(
@@ -315,9 +315,25 @@ def basis(
     )
 
 
-def prepare(
-    W: NDArray, beta: float, penalties: tuple[NDArray, NDArray], weights: NDArray | None, support: NDArray
-) -> Problem:
+def prepared(*given: Any) -> Problem:
+    """Return what :func:`prepare` makes of its arguments, W checked; of the last ones again without making it anew.
+
+    A stream asks a frame at a time with the same basis, and to prepare that costs more than to solve the frame.
+    """
+    global _last
+    if len(_last[0]) != len(given) or not all(map(np.array_equal, _last[0], given)):
+        check_range(given[0], "W")
+        problem = prepare(*given)
+        if given[0].nbytes > REMEMBERED_BYTES:
+            return problem
+        _last = tuple(np.copy(values) for values in given), problem
+    return _last[1]
+
+
+_last: tuple[tuple[NDArray, ...], Any] = (), None
+
+
+def prepare(W: NDArray, beta: float, l1: NDArray, l2: NDArray, weights: NDArray | None, support: NDArray) -> Problem:
     """Return the part of the problem that all frames share, ``weights`` (n_bins,) among it if they do.
 
     Atoms are scaled by powers of two, which keep the user's numbers: scaling there and back loses no bit.
@@ -344,8 +360,8 @@ def prepare(
         weighted=weighted,
         reachable=(scaled if everyone else scaled[support[:, 0] > 0]).sum(axis=0),
         gram=gram,
-        l1=penalties[0] * 2.0**-exponents,
-        l2=penalties[1] * 4.0**-exponents,
+        l1=l1 * 2.0**-exponents,
+        l2=l2 * 4.0**-exponents,
         beta=beta,
         tol=0.0,
         max_iter=0,
