@@ -76,7 +76,10 @@ def divergence(x, v, beta):
     if beta == 1.0:
         if x == 0.0:
             return v
-        return math.inf if v == 0.0 else x * _minus_log(v / x, (v - x) / x)
+        ratio = v / x
+        if ratio == math.inf:
+            return v  # beside which x is lost
+        return math.inf if v == 0.0 else x * _minus_log(ratio, (v - x) / x)
     if beta == 0.0:
         return math.inf if x == 0.0 or v == 0.0 else _minus_log(x / v, (x - v) / v)
     if (v == 0.0 and (beta < 0.0 or (beta < 1.0 and x > 0.0))) or (x == 0.0 and beta < 0.0):
