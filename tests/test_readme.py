@@ -12,6 +12,9 @@ README = (ROOT / "README.md").read_text(encoding="utf8")
 LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
 
 
+BESIDE = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
+
+
 def examples(page):
     return re.findall(r"```python\n(.*?)```", page, re.S)
 
@@ -43,3 +46,14 @@ def test_the_pictures_of_learning_are_drawn_and_small():
     titles = " ".join(axes.get_title(loc="left") for axes in drawn["known"].subfigs[2].axes)
     assert "missed: 17 %" in titles
     assert "miss 17 %" in LEARNING
+
+
+def test_the_tests_that_are_named_exist():
+    tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`((?:test_|Test)\w+)`", BESIDE), re.findall(r"`((?:test_|Test)\w+)\.\.\.`", BESIDE)
+    assert len(named[0]) > 15
+    assert len(named[1]) > 15
+    assert not [name for name in named[0] if not re.search(rf"(def|class) {name}\b", tests)]
+    assert not [name for name in named[1] if f"def {name}" not in tests]
+    files = re.findall(r"`(test_\w+\.py)`", BESIDE)
+    assert not [name for name in files if not (ROOT / "tests" / name).exists()]
