@@ -369,3 +369,15 @@ def test_a_basis_changed_in_place_between_calls_counts_as_it_is():
         activations(x, W)
     penalised = activations(x, W[:, 1:], l1=1.0)
     assert penalised.H.sum() < activations(x, W[:, 1:]).H.sum()
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0])
+def test_silence_between_sounds_costs_what_it_costs_alone(beta):
+    rng = np.random.default_rng(0)
+    W, V = rng.gamma(1, 1, (12, 3)), rng.gamma(1, 1, (12, 60))
+    V[:, rng.random(60) < 0.4] = 0.0
+    background = rng.gamma(1, 1, (12, 1))
+    for options in ({}, {"background": background}):
+        found = activations(V, W, beta, **options)
+        alone = [activations(V[:, [t]], W, beta, **options).objective[0] for t in range(60)]
+        np.testing.assert_array_equal(found.objective, alone)

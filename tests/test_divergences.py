@@ -56,6 +56,7 @@ def test_digits_survive_where_model_and_data_are_close(beta):
         (0.0, 4.0, 0.5, 4.0),
         (4.0, 0.0, 1.5, 4.0**1.5 / 0.75),
         (1e-100, 1e100, 1.0, 1e100),
+        (1e-323, 1.0, 1.0, 1.0),
         (1e300, 1e-300, 0.0, math.inf),
     ],
 )

@@ -1,20 +1,59 @@
-"""What the README shows runs, and gives what it says."""
+"""What the README and the pages beside it show runs, and gives what it says."""
 
 import re
+import runpy
 from pathlib import Path
 
 import librosa
 import numpy as np
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
+
+
+BESIDE = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
+
+
+def examples(page):
+    return re.findall(r"```python\n(.*?)```", page, re.S)
 
 
 def test_the_readme_runs_and_answers_the_question(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) >= 2
+    assert len(examples(README)) >= 2
     names = {"np": np, "librosa": librosa}
-    for block in blocks:
+    for block in examples(README):
         exec(block, names)
     assert "[[ 3.   5.   4.5  0. ]\n [ 0.   0.   3.  10. ]]" in capsys.readouterr().out
     assert np.allclose(names["H"], names["found"].H, atol=1e-3)
     assert np.array_equal(names["comps"], names["W"])
+
+
+def test_a_callback_prints_every_pass(capsys):
+    (block,) = examples(LEARNING)
+    names = {}
+    exec(block, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == names["model"].n_iter_ - 1
+    assert all(re.fullmatch(rf"pass {n}: \d+\.\d\d", line) for n, line in enumerate(lines, 1))
+
+
+def test_the_pictures_of_learning_are_drawn_and_small():
+    shown = set(re.findall(r"\]\((learning_\w+\.png)\)", LEARNING))
+    drawn = runpy.run_path(str(ROOT / "docs" / "learning_pictures.py"))["pictures"]()
+    assert shown == {f"learning_{name}.png" for name in drawn}
+    assert all((ROOT / "docs" / name).stat().st_size < 80_000 for name in shown)
+    titles = " ".join(axes.get_title(loc="left") for axes in drawn["known"].subfigs[2].axes)
+    assert "missed: 17 %" in titles
+    assert "miss 17 %" in LEARNING
+
+
+def test_the_tests_that_are_named_exist():
+    tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`((?:test_|Test)\w+)`", BESIDE), re.findall(r"`((?:test_|Test)\w+)\.\.\.`", BESIDE)
+    assert len(named[0]) > 15
+    assert len(named[1]) > 15
+    assert not [name for name in named[0] if not re.search(rf"(def|class) {name}\b", tests)]
+    assert not [name for name in named[1] if f"def {name}" not in tests]
+    files = re.findall(r"`(test_\w+\.py)`", BESIDE)
+    assert not [name for name in files if not (ROOT / "tests" / name).exists()]

@@ -88,10 +88,10 @@ def divergence(x, v, beta):
 
 @compiled
 def kullback_leibler(x, v):
-    """Return ``x log(x / v) - x + v``, without a branch."""
+    """Return ``x log(x / v) - x + v``, without a branch; beside a v that is infinitely more, x is nothing."""
     inside = x > 0.0 and v > 0.0
     value = x * _minus_log(v if inside else 1.0, x if inside else 1.0)
-    return value if inside else v if x == 0.0 else math.inf
+    return value if inside and value < math.inf else v if x < v or x == 0.0 else math.inf
 
 
 @compiled

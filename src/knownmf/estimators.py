@@ -87,7 +87,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int, "auto" or None, default "auto"
-        Number of components in all; "auto" and None mean as many as are known. The others are learned.
+        Number of components in all; "auto" and None mean as many as are known, or as ``H`` of a custom start has. Those
+        that are not known are learned.
     components : array_like, (n_known, n_features), optional
         The known components, not negative, a component a row. NaN where an entry that is not frozen is unknown.
     frozen : bool or array_like of bool, (n_known,) or (n_known, n_features), default True
@@ -239,6 +240,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self,
         X: ArrayLike,
         y: None = None,
+        W: ArrayLike | None = None,
+        H: ArrayLike | None = None,
         *,
         weights: ArrayLike | None = None,
         background: ArrayLike | None = None,
@@ -252,6 +255,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X : array_like, (n_samples, n_features)
             The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         y : ignored
+        W, H : array_like, (n_samples, n_components) and (n_components, n_features), optional
+            With ``init="custom"``: activations and components to start from, under scikit-learn's names.
         weights : array_like, (n_features,) or (n_samples, n_features), optional
             How much an entry counts, not negative; 0 is as good as missing.
         background : array_like, (n_features,) or (n_samples, n_features), optional
@@ -265,7 +270,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         -------
         self
         """
-        self.fit_transform(X, weights=weights, background=background, support=support, H_init=H_init)
+        self.fit_transform(X, None, W, H, weights=weights, background=background, support=support, H_init=H_init)
         return self
 
     def fit_transform(
@@ -287,9 +292,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X : array_like, (n_samples, n_features)
             The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         y : ignored
-        W, H : array_like, (n_samples, n_components) and (n_components, n_features), optional
-            With ``init="custom"``: activations and components to start from, under scikit-learn's names.
-        weights, background, support, H_init : array_like, optional
+        W, H, weights, background, support, H_init : array_like, optional
             As in ``fit``.
 
         Returns
@@ -302,7 +305,6 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If learning was still going on after ``max_iter`` passes (not with ``tol=0``, which asks for that).
         """
         data = self._validate(X, reset=True)
-        plan = self._plan(data.shape[1])
         if (W is None) == (self.init == "custom") or (H is None) == (self.init == "custom"):
             raise ValueError(
                 f"init is {self.init!r}, W is {'missing' if W is None else 'given'} and H is "
@@ -310,6 +312,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             )
         if W is not None and H_init is not None:
             raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
+        plan = self._plan(data.shape[1], H)
         given = self._given(data, len(plan.free), weights, background, support, H_init if W is None else W)
         self._gap_tol(plan)
         check_max_iter(self.max_iter)
@@ -482,8 +485,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Return the components that are known; ``n_features`` is the number of features of X, where there is an X."""
         return self.components
 
-    def _plan(self, n_features: int | None) -> Plan:
-        """Check what is known of the components, and return it with rows for those that are not."""
+    def _plan(self, n_features: int | None, H: ArrayLike | None = None) -> Plan:
+        """Check what is known of the components; return it with rows for those that are not. H is a custom start."""
         known = self._known(n_features)
         components = np.empty((0, n_features or 0)) if known is None else real_array(known, "components", 2)
         if known is not None and not components.size:
@@ -493,7 +496,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_known, width = components.shape
         if n_features is not None and width != n_features:
             raise ValueError(f"X has {n_features} features, but components has {width}: both need the same columns.")
-        n_components = self._number_of_components(n_known)
+        n_components = self._number_of_components(n_known if H is None else len(real_array(H, "H", 2)), n_known)
         frozen = np.asarray(self.frozen)
         if frozen.dtype != bool or frozen.shape not in ((), (n_known,), (n_known, width)):
             raise ValueError(
@@ -512,8 +515,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             components = np.vstack([components, unknown.astype(floating(components.dtype))])
         return Plan(components, n_known, free, np.append(strength, np.zeros(n_components - n_known)))
 
-    def _number_of_components(self, n_known: int) -> int:
-        wanted = n_known if self.n_components in ("auto", None) else self.n_components
+    def _number_of_components(self, auto: int, n_known: int) -> int:
+        wanted = auto if self.n_components in ("auto", None) else self.n_components
         if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < max(n_known, 1):
             raise ValueError(
                 f"n_components is {self.n_components!r} but {n_known} components are known: "

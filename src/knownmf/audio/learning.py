@@ -7,6 +7,7 @@ from numbers import Integral
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import next_fast_len
+from scipy.special import kl_div
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
@@ -21,8 +22,8 @@ __all__ = ["learn", "window_length"]
 # docs/sounds.md holds the measurements behind these.
 WINDOW_SECONDS = 0.0928
 HOPS_PER_WINDOW = 4
-COMPONENTS_PER_ROOT_SECOND = 6.0
-FEWEST, MOST = 8, 32
+NUMBERS = (8, 16, 32)  # of components that are tried
+UNEXPLAINED = 0.05  # the share of a sound's magnitude that they may leave
 
 # Frames this far below a take's loudest are its silence: 60 dB.
 SILENCE = 1e-3
@@ -55,9 +56,9 @@ def learn(
     sounds : mapping of str to list of (y, sr)
         For each label its takes: samples of shape (n_samples,) or (n_channels, n_samples), and their sample rate in Hz.
     n_components : int, optional
-        Components per label where `pooled`, else per take; fewer where there are fewer frames. By default
-        ``6 * sqrt(seconds)`` of sound, rounded, at least 8 and at most 32: long material has more to say, but says much
-        of it again.
+        Components per label where `pooled`, else per take; fewer where there are fewer frames. By default the first of
+        8, 16 and 32 that explains the takes to within 5 %, or 32: the Kullback-Leibler divergence between their
+        spectrograms V and the model is at most ``0.05 * V.sum()``.
     pooled : bool, default=True
         Learn from all takes of a label together; if False, from each take apart.
     sr : int, optional
@@ -123,7 +124,7 @@ def learn(
         for done, (label, V) in enumerate(portions):
             if progress is not None:
                 progress(done, len(portions))
-            parts.append(_components(V, n_components or _default_number(V.shape[1] * hop_length / sr)))
+            parts.append(_enough_components(V) if n_components is None else _components(V, n_components)[0])
             labels += [label] * parts[-1].shape[1]
     if progress is not None:
         progress(len(portions), len(portions))
@@ -184,17 +185,26 @@ def _check_number(name: str, value: object) -> None:
         raise ValueError(f"{name}={value!r}; a whole number of at least 1 is needed, or None.")
 
 
-def _default_number(seconds: float) -> int:
-    return int(np.clip(round(COMPONENTS_PER_ROOT_SECOND * math.sqrt(seconds)), FEWEST, MOST))
+def _enough_components(V: np.ndarray) -> np.ndarray:
+    """As few spectra as explain V, each summing to 1."""
+    for n_components in NUMBERS:
+        spectra, unexplained = _components(V, n_components)
+        if unexplained <= UNEXPLAINED or spectra.shape[1] < n_components:
+            break
+    return spectra
 
 
-def _components(V: np.ndarray, n_components: int) -> np.ndarray:
-    """Spectra of shape (n_bins, n_components) that add up to those of V, each summing to 1."""
+def _components(V: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:
+    """Spectra of shape (n_bins, n_components) that add up to those of V, each summing to 1.
+
+    Beside them the share of V that they leave unexplained: their divergence from V over the sum of V.
+    """
     loudness = V.sum(axis=0)
     shapes = np.sqrt(V / loudness).T
     n_components = min(n_components, len(np.unique(shapes, axis=0)))
     if n_components == 1:
-        return V.sum(axis=1, keepdims=True) / V.sum()
+        spectrum = V.sum(axis=1, keepdims=True) / V.sum()
+        return spectrum, float(kl_div(V, spectrum * loudness).sum() / V.sum())
     states = KMeans(n_components, n_init=10, random_state=0).fit_predict(shapes, sample_weight=loudness)
     membership = states[:, np.newaxis] == np.arange(n_components)
     spectra = V @ membership
@@ -204,4 +214,4 @@ def _components(V: np.ndarray, n_components: int) -> np.ndarray:
     spectra += 1e-9
     model = NMF(components=spectra.T, frozen=False, max_iter=ROUNDS, tol=0)
     learnt = model.fit(V.T, H_init=start).components_.T.astype(np.float64)
-    return learnt / learnt.sum(axis=0)
+    return learnt / learnt.sum(axis=0), 0.5 * model.reconstruction_err_**2 / float(V.sum())

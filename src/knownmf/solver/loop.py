@@ -101,6 +101,7 @@ def solve_frames(problem, g, answer):
         for i in range(n):
             if not g.live[i]:
                 gap = 0.0 if 1.0 <= problem.beta <= 2.0 else math.nan
+                update_model(g, i, problem)
                 write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
         which = still_live(g.live, n)
         start_group(g, which, problem)

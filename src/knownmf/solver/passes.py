@@ -54,8 +54,8 @@ def measure_entries(data, bins, starts, H, columns, pull, linear, for_basis):
         h = H[i]
         for j in range(starts[i], starts[i + 1]):
             x, column = data[j], columns[bins[j]]
-            if x > 0.0:
-                ratio = x / max(dot(h, column), TINY)
+            ratio = x / max(dot(h, column), TINY)
+            if ratio > 0.0:
                 if for_basis:
                     add_multiple(data.dtype.type(ratio), h, linear[bins[j]])
                 else:
@@ -83,7 +83,7 @@ def descend_rows(Q, q, Z, free, n_sweeps):
         quadratic_gradient(Q, minus, z, y)
         for _ in range(n_sweeps):
             for k in range(n):
-                if may[k] and Q[k, k] > 0.0:
+                if may[k] and (Q[k, k] > 0.0 or y[k] > 0.0):  # a slope without curvature leads to zero
                     new = max(z[k] - y[k] / Q[k, k], 0.0)
                     step = new - z[k]
                     if step != 0.0:
