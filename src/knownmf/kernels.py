@@ -21,11 +21,12 @@ vectorised = njit(**INNER, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 def kept_on_disk(function):
     """Compile what Python calls without the interpreter's lock; keep it on disk where one may write."""
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
     try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
+        return njit(**options, cache=True)(function)
     except RuntimeError:
         # Numba found no folder for its cache: compile anew in each process rather than fail on import.
-        return njit(nogil=True, error_model="numpy")(function)
+        return njit(**options)(function)
 
 
 #: Added to the unit diagonal of a curvature matrix (in double, in single precision): more than its rounding, so that
