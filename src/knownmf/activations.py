@@ -215,7 +215,10 @@ def activations(
         tol=problem.tol,
     )
 
-    by_entry = issparse(V) and beta == 1.0
+    by_entry = issparse(V) and (beta == 1.0 or len(problem.gram) > 0)
+    if by_entry:
+        problem = problem._replace(columns=np.ascontiguousarray(problem.W.T))
+    chunks = chunks_of_entries(V) if by_entry else chunks_of(n_frames, n_bins)
 
     def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:
         rows = problem._replace(
@@ -236,7 +239,7 @@ def activations(
             getattr(found, name)[chunk] = getattr(answer, name)
         return chunk.stop
 
-    for stop in run_in_threads(solve_chunk, chunks_of(n_frames, n_bins), dict):
+    for stop in run_in_threads(solve_chunk, chunks, dict):
         if progress is not None:
             progress(stop, n_frames)
     warn_of_missed(found)
@@ -343,6 +346,8 @@ def prepare(
         units=2.0**-exponents,
         weighted=weighted,
         reachable=(scaled if everyone else scaled[support[:, 0] > 0]).sum(axis=0),
+        bins=np.empty((0, 0), np.int64),
+        columns=nothing,
         gram=gram,
         l1=penalties[0] * 2.0**-exponents,
         l2=penalties[1] * 4.0**-exponents,
@@ -354,12 +359,18 @@ def prepare(
     )
 
 
-def chunks_of(n_frames: int, n_bins: int) -> list[slice]:
-    """Return chunks of frames, small enough to stay in the cache and to keep every thread busy to the end."""
+def chunks_of(n_frames: int, n_bins: int, most: int = 8) -> list[slice]:
+    """Return chunks of ``most`` groups of frames, fewer to stay in the cache and keep every thread busy to the end."""
     n_threads = min(numba.get_num_threads(), max(1, -(-n_frames // GROUP)))
-    most = max(1, min(8, CHUNK_BYTES // (8 * n_bins * GROUP)))
+    most = max(1, min(most, CHUNK_BYTES // (8 * n_bins * GROUP)))
     size = GROUP * max(1, min(most, n_frames // (4 * GROUP * n_threads)))
     return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
+
+
+def chunks_of_entries(V: Any) -> list[slice]:
+    """Return the chunks of a sparse matrix, which are larger: its frames are small, and are sorted by their size."""
+    n_frames = V.shape[1]
+    return chunks_of(n_frames, 1 + V.nnz // max(n_frames, 1), most=64)
 
 
 def run_in_threads(
@@ -411,32 +422,39 @@ def buffers_of(buffers: dict[int, Group], n_bins: int, n_components: int, n_fram
 
 
 def solve_entries(problem: Problem, V: Any, buffers: dict[int, Group], answer: Answer) -> None:
-    """Solve the frames of a CSC matrix under beta = 1, each over the bins where it is not zero.
+    """Solve the frames of a CSC matrix, each over the bins where it is not zero and with the atoms gathered there.
 
-    An empty bin costs its model, so all the empty bins of a frame are a penalty: the sums of the atoms over them, added
-    to l1. The certificate holds for the whole frame. Bins are filled up to a power of two with some that count nothing.
+    The certificate holds for the whole frame: under Kullback-Leibler an empty bin costs its model, so that all of them
+    are an L1 penalty; under Frobenius the Gram matrix knows them. Frames with about as many entries go together,
+    filled up to a power of two with bins that count nothing.
     """
-    sums = problem.W.sum(axis=1)
-    for t in range(V.shape[1]):
-        entries = slice(V.indptr[t], V.indptr[t + 1])
-        bins, n = V.indices[entries], V.indptr[t + 1] - V.indptr[t]
-        width = max(4, 1 << int(n - 1).bit_length()) if n else 4
-        X, M, W = np.zeros((1, width)), np.zeros((1, width)), np.zeros((len(problem.W), width))
-        X[0, :n], M[0, :n], W[:, :n] = V.data[entries], 1.0, problem.W[:, bins]
-        gathered = W.sum(axis=1)
-        frame = problem._replace(
+    counts = np.diff(V.indptr)
+    widths = 2 ** np.ceil(np.log2(np.maximum(counts, 4))).astype(np.int64)
+    for width in np.unique(widths):
+        some = np.flatnonzero(widths == width)
+        frames, filled = V[:, some], np.arange(width) < counts[some, np.newaxis]
+        X, M, bins = np.zeros(filled.shape), np.zeros(filled.shape), np.zeros(filled.shape, np.int64)
+        X[filled], M[filled], bins[filled] = frames.data, problem.M[0, frames.indices], frames.indices
+        n_components = len(problem.atoms)
+        part = problem._replace(
             X=X,
             M=M,
             background=np.zeros((1, width)),
-            support=problem.support[t : t + 1] if len(problem.support) > 1 else problem.support,
-            W=W,
-            W_single=W.astype(np.float32),
-            weighted=gathered,
-            reachable=(problem.support[0, :, np.newaxis] * W).sum(axis=0),
-            l1=problem.l1 + np.maximum(sums - gathered, 0.0),
+            reachable=np.zeros(width),  # each frame adds up its own
+            bins=bins,
+            W=np.empty((n_components, width)),
+            W_single=np.empty((n_components, width), np.float32),
         )
-        row = Answer(*(values[t : t + 1] for values in answer))
-        solve_frames(frame, buffers_of(buffers, width, len(W), 1), row)
+        solve_some(part, some, buffers_of(buffers, width, n_components, 1), answer)
+
+
+def solve_some(problem: Problem, some: NDArray, buffers: Group, answer: Answer) -> None:
+    """Solve a part of the frames of a chunk; the problem has the data of those alone."""
+    part = Answer(*(values[some] for values in answer))
+    support = problem.support[some] if len(problem.support) == len(answer.H) else problem.support
+    solve_frames(problem._replace(support=support), buffers, part)
+    for values, found in zip(answer, part, strict=True):
+        values[some] = found
 
 
 def solve(problem: Problem, buffers: Group, answer: Answer) -> None:
@@ -447,12 +465,9 @@ def solve(problem: Problem, buffers: Group, answer: Answer) -> None:
         solve_frames(problem, buffers, answer)
         return
     for some, gram in ((incomplete, np.empty((0, 0))), (~incomplete, problem.gram)):
-        part = Answer(*(values[some] for values in answer))
-        rows = {name: getattr(problem, name) for name in ("X", "M", "background", "support")}
+        rows = {name: getattr(problem, name) for name in ("X", "M", "background")}
         rows = {name: values[some] if len(values) == n_frames else values for name, values in rows.items()}
-        solve_frames(problem._replace(gram=gram, **rows), buffers, part)
-        for values, found in zip(answer, part, strict=True):
-            values[some] = found
+        solve_some(problem._replace(gram=gram, **rows), some, buffers, answer)
 
 
 def frames_of(values: Any, block: slice) -> NDArray[np.float64]:

@@ -33,6 +33,8 @@ class Problem(NamedTuple):
     units: np.ndarray  # what the columns were multiplied by
     weighted: np.ndarray  # W M, where all frames share the weights, else (0,)
     reachable: np.ndarray  # (n_bins,) sum of the atoms in the support, where all frames share it
+    bins: np.ndarray  # which bins the columns of X are, for frames that are gathered from a sparse matrix, else (0, 0)
+    columns: np.ndarray  # (all bins, n_components) what their W is gathered from
     gram: np.ndarray  # W M W' where every frame shares it (beta = 2), else (0, 0)
     l1: np.ndarray
     l2: np.ndarray
@@ -163,6 +165,16 @@ def scale_frame(x, m, b, reachable, beta):
 
 
 @compiled
+def gather_atoms(problem, t):
+    """Fill W with what it holds at the bins of frame t, in both precisions."""
+    for f in range(problem.bins.shape[1]):
+        column = problem.columns[problem.bins[t, f]]
+        for k in range(len(column)):
+            problem.W[k, f] = column[k]
+            problem.W_single[k, f] = column[k]
+
+
+@compiled
 def load_group(g, first, n, problem, H):
     """Fill a group with n frames from ``first`` on, and with their starts from H if those are warm."""
     beta = problem.beta
@@ -173,7 +185,7 @@ def load_group(g, first, n, problem, H):
         copy(problem.M[min(t, len(problem.M) - 1)], g.m[i])
         copy(problem.background[min(t, len(problem.background) - 1)], g.b[i])
         copy(problem.reachable, g.reachable[i])
-        if len(problem.support) > 1:
+        if len(problem.support) > 1 or len(problem.bins) > 0:
             for f in range(problem.X.shape[1]):
                 g.reachable[i, f] = 0.0
             add_model(support, problem.W, g.reachable[i])
@@ -194,10 +206,14 @@ def load_group(g, first, n, problem, H):
     for i in range(n):
         scale = 2.0 ** g.exponent[i]
         support = problem.support[min(first + i, len(problem.support) - 1)]
+        l1_unit, l2_unit = scale ** (1.0 - beta), scale ** (2.0 - beta)
         for k in range(len(problem.l1)):
             g.allowed[i, k] = support[k] and g.weighted[i, k] > 0.0
-            g.l1[i, k] = problem.l1[k] * scale ** (1.0 - beta)
-            g.l2[i, k] = problem.l2[k] * scale ** (2.0 - beta)
+            g.l1[i, k] = problem.l1[k] * l1_unit
+            if len(problem.bins) > 0 and beta == 1.0:
+                # An empty bin costs its model: those that were not gathered are a penalty.
+                g.l1[i, k] += max(problem.weighted[k] - g.weighted[i, k], 0.0)
+            g.l2[i, k] = problem.l2[k] * l2_unit
             start = problem.warm and g.live[i] and g.allowed[i, k]
             g.h[i, k] = H[first + i, k] / scale if start else 0.0
 
@@ -207,7 +223,7 @@ def weigh_atoms(g, n, problem):
     """Write ``W'm`` of n frames; those with the weights that all share, and no bin without, need no product."""
     which, n_own = np.empty(n, np.int64), 0
     for i in range(n):
-        own = len(problem.weighted) == 0
+        own = len(problem.weighted) == 0 or len(problem.bins) > 0
         copy(problem.weighted, g.weighted[i])
         for f in range(0 if own else g.m.shape[1]):
             own |= g.m[i, f] != problem.M[0, f]

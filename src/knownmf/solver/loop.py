@@ -6,7 +6,7 @@ import numpy as np
 
 from knownmf.certificates import duality_gap, kkt_residual
 from knownmf.kernels import add_model, compiled, copy, kept_on_disk, total_divergence
-from knownmf.solver.frames import GROUP, load_group, price, start_group, still_live, update_model
+from knownmf.solver.frames import GROUP, gather_atoms, load_group, price, start_group, still_live, update_model
 from knownmf.solver.newton import newton_step
 
 LARGEST_SINGLE = float(np.finfo(np.float32).max)
@@ -38,6 +38,19 @@ def certify(g, i, problem):
 
 
 @compiled
+def cost_of_empty_bins(g, i, problem):
+    """Return what the bins that were not gathered cost under least squares: the model's energy less that elsewhere."""
+    if len(problem.bins) == 0 or problem.beta != 2.0:
+        return 0.0
+    energy = 0.0
+    for k in range(g.h.shape[1]):
+        energy += g.h[i, k] * g.B[i, k]
+    for f in range(len(g.v[i])):
+        energy -= g.m[i, f] * g.v[i, f] ** 2
+    return 0.5 * max(energy, 0.0)
+
+
+@compiled
 def write_frame(g, i, t, gap, kkt, converged, problem, answer):
     """Write what was found of frame i as frame t of the answer, in the user's units."""
     update_model(g, i, problem)
@@ -45,7 +58,7 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
     for k in range(g.h.shape[1]):
         value += g.h[i, k] * (g.l1[i, k] + 0.5 * g.l2[i, k] * g.h[i, k])
         answer.H[t, k] = g.h[i, k] * scale
-    value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta)
+    value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta) + cost_of_empty_bins(g, i, problem)
     unit = scale**problem.beta
     answer.objective[t], answer.gap[t], answer.kkt[t] = value * unit, gap * unit, kkt
     answer.relative_gap[t] = gap / g.size[i] if gap > 0.0 else gap
@@ -83,10 +96,15 @@ def advance(g, i, t, problem, answer):
 
 @kept_on_disk
 def solve_frames(problem, g, answer):
-    """Solve all frames of a problem in groups that move in lockstep; ``g`` is the worker's own."""
-    n_frames = len(problem.X)
-    for start in range(0, n_frames, GROUP):
-        n = min(GROUP, n_frames - start)
+    """Solve all frames of a problem in groups that move in lockstep; ``g`` is the worker's own.
+
+    Frames that are gathered from a sparse matrix have atoms of their own: each is a group.
+    """
+    n_frames, size = len(problem.X), GROUP if len(problem.bins) == 0 else 1
+    for start in range(0, n_frames, size):
+        n = min(size, n_frames - start)
+        if len(problem.bins) > 0:
+            gather_atoms(problem, start)
         load_group(g, start, n, problem, answer.H)
         for i in range(n):
             if not g.live[i]:
