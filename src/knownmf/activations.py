@@ -118,7 +118,7 @@ def activations(
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
         The data, not negative, any numeric type. NaN (or a masked entry) means missing. A sparse matrix is for
-        Kullback-Leibler and Frobenius, without weights or background, and is never made dense as a whole.
+        Kullback-Leibler and Frobenius, without a background and with weights per bin at most; it is never made dense.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
@@ -189,13 +189,18 @@ def activations(
     if not n_components:
         raise ValueError("W has no columns: give at least one basis vector.")
     if issparse(V):
-        check_sparse(beta, weights=weights, background=background)
+        check_sparse(beta, background=background)
     else:
         check_range(V, "V", missing=True)
     check_range(W, "W")
     # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
-    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1)
+    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1) or issparse(V)
     weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
+    if issparse(V) and weights.shape[1] > 1:
+        raise TypeError(
+            f"weights has one value for each entry of a sparse matrix: give one for each of the {n_bins} bins, or pass "
+            "the data as a dense array."
+        )
     background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
     support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
     H_init = None if H_init is None else check_start(H_init, n_components, n_frames)

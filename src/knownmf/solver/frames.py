@@ -165,13 +165,13 @@ def scale_frame(x, m, b, reachable, beta):
 
 
 @compiled
-def gather_atoms(problem, t):
-    """Fill W with what it holds at the bins of frame t, in both precisions."""
-    for f in range(problem.bins.shape[1]):
-        column = problem.columns[problem.bins[t, f]]
+def gather_atoms(columns, bins, W, W_single):
+    """Fill W with what it holds at the bins of a frame, in both precisions."""
+    for f in range(len(bins)):
+        column = columns[bins[f]]
         for k in range(len(column)):
-            problem.W[k, f] = column[k]
-            problem.W_single[k, f] = column[k]
+            W[k, f] = column[k]
+            W_single[k, f] = column[k]
 
 
 @compiled

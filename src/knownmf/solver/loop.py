@@ -38,27 +38,31 @@ def certify(g, i, problem):
 
 
 @compiled
-def cost_of_empty_bins(g, i, problem):
-    """Return what the bins that were not gathered cost under least squares: the model's energy less that elsewhere."""
-    if len(problem.bins) == 0 or problem.beta != 2.0:
-        return 0.0
+def cost_of_other_bins(h, B, m, v):
+    """Return what empty bins that were not gathered cost under least squares: the model's energy less that elsewhere.
+
+    The difference of two energies has their rounding, which beside the frame is none.
+    """
     energy = 0.0
-    for k in range(g.h.shape[1]):
-        energy += g.h[i, k] * g.B[i, k]
-    for f in range(len(g.v[i])):
-        energy -= g.m[i, f] * g.v[i, f] ** 2
+    for k in range(len(h)):
+        energy += h[k] * B[k]
+    for f in range(len(v)):
+        energy -= m[f] * v[f] * v[f]
     return 0.5 * max(energy, 0.0)
 
 
 @compiled
 def write_frame(g, i, t, gap, kkt, converged, problem, answer):
     """Write what was found of frame i as frame t of the answer, in the user's units."""
-    update_model(g, i, problem)
+    copy(g.b[i], g.v[i])
+    add_model(g.h[i], problem.W, g.v[i])
     scale, value = 2.0 ** g.exponent[i], g.constant[i]
     for k in range(g.h.shape[1]):
         value += g.h[i, k] * (g.l1[i, k] + 0.5 * g.l2[i, k] * g.h[i, k])
         answer.H[t, k] = g.h[i, k] * scale
-    value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta) + cost_of_empty_bins(g, i, problem)
+    value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta)
+    if len(problem.bins) > 0 and problem.beta == 2.0:
+        value += cost_of_other_bins(g.h[i], g.B[i], g.m[i], g.v[i])
     unit = scale**problem.beta
     answer.objective[t], answer.gap[t], answer.kkt[t] = value * unit, gap * unit, kkt
     answer.relative_gap[t] = gap / g.size[i] if gap > 0.0 else gap
@@ -104,7 +108,7 @@ def solve_frames(problem, g, answer):
     for start in range(0, n_frames, size):
         n = min(size, n_frames - start)
         if len(problem.bins) > 0:
-            gather_atoms(problem, start)
+            gather_atoms(problem.columns, problem.bins[start], problem.W, problem.W_single)
         load_group(g, start, n, problem, answer.H)
         for i in range(n):
             if not g.live[i]:
