@@ -17,6 +17,7 @@ DENSE = 128  # atoms up to which a working set starts with all of them
 ADMITTED = 32  # of more atoms, how many enter at a time; twice as many begin
 N_WARM_UP = 14  # multiplicative updates before Newton starts (of many atoms, one finds the strongest)
 WEAK, FALLING = 1e-3, 0.95  # share of a frame, and slope ratio, below which an activation does not start
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
 LARGEST_RATIO, SMALLEST_START = 1e15, 1e-25  # of a multiplicative update: beyond, single precision soon ends
 
 
@@ -93,7 +94,6 @@ class Group(NamedTuple):
     exactness: np.ndarray  # of the next step's curvature: 0 is Fisher's
     precise: np.ndarray  # whether the next step computes its curvature in double precision
     barred: np.ndarray  # whether the last step failed at a bin without model
-    rounded: np.ndarray
     stuck: np.ndarray
 
 
@@ -112,7 +112,7 @@ def new_group(n_bins: int, n_components: int, n_frames: int = GROUP) -> Group:
         buffers[name] = np.zeros(n_frames)
     for name in ("exponent", "n_iter", "n_roundings"):
         buffers[name] = np.zeros(n_frames, np.int64)
-    for name in ("live", "precise", "barred", "rounded", "stuck"):
+    for name in ("live", "precise", "barred", "stuck"):
         buffers[name] = np.zeros(n_frames, np.bool_)
     return Group(allowed=np.zeros((n_frames, n_components), np.bool_), sums=np.zeros((n_frames, 5)), **buffers)
 
@@ -191,7 +191,7 @@ def load_group(g, first, n, problem, H):
             add_model(support, problem.W, g.reachable[i])
         g.exponent[i], silent, g.constant[i], g.size[i] = scale_frame(g.x[i], g.m[i], g.b[i], g.reachable[i], beta)
         g.live[i], g.exactness[i] = not silent, 0.0
-        g.barred[i], g.rounded[i], g.stuck[i] = False, False, False
+        g.barred[i], g.stuck[i] = False, False
         # Below beta = 1 curvatures span more than single precision can hold.
         g.precise[i] = len(problem.gram) > 0 or beta < 1.0
         g.n_iter[i] = g.n_roundings[i] = 0
@@ -255,6 +255,12 @@ def price_half(g, which, problem, half, out):
     products_of_rows(g.packed[:rows], problem.W, problem.atoms, len(problem.W), g.products)
     for i in range(len(which)):
         copy(g.products[i], out[which[i]])
+
+
+@compiled
+def rounded_to_single(value, unit):
+    """Return the nearest activation that single precision can hold in the user's units."""
+    return np.float32(min(value * unit, LARGEST_SINGLE)) / unit
 
 
 @compiled

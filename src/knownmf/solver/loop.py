@@ -6,10 +6,18 @@ import numpy as np
 
 from knownmf.certificates import duality_gap, kkt_residual
 from knownmf.kernels import add_model, compiled, copy, kept_on_disk, total_divergence
-from knownmf.solver.frames import GROUP, gather_atoms, load_group, price, start_group, still_live, update_model
+from knownmf.solver.frames import (
+    GROUP,
+    gather_atoms,
+    load_group,
+    price,
+    rounded_to_single,
+    start_group,
+    still_live,
+    update_model,
+)
 from knownmf.solver.newton import newton_step
 
-LARGEST_SINGLE = float(np.finfo(np.float32).max)
 NEAR = 1e-2  # the relative gap from which on a frame counts as near its optimum
 SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start has, whatever its gap: that is flat
 
@@ -71,11 +79,15 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
 
 @compiled
 def round_frame(g, i, problem):
-    """Round the activations of frame i to what single precision can hold in the user's units."""
+    """Round the activations of frame i to what single precision can hold; return whether that changed them."""
+    changed, scale = False, 2.0 ** g.exponent[i]
     for k in range(g.h.shape[1]):
-        unit = problem.units[k] * 2.0 ** g.exponent[i]
-        g.h[i, k] = np.float32(min(g.h[i, k] * unit, LARGEST_SINGLE)) / unit
-    update_model(g, i, problem)
+        rounded = rounded_to_single(g.h[i, k], problem.units[k] * scale)
+        changed |= rounded != g.h[i, k]
+        g.h[i, k] = rounded
+    if changed and len(problem.gram) == 0:
+        update_model(g, i, problem)
+    return changed
 
 
 @compiled
@@ -85,17 +97,14 @@ def advance(g, i, t, problem, answer):
     if g.n_iter[i] == 0 and not problem.warm and problem.tol < SINGLE_START:
         converged = False
     last = g.stuck[i] or g.n_iter[i] == problem.max_iter
-    if problem.single and (converged or last) and not g.rounded[i]:
-        # The proof must hold for the numbers that are returned: round first, then look again.
-        round_frame(g, i, problem)
-        g.rounded[i] = True
+    if problem.single and (converged or last) and g.n_roundings[i] < 2 and round_frame(g, i, problem):
+        # The proof must hold for the numbers that are returned: look again.
         g.n_roundings[i] += 1
     elif converged or last or g.n_roundings[i] == 2:
         g.live[i] = False
         write_frame(g, i, t, gap, kkt, converged, problem, answer)
     else:
         newton_step(g, i, (gap <= NEAR * g.size[i]) if 1.0 <= problem.beta <= 2.0 else kkt <= NEAR, problem)
-        g.rounded[i] = False
 
 
 @kept_on_disk
