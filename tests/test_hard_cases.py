@@ -71,11 +71,12 @@ def kkt(x, h, W, beta):
     return np.abs(np.minimum(share, naive.gradient(x, h, W, beta) / push)).max()
 
 
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("hard", HARD)
-def test_hard_cases_stay_exact(hard, beta, dtype):
-    V, W = hard(np.random.default_rng(0))
+def test_hard_cases_stay_exact(hard, beta, dtype, seed):
+    V, W = hard(np.random.default_rng(seed))
     V = V.astype(dtype)
     tol, convex = TOL[dtype], 1 <= beta <= 2
     found = activations(V, W, beta, tol=tol)
@@ -107,3 +108,15 @@ def test_hard_cases_stay_exact(hard, beta, dtype):
             push = naive.gradient(np.zeros(len(x)), h, W, beta)
             assert found.kkt[t] == pytest.approx(kkt(x, h, W, beta), rel=1e-6, abs=1e-12)
             assert value - least <= found.kkt[t] * (push @ (h + best)) + rounding
+
+
+@pytest.mark.parametrize("seed", [18, 34, 48, 50, 57, 58])
+def test_atoms_alike_to_the_ninth_digit_get_off_the_ground(seed):
+    """Curvature of a condition past 1e15, where pivoting may end above its start and a ridge may slow every step."""
+    rng = np.random.default_rng(seed)
+    apart = np.array([0.0, 1e-3, 1e-5, 1e-7, 1e-9])
+    W = np.hstack([w[:, np.newaxis] * (1 + apart * rng.standard_normal((10, 5))) for w in atoms(rng, 10, 2).T])
+    V = noisy(rng, W, 200)
+    found = activations(V, W, "itakura-saito", tol=1e-6)
+    assert found.converged.all()
+    assert max(kkt(x, h, W, 0) for x, h in zip(V.T, found.H.T, strict=True)) <= 1.01e-6

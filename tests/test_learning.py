@@ -344,16 +344,33 @@ class TestSparse:
         X, W = counts()
         X[:3] = 0.0
         support = np.random.default_rng(1).random((K, len(X))) < 0.7
-        for options in (penalty, {**penalty, "support": support}, {**penalty, "H_init": np.ones((K, len(X)))}):
+        weights = np.random.default_rng(2).gamma(2.0, 0.5, 40)
+        weights[[3, 7]] = 0.0
+        for option in ({}, {"support": support}, {"H_init": np.ones((K, len(X)))}, {"weights": weights}):
+            options = {**penalty, **option}
             dense = activations(X.T, W.T, beta, tol=1e-9, **options)
             found = activations(form(X.T), W.T, beta, tol=1e-9, **options)
             assert found.converged.all()
             np.testing.assert_allclose(found.objective, dense.objective, rtol=1e-8)
             np.testing.assert_allclose(found.H, dense.H, atol=1e-4)
             assert not found.H[:, :3].any()
-        rough = activations(form(X.T), W.T, beta, tol=1e-1, **penalty)
-        best = activations(X.T, W.T, beta, tol=1e-9, **penalty)
-        assert (rough.objective - best.objective <= rough.gap + 1e-9).all()
+            rough = activations(form(X.T), W.T, beta, tol=1e-1, **options)
+            assert (rough.objective - dense.objective <= rough.gap + 1e-9).all()
+
+    @pytest.mark.parametrize("kind", [np.float64, np.float32])
+    @pytest.mark.parametrize("beta", [1.0, 2.0])
+    def test_neighbours_change_no_bit(self, beta, kind):
+        X, W = counts(5)
+        X[7], X[11, 3] = 0.0, 1e5
+        weights = np.random.default_rng(5).gamma(2.0, 0.5, 40)
+        support = np.random.default_rng(6).random((K, len(X))) < 0.8
+        V = scipy.sparse.csc_array(X.T.astype(kind))
+        together = activations(V, W.T, beta, weights=weights, support=support, tol=1e-3)
+        assert together.H.dtype == kind
+        for some in ([11], [7], [59, 7, 0], np.arange(20, 60)):
+            alone = activations(V[:, some], W.T, beta, weights=weights, support=support[:, some], tol=1e-3)
+            for name in ("H", "gap", "kkt", "objective", "n_iter", "converged"):
+                assert np.array_equal(getattr(alone, name), getattr(together, name)[..., some])
 
     @pytest.mark.parametrize("penalty", [{}, {"alpha_W": 0.01, "alpha_H": 0.002, "l1_ratio": 0.5}])
     @pytest.mark.parametrize("beta", [1.0, 2.0])
@@ -407,6 +424,8 @@ class TestSparse:
             NMF(3).fit(sparse, weights=np.ones(40))
         with pytest.raises(TypeError, match="background is given with a sparse matrix"):
             activations(sparse.T, W.T, background=np.ones(40))
+        with pytest.raises(TypeError, match="one value for each entry of a sparse matrix: give one for each of the 40"):
+            activations(sparse.T, W.T, weights=np.ones(X.T.shape))
         sparse.data[0] = np.nan
         with pytest.raises(ValueError, match=r"X is a sparse matrix with NaN in it.*X.toarray\(\)"):
             NMF(3).fit(sparse)

@@ -28,7 +28,7 @@ from knownmf.validation import (
     sparse_array,
 )
 
-CHUNK_BYTES = 2**21  # of double-precision data that a thread works on at a time
+CHUNK_BYTES = 2**20  # of double-precision data that a thread works on at a time
 REMEMBERED_BYTES = 2**24  # of a basis that is kept from one call to the next
 GRAM_LIMIT = 2048  # components up to which least squares keeps their Gram matrix, 32 MB
 
@@ -119,7 +119,8 @@ def activations(
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
         The data, not negative, any numeric type. NaN (or a masked entry) means missing. A sparse matrix is for
-        Kullback-Leibler and Frobenius, without weights or background, and is never made dense as a whole.
+        Kullback-Leibler and Frobenius, without a background and with weights per bin at most; it is never made
+        dense as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
@@ -190,12 +191,17 @@ def activations(
     if not n_components:
         raise ValueError("W has no columns: give at least one basis vector.")
     if issparse(V):
-        check_sparse(beta, weights=weights, background=background)
+        check_sparse(beta, background=background)
     else:
         check_range(V, "V", missing=True)
     # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
-    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1)
+    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1) or issparse(V)
     weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
+    if issparse(V) and weights.shape[1] > 1:
+        raise TypeError(
+            f"weights has one value for each entry of a sparse matrix: give one for each of the {n_bins} bins, or pass "
+            "the data as a dense array."
+        )
     background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
     support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
     H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
@@ -215,7 +221,12 @@ def activations(
         tol=problem.tol,
     )
 
-    by_entry = issparse(V) and beta == 1.0
+    by_entry = issparse(V) and (beta == 1.0 or len(problem.gram) > 0)
+    if by_entry:
+        problem = problem._replace(columns=np.ascontiguousarray(problem.W.T))
+    # Of sparse frames only what they have takes room.
+    width = 1 + np.size(V.data) // max(n_frames, 1) if by_entry else n_bins
+    chunks = chunks_of(n_frames, width)
 
     def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:
         rows = problem._replace(
@@ -236,7 +247,7 @@ def activations(
             getattr(found, name)[chunk] = getattr(answer, name)
         return chunk.stop
 
-    for stop in run_in_threads(solve_chunk, chunks_of(n_frames, n_bins), dict):
+    for stop in run_in_threads(solve_chunk, chunks, dict):
         if progress is not None:
             progress(stop, n_frames)
     warn_of_missed(found)
@@ -359,6 +370,8 @@ def prepare(W: NDArray, beta: float, l1: NDArray, l2: NDArray, weights: NDArray 
         units=2.0**-exponents,
         weighted=weighted,
         reachable=(scaled if everyone else scaled[support[:, 0] > 0]).sum(axis=0),
+        bins=np.empty((0, 0), np.int64),
+        columns=nothing,
         gram=gram,
         l1=l1 * 2.0**-exponents,
         l2=l2 * 4.0**-exponents,
@@ -427,32 +440,39 @@ def buffers_of(buffers: dict[int, Group], n_bins: int, n_components: int, n_fram
 
 
 def solve_entries(problem: Problem, V: Any, buffers: dict[int, Group], answer: Answer) -> None:
-    """Solve the frames of a CSC matrix under beta = 1, each over the bins where it is not zero.
+    """Solve the frames of a CSC matrix, each over the bins where it is not zero and with the atoms gathered there.
 
-    An empty bin costs its model, so all the empty bins of a frame are a penalty: the sums of the atoms over them, added
-    to l1. The certificate holds for the whole frame. Bins are filled up to a power of two with some that count nothing.
+    The certificate holds for the whole frame: under Kullback-Leibler an empty bin costs its model, so that all of them
+    are an L1 penalty; under Frobenius the Gram matrix knows them. Frames with about as many entries go together,
+    filled up to a power of two with bins that count nothing.
     """
-    sums = problem.W.sum(axis=1)
-    for t in range(V.shape[1]):
-        entries = slice(V.indptr[t], V.indptr[t + 1])
-        bins, n = V.indices[entries], V.indptr[t + 1] - V.indptr[t]
-        width = max(4, 1 << int(n - 1).bit_length()) if n else 4
-        X, M, W = np.zeros((1, width)), np.zeros((1, width)), np.zeros((len(problem.W), width))
-        X[0, :n], M[0, :n], W[:, :n] = V.data[entries], 1.0, problem.W[:, bins]
-        gathered = W.sum(axis=1)
-        frame = problem._replace(
+    counts = np.diff(V.indptr)
+    widths = 2 ** np.ceil(np.log2(np.maximum(counts, 4))).astype(np.int64)
+    for width in np.unique(widths):
+        some = np.flatnonzero(widths == width)
+        frames, filled = V[:, some], np.arange(width) < counts[some, np.newaxis]
+        X, M, bins = np.zeros(filled.shape), np.zeros(filled.shape), np.zeros(filled.shape, np.int64)
+        X[filled], M[filled], bins[filled] = frames.data, problem.M[0, frames.indices], frames.indices
+        n_components = len(problem.atoms)
+        part = problem._replace(
             X=X,
             M=M,
             background=np.zeros((1, width)),
-            support=problem.support[t : t + 1] if len(problem.support) > 1 else problem.support,
-            W=W,
-            W_single=W.astype(np.float32),
-            weighted=gathered,
-            reachable=(problem.support[0, :, np.newaxis] * W).sum(axis=0),
-            l1=problem.l1 + np.maximum(sums - gathered, 0.0),
+            reachable=np.zeros(width),  # each frame adds up its own
+            bins=bins,
+            W=np.empty((n_components, width)),
+            W_single=np.empty((n_components, width), np.float32),
         )
-        row = Answer(*(values[t : t + 1] for values in answer))
-        solve_frames(frame, buffers_of(buffers, width, len(W), 1), row)
+        solve_some(part, some, buffers_of(buffers, width, n_components, 1), answer)
+
+
+def solve_some(problem: Problem, some: NDArray, buffers: Group, answer: Answer) -> None:
+    """Solve a part of the frames of a chunk; the problem has the data of those alone."""
+    part = Answer(*(values[some] for values in answer))
+    support = problem.support[some] if len(problem.support) == len(answer.H) else problem.support
+    solve_frames(problem._replace(support=support), buffers, part)
+    for values, found in zip(answer, part, strict=True):
+        values[some] = found
 
 
 def solve(problem: Problem, buffers: Group, answer: Answer) -> None:
@@ -463,12 +483,9 @@ def solve(problem: Problem, buffers: Group, answer: Answer) -> None:
         solve_frames(problem, buffers, answer)
         return
     for some, gram in ((incomplete, np.empty((0, 0))), (~incomplete, problem.gram)):
-        part = Answer(*(values[some] for values in answer))
-        rows = {name: getattr(problem, name) for name in ("X", "M", "background", "support")}
+        rows = {name: getattr(problem, name) for name in ("X", "M", "background")}
         rows = {name: values[some] if len(values) == n_frames else values for name, values in rows.items()}
-        solve_frames(problem._replace(gram=gram, **rows), buffers, part)
-        for values, found in zip(answer, part, strict=True):
-            values[some] = found
+        solve_some(problem._replace(gram=gram, **rows), some, buffers, answer)
 
 
 def frames_of(values: Any, block: slice) -> NDArray[np.float64]:

@@ -29,9 +29,9 @@ def kept_on_disk(function):
         return njit(**options)(function)
 
 
-#: Added to the unit diagonal of a curvature matrix (in double, in single precision): more than its rounding, so that
-#: duplicate atoms have one answer. It slows the last digits along directions that the data cannot tell apart, no more.
-RIDGE, RIDGE_SINGLE = 1e-12, 2e-6
+#: Added to the unit diagonal of a curvature matrix (in double, in single precision): about its rounding, so that
+#: duplicate atoms have one answer. It slows steps along directions that the data can hardly tell apart.
+RIDGE, RIDGE_SINGLE = 1e-14, 2e-6
 
 
 @vectorised
@@ -189,6 +189,15 @@ def quadratic_gradient(Q, q, z, y):
                 y[j] += value * row[j]
 
 
+@vectorised
+def quadratic_value(q, z, y):
+    """Return ``1/2 z'Qz + q'z`` from its gradient y."""
+    total = 0.0
+    for k in range(len(z)):
+        total += 0.5 * z[k] * (y[k] + q[k])
+    return total
+
+
 @compiled
 def solve_passive(Q, q, ridge, passive, n, L, packed, z, y):
     """Minimise over the n passive variables, the others at zero, ``y`` the gradient.
@@ -250,8 +259,8 @@ def nonnegative_quadratic(Q, q, z, ridge, n_sweeps):
     """Minimise ``1/2 z'Qz + q'z`` over z >= 0, from ``z``, in place; Q has a unit diagonal.
 
     Coordinate sweeps guess the support; block principal pivoting with Kim and Park's backup rule [1]_ finds it
-    exactly, each trial one Cholesky. Where rounding makes it wander, more sweeps finish the work: they cannot rise.
-    Returns whether the minimiser was found and Q is positive there.
+    exactly, each trial one Cholesky. Where rounding makes it wander, or end above the guess, more sweeps finish the
+    work: they cannot rise. Returns whether the minimiser was found and Q is positive there.
 
     .. [1] J. Kim and H. Park, "Fast nonnegative matrix factorization: an active-set-like method and comparisons",
        SIAM Journal on Scientific Computing 33(6), 2011.
@@ -269,7 +278,7 @@ def nonnegative_quadratic(Q, q, z, ridge, n_sweeps):
         if z[k] > 0.0:
             passive[n_passive] = k
             n_passive += 1
-    fewest, patience = n + 1, 3
+    fewest, patience, lowest = n + 1, 3, quadratic_value(q, z, y)
     for _ in range(20 + n):
         largest, positive = solve_passive(Q, q, ridge, passive, n_passive, L, packed, z, y)
         n_wrong, p, end = 0, 0, n_passive
@@ -282,7 +291,10 @@ def nonnegative_quadratic(Q, q, z, ridge, n_sweeps):
                 n_wrong += 1
         if n_wrong == 0:
             polish(q, passive, n_passive, L, packed, z, y)
-            return positive
+            quadratic_gradient(Q, q, z, y)
+            if quadratic_value(q, z, y) <= lowest + 1e-14 * abs(lowest):
+                return positive
+            break
         first = 0
         if n_wrong < fewest:
             fewest, patience = n_wrong, 3

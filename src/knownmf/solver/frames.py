@@ -17,6 +17,7 @@ DENSE = 128  # atoms up to which a working set starts with all of them
 ADMITTED = 32  # of more atoms, how many enter at a time; twice as many begin
 N_WARM_UP = 14  # multiplicative updates before Newton starts (of many atoms, one finds the strongest)
 WEAK, FALLING = 1e-3, 0.95  # share of a frame, and slope ratio, below which an activation does not start
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
 LARGEST_RATIO, SMALLEST_START = 1e15, 1e-25  # of a multiplicative update: beyond, single precision soon ends
 
 
@@ -33,6 +34,8 @@ class Problem(NamedTuple):
     units: np.ndarray  # what the columns were multiplied by
     weighted: np.ndarray  # W M, where all frames share the weights, else (0,)
     reachable: np.ndarray  # (n_bins,) sum of the atoms in the support, where all frames share it
+    bins: np.ndarray  # which bins the columns of X are, for frames that are gathered from a sparse matrix, else (0, 0)
+    columns: np.ndarray  # (all bins, n_components) what their W is gathered from
     gram: np.ndarray  # W M W' where every frame shares it (beta = 2), else (0, 0)
     l1: np.ndarray
     l2: np.ndarray
@@ -91,7 +94,6 @@ class Group(NamedTuple):
     exactness: np.ndarray  # of the next step's curvature: 0 is Fisher's
     precise: np.ndarray  # whether the next step computes its curvature in double precision
     barred: np.ndarray  # whether the last step failed at a bin without model
-    rounded: np.ndarray
     stuck: np.ndarray
 
 
@@ -110,7 +112,7 @@ def new_group(n_bins: int, n_components: int, n_frames: int = GROUP) -> Group:
         buffers[name] = np.zeros(n_frames)
     for name in ("exponent", "n_iter", "n_roundings"):
         buffers[name] = np.zeros(n_frames, np.int64)
-    for name in ("live", "precise", "barred", "rounded", "stuck"):
+    for name in ("live", "precise", "barred", "stuck"):
         buffers[name] = np.zeros(n_frames, np.bool_)
     return Group(allowed=np.zeros((n_frames, n_components), np.bool_), sums=np.zeros((n_frames, 5)), **buffers)
 
@@ -185,6 +187,16 @@ def scale_frame(x, m, b, reachable, beta):
 
 
 @compiled
+def gather_atoms(columns, bins, W, W_single):
+    """Fill W with what it holds at the bins of a frame, in both precisions."""
+    for f in range(len(bins)):
+        column = columns[bins[f]]
+        for k in range(len(column)):
+            W[k, f] = column[k]
+            W_single[k, f] = column[k]
+
+
+@compiled
 def load_group(g, first, n, problem, H):
     """Fill a group with n frames from ``first`` on, and with their starts from H if those are warm."""
     beta = problem.beta
@@ -195,13 +207,13 @@ def load_group(g, first, n, problem, H):
         copy(problem.M[min(t, len(problem.M) - 1)], g.m[i])
         copy(problem.background[min(t, len(problem.background) - 1)], g.b[i])
         copy(problem.reachable, g.reachable[i])
-        if len(problem.support) > 1:
+        if len(problem.support) > 1 or len(problem.bins) > 0:
             for f in range(problem.X.shape[1]):
                 g.reachable[i, f] = 0.0
             add_model(support, problem.W, g.reachable[i])
         g.exponent[i], silent, g.constant[i], g.size[i] = scale_frame(g.x[i], g.m[i], g.b[i], g.reachable[i], beta)
         g.live[i], g.exactness[i] = not silent, 0.0
-        g.barred[i], g.rounded[i], g.stuck[i] = False, False, False
+        g.barred[i], g.stuck[i] = False, False
         # Below beta = 1 curvatures span more than single precision can hold.
         g.precise[i] = len(problem.gram) > 0 or beta < 1.0
         g.n_iter[i] = g.n_roundings[i] = 0
@@ -210,10 +222,14 @@ def load_group(g, first, n, problem, H):
     for i in range(n):
         scale = 2.0 ** g.exponent[i]
         support = problem.support[min(first + i, len(problem.support) - 1)]
+        l1_unit, l2_unit = scale ** (1.0 - beta), scale ** (2.0 - beta)
         for k in range(len(problem.l1)):
             g.allowed[i, k] = support[k] and g.weighted[i, k] > 0.0
-            g.l1[i, k] = problem.l1[k] * scale ** (1.0 - beta)
-            g.l2[i, k] = problem.l2[k] * scale ** (2.0 - beta)
+            g.l1[i, k] = problem.l1[k] * l1_unit
+            if len(problem.bins) > 0 and beta == 1.0:
+                # An empty bin costs its model: those that were not gathered are a penalty.
+                g.l1[i, k] += max(problem.weighted[k] - g.weighted[i, k], 0.0)
+            g.l2[i, k] = problem.l2[k] * l2_unit
             start = problem.warm and g.live[i] and g.allowed[i, k]
             g.h[i, k] = H[first + i, k] / scale if start else 0.0
 
@@ -223,7 +239,7 @@ def weigh_atoms(g, n, problem):
     """Write ``W'm`` of n frames; those with the weights that all share, and no bin without, need no product."""
     which, n_own = np.empty(n, np.int64), 0
     for i in range(n):
-        own = len(problem.weighted) == 0
+        own = len(problem.weighted) == 0 or len(problem.bins) > 0
         copy(problem.weighted, g.weighted[i])
         for f in range(0 if own else g.m.shape[1]):
             own |= g.m[i, f] != problem.M[0, f]
@@ -255,6 +271,12 @@ def price_half(g, which, problem, half, out):
     products_of_rows(g.packed[:rows], problem.W, problem.atoms, len(problem.W), g.products)
     for i in range(len(which)):
         copy(g.products[i], out[which[i]])
+
+
+@compiled
+def rounded_to_single(value, unit):
+    """Return the nearest activation that single precision can hold in the user's units."""
+    return np.float32(min(value * unit, LARGEST_SINGLE)) / unit
 
 
 @compiled

@@ -6,10 +6,18 @@ import numpy as np
 
 from knownmf.certificates import duality_gap, kkt_residual
 from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_divergence
-from knownmf.solver.frames import GROUP, load_group, price, start_group, still_live, update_model
+from knownmf.solver.frames import (
+    GROUP,
+    gather_atoms,
+    load_group,
+    price,
+    rounded_to_single,
+    start_group,
+    still_live,
+    update_model,
+)
 from knownmf.solver.newton import newton_step
 
-LARGEST_SINGLE = float(np.finfo(np.float32).max)
 NEAR = 1e-2  # the relative gap from which on a frame counts as near its optimum
 SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start has, whatever its gap: that is flat
 
@@ -46,15 +54,30 @@ def kkt_of(g, i):
 
 
 @compiled
+def cost_of_other_bins(h, B, m, v):
+    """Return what empty bins that were not gathered cost under least squares: the model's energy less that elsewhere.
+
+    The difference of two energies has their rounding, which beside the frame is none.
+    """
+    energy = dot(h, B)
+    for f in range(len(v)):
+        energy -= m[f] * v[f] * v[f]
+    return 0.5 * max(energy, 0.0)
+
+
+@compiled
 def write_frame(g, i, t, gap, kkt, converged, problem, answer):
     """Write what was found of frame i as frame t of the answer, in the user's units."""
     if len(problem.gram) > 0:
-        update_model(g, i, problem)
+        copy(g.b[i], g.v[i])
+        add_model(g.h[i], problem.W, g.v[i])
     scale, value = 2.0 ** g.exponent[i], g.constant[i]
     for k in range(g.h.shape[1]):
         value += g.h[i, k] * (g.l1[i, k] + 0.5 * g.l2[i, k] * g.h[i, k])
         answer.H[t, k] = g.h[i, k] * scale
     value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta)
+    if len(problem.bins) > 0 and problem.beta == 2.0:
+        value += cost_of_other_bins(g.h[i], g.B[i], g.m[i], g.v[i])
     unit = scale**problem.beta
     answer.objective[t], answer.gap[t], answer.kkt[t] = value * unit, gap * unit, kkt
     answer.relative_gap[t] = relative(gap, g.size[i])
@@ -63,11 +86,15 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
 
 @compiled
 def round_frame(g, i, problem):
-    """Round the activations of frame i to what single precision can hold in the user's units."""
+    """Round the activations of frame i to what single precision can hold; return whether that changed them."""
+    changed, scale = False, 2.0 ** g.exponent[i]
     for k in range(g.h.shape[1]):
-        unit = problem.units[k] * 2.0 ** g.exponent[i]
-        g.h[i, k] = np.float32(min(g.h[i, k] * unit, LARGEST_SINGLE)) / unit
-    update_model(g, i, problem)
+        rounded = rounded_to_single(g.h[i, k], problem.units[k] * scale)
+        changed |= rounded != g.h[i, k]
+        g.h[i, k] = rounded
+    if changed and len(problem.gram) == 0:
+        update_model(g, i, problem)
+    return changed
 
 
 @compiled
@@ -78,25 +105,27 @@ def advance(g, i, t, problem, answer):
     if g.n_iter[i] == 0 and not problem.warm and problem.tol < SINGLE_START:
         converged = False
     last = g.stuck[i] or g.n_iter[i] == problem.max_iter
-    if problem.single and (converged or last) and not g.rounded[i]:
-        # The proof must hold for the numbers that are returned: round first, then look again.
-        round_frame(g, i, problem)
-        g.rounded[i] = True
+    if problem.single and (converged or last) and g.n_roundings[i] < 2 and round_frame(g, i, problem):
+        # The proof must hold for the numbers that are returned: look again.
         g.n_roundings[i] += 1
     elif converged or last or g.n_roundings[i] == 2:
         g.live[i] = False
         write_frame(g, i, t, gap, kkt_of(g, i), converged, problem, answer)
     else:
         newton_step(g, i, promise <= NEAR, problem)
-        g.rounded[i] = False
 
 
 @kept_on_disk
 def solve_frames(problem, g, answer):
-    """Solve all frames of a problem in groups that move in lockstep; ``g`` is the worker's own."""
-    n_frames = len(problem.X)
-    for start in range(0, n_frames, GROUP):
-        n = min(GROUP, n_frames - start)
+    """Solve all frames of a problem in groups that move in lockstep; ``g`` is the worker's own.
+
+    Frames that are gathered from a sparse matrix have atoms of their own: each is a group.
+    """
+    n_frames, size = len(problem.X), GROUP if len(problem.bins) == 0 else 1
+    for start in range(0, n_frames, size):
+        n = min(size, n_frames - start)
+        if len(problem.bins) > 0:
+            gather_atoms(problem.columns, problem.bins[start], problem.W, problem.W_single)
         load_group(g, start, n, problem, answer.H)
         for i in range(n):
             if not g.live[i]:

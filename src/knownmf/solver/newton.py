@@ -16,7 +16,7 @@ from knownmf.kernels import (
     products_of_rows,
     vectorised,
 )
-from knownmf.solver.frames import ADMITTED, DENSE, strongest, update_model
+from knownmf.solver.frames import ADMITTED, DENSE, rounded_to_single, strongest, update_model
 
 N_SINGLE = 8  # Newton steps with curvature in single precision; whoever needs more gets double
 STRETCH = 1e12  # data over model from which on curvature no longer grows: a step would not get off the ground
@@ -154,6 +154,8 @@ def newton_step(g, i, near, problem):
     if convex:
         look_far = (g.n_iter[i] == 0 and len(gradient) > DENSE) or (g.n_iter[i] >= PATIENCE and g.n_iter[i] % 3 == 0)
         g.exactness[i] = 0.0 if look_far else 1.0 if near else 0.5
+    # An end that single precision can hold may be proven and returned as it is; the last digits go without.
+    rounding, scale = problem.single and not g.precise[i], 2.0 ** g.exponent[i]
     for _attempt in range(2):
         for p in range(n):
             target[p], slope[p], l2[p] = g.h[i, atoms[p]], gradient[atoms[p]], g.l2[i, atoms[p]]
@@ -164,6 +166,8 @@ def newton_step(g, i, near, problem):
         share = 0.1 if g.barred[i] else 0.0
         positive = newton_target(Q, target, slope, l2, share, RIDGE if g.precise[i] else RIDGE_SINGLE)
         first = 0.0
+        for p in range(n if rounding else 0):
+            target[p] = rounded_to_single(target[p], problem.units[atoms[p]] * scale)
         for p in range(n):
             first += slope[p] * (target[p] - g.h[i, atoms[p]])
         if convex or g.exactness[i] == 0.0 or (positive and first < 0.0):
