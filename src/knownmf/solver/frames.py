@@ -466,8 +466,7 @@ def start_group(g, which, problem):
     """Give every frame its starting point, with its model and its slopes.
 
     Least squares with one Gram matrix starts from nothing: its first step is exact. Otherwise a frame starts from
-    the same share of every atom, or from the caller's activations, and takes a few multiplicative updates, which
-    find the scale and most of the support; a warm start takes none.
+    the same share of every atom, or from the caller's activations, at its best scale.
     """
     beta = problem.beta
     if len(problem.gram) > 0:
@@ -493,5 +492,3 @@ def start_group(g, which, problem):
         if uncovered:
             spread_start(g, i, 1e-2 if problem.warm else 1.0, beta)
         rescale(g, i, beta)
-    if not problem.warm:
-        warm_up(g, which, problem, 1 if problem.W.shape[0] > DENSE else N_WARM_UP)

@@ -7,7 +7,9 @@ import numpy as np
 from knownmf.certificates import duality_gap, kkt_residual
 from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_divergence
 from knownmf.solver.frames import (
+    DENSE,
     GROUP,
+    N_WARM_UP,
     gather_atoms,
     load_group,
     price,
@@ -15,6 +17,7 @@ from knownmf.solver.frames import (
     start_group,
     still_live,
     update_model,
+    warm_up,
 )
 from knownmf.solver.newton import newton_step
 
@@ -97,27 +100,12 @@ def round_frame(g, i, problem):
     return changed
 
 
-@compiled
-def advance(g, i, t, problem, answer):
-    """Finish frame i if it is proven, spent or stuck; else take its next step."""
-    gap, promise = certify(g, i, problem)
-    converged = promise <= problem.tol
-    if g.n_iter[i] == 0 and not problem.warm and problem.tol < SINGLE_START:
-        converged = False
-    last = g.stuck[i] or g.n_iter[i] == problem.max_iter
-    if problem.single and (converged or last) and g.n_roundings[i] < 2 and round_frame(g, i, problem):
-        # The proof must hold for the numbers that are returned: look again.
-        g.n_roundings[i] += 1
-    elif converged or last or g.n_roundings[i] == 2:
-        g.live[i] = False
-        write_frame(g, i, t, gap, kkt_of(g, i), converged, problem, answer)
-    else:
-        newton_step(g, i, promise <= NEAR, problem)
-
-
 @kept_on_disk
 def solve_frames(problem, g, answer):
     """Solve all frames of a problem in groups that move in lockstep; ``g`` is the worker's own.
+
+    What is proven, spent or stuck leaves its group; the others take a step. All steps are called from here, though
+    functions of their own would be easier to read: compiled code is made anew for each level that it lies deep.
 
     Frames that are gathered from a sparse matrix have atoms of their own: each is a group.
     """
@@ -134,11 +122,23 @@ def solve_frames(problem, g, answer):
                 write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
         which = still_live(g.live, n)
         start_group(g, which, problem)
+        if len(problem.gram) == 0 and not problem.warm:
+            warm_up(g, which, problem, 1 if len(problem.W) > DENSE else N_WARM_UP)
         step = np.int64(0)  # typed, so that price compiles once
         while len(which) > 0:
             if len(problem.gram) == 0:
                 price(g, which, problem, step)
             step += 1
             for i in which:
-                advance(g, i, start + i, problem, answer)
+                gap, promise = certify(g, i, problem)
+                converged = promise <= problem.tol and (g.n_iter[i] > 0 or problem.warm or problem.tol >= SINGLE_START)
+                ends = converged or g.stuck[i] or g.n_iter[i] == problem.max_iter
+                if problem.single and ends and g.n_roundings[i] < 2 and round_frame(g, i, problem):
+                    # The proof must hold for the numbers that are returned: look again.
+                    g.n_roundings[i] += 1
+                elif ends or g.n_roundings[i] == 2:
+                    g.live[i] = False
+                    write_frame(g, i, start + i, gap, kkt_of(g, i), converged, problem, answer)
+                else:
+                    newton_step(g, i, promise <= NEAR, problem)
             which = still_live(g.live, n)
