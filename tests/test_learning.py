@@ -116,7 +116,7 @@ def test_the_objective_never_rises_and_is_that_of_what_is_returned(kind, beta, h
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("penalised", [False, True])
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
-def test_an_update_that_is_not_relaxed_always_lowers_the_objective(monkeypatch, beta, penalised, precision):
+def test_an_update_that_is_not_bold_always_lowers_the_objective(monkeypatch, beta, penalised, precision):
     """Without the guard: each plain pass from a start far away falls by itself."""
     X, W = problem(3)
     parameters = {"alpha_W": 0.05, "alpha_H": 0.5, "l1_ratio": 0.2} if penalised else {}
@@ -129,6 +129,7 @@ def test_an_update_that_is_not_relaxed_always_lowers_the_objective(monkeypatch, 
         return found
 
     monkeypatch.setattr(learning, "visit_all", plain)
+    monkeypatch.setattr(learning, "beyond", lambda ended, *_: ended)
     monkeypatch.setattr(learning, "update", lambda *args, update=learning.update: update(*args[:3], False))
     fitted(X, beta_loss=beta, max_iter=40, init="random", **knowledge("soft", W), **parameters)
     assert len(values) == 41
