@@ -222,7 +222,7 @@ class Task:
             weights = np.where(hole, 0.0, weights)
             x[hole] = 0.0
         if self.beta < 1.0:
-            np.maximum(x, self.floors[block], out=x, casting="same_kind")
+            np.maximum(x, self.floors[block].astype(precision), out=x)
         background = rows_of(self.frames.background, block) / self.scale
         return x, np.ascontiguousarray(weights, precision), background.astype(precision)
 
@@ -370,7 +370,7 @@ def learn(
     Passes gather momentum: each starts not where the one before it ended but beyond, in every entry by the ratio to
     where the one before that ended, to the power of Nesterov's weight n / (n + 3) after n passes [2]_. In ratios, as
     for the updates themselves, nothing leaves the positive. Entries that the last update moved the other way stay where
-    it left them [3]_, and a ratio counts as ten at most. Nor are updates held to what is sure to lower: the exponent is
+    it left them [3]_, and a ratio counts as three at most. Nor are updates held to what is sure to lower: the exponent is
     :func:`bold_power`, in single precision.
 
     Where the objective has not fallen, the pass is taken back and taken again without momentum, then as it is sure to

@@ -8,7 +8,7 @@ from knownmf.divergences import TINY, log_single, slopes
 from knownmf.kernels import kept_on_disk, quadratic_gradient, total_divergence, vectorised
 from knownmf.solver.frames import SMALLEST_START, multiply
 
-FURTHEST = 10.0  # the ratio of two passes that counts at most: in the beginning entries fall by far more
+FURTHEST = 3.0  # the ratio of two passes that counts at most: in the beginning entries fall by far more
 
 
 @vectorised
@@ -92,8 +92,8 @@ def carry_on(new, now, old, share):
         for k in range(new.shape[1]):
             end = new[i, k]
             if (end - now[i, k]) * (end - old[i, k]) > 0.0:
-                ratio = min(max(end / old[i, k], 1.0 / FURTHEST), FURTHEST)
-                end = max(end * ratio**share, np.float32(SMALLEST_START))
+                ratio = min(max(np.float32(end / old[i, k]), np.float32(1.0 / FURTHEST)), np.float32(FURTHEST))
+                end = max(end * ratio ** np.float32(share), np.float32(SMALLEST_START))
             old[i, k] = end
 
 
