@@ -661,8 +661,15 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tightest = TIGHTEST if X.dtype == np.float64 else TIGHTEST_SINGLE
         found = self._activations(X, given)
         while history and found.objective.sum() + constant > history[-1] and self.gap_tol_ > tightest:
-            self.gap_tol_ = max(1e-2 * self.gap_tol_, tightest)
-            found = self._activations(X, given)
+            held, self.gap_tol_ = self.gap_tol_, max(1e-2 * self.gap_tol_, tightest)
+            with warnings.catch_warnings():
+                # Nobody asked for more than was held: where rounding forbids it, that stays.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                better = self._activations(X, given)
+            if not better.converged.all():
+                self.gap_tol_ = held
+                break
+            found = better
         history = recorded(history, float(found.objective.sum()) + constant)
         self.objective_history_ = np.array(history)
         self.n_iter_ = (learned.n_passes if learned else 0) + 1

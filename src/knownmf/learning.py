@@ -369,9 +369,9 @@ def learn(
 
     Passes gather momentum: each starts not where the one before it ended but beyond, in every entry by the ratio to
     where the one before that ended, to the power of Nesterov's weight n / (n + 3) after n passes [2]_. In ratios, as
-    for the updates themselves, nothing leaves the positive. Entries that the last update moved the other way stay where
-    it left them [3]_, and a ratio counts as three at most. Nor are updates held to what is sure to lower: the exponent is
-    :func:`bold_power`, in single precision.
+    for the updates themselves, nothing leaves the positive. Entries that the last update moved the other way stay
+    where it left them [3]_, and a ratio counts as three at most. Nor are updates held to what is sure to lower: the
+    exponent is :func:`bold_power`, in single precision.
 
     Where the objective has not fallen, the pass is taken back and taken again without momentum, then as it is sure to
     fall, and when that is lost in rounding, in double precision: the objective never rises.
