@@ -314,7 +314,7 @@ class TestLearning:
         rng = np.random.default_rng(16)
         W = rng.gamma(0.5, 1.0, (3, 30)) + 0.01
         X = rng.gamma(0.5, 1.0, (600, 3)) @ W * rng.gamma(20, 1 / 20, (600, 30))
-        model = NMF(3, components=W[:1], random_state=0, beta_loss=beta, forgetting=0.9, tol=1e-2)
+        model = NMF(3, components=W[:1], random_state=0, beta_loss=beta, tol=1e-2)
         errors = []
         for _ in range(3):
             for first in range(0, 600, 50):
@@ -322,7 +322,7 @@ class TestLearning:
                 errors.append(-model.score(X))
         assert np.array_equal(model.components_[0], W[0])
         assert model.n_iter_ == 36
-        assert model.n_samples_seen_ == pytest.approx(50 * sum(0.9**n for n in range(36)))
+        assert model.n_samples_seen_ == pytest.approx(50 * sum(0.7**n for n in range(36)))
         model.fit(X)
         assert not hasattr(model, "n_samples_seen_")
         batch, _ = fitted(X, n_components=3, components=W[:1], beta_loss=beta, max_iter=100)

@@ -87,8 +87,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         samples; "same" is ``alpha_W``. Frozen entries are not penalised: that would be a constant.
     l1_ratio : float in [0, 1], default 0.0
         Share of the L1 penalty; the rest is L2.
-    forgetting : float in (0, 1], default 1.0
-        What ``partial_fit`` multiplies the statistics of the past with at every block; 1 forgets nothing.
+    forgetting : float in (0, 1], default 0.7
+        What ``partial_fit`` multiplies the statistics of the past with at every block; 1 forgets nothing. Those of poor
+        components hold back the better ones for long; but blocks of few samples want more than 0.7.
     callback : callable, optional
         Called as ``callback(n_passes, objective)`` after every pass of ``fit``.
 
@@ -156,7 +157,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         alpha_W: float = 0.0,
         alpha_H: float | str = "same",
         l1_ratio: float = 0.0,
-        forgetting: float = 1.0,
+        forgetting: float = 0.7,
         callback: Callback | None = None,
     ):
         self.n_components = n_components
@@ -311,7 +312,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
     ) -> Self:
-        """Learn from one more block of samples, as of a stream, and forget none of the former (or ``forgetting``).
+        """Learn from one more block of samples, as of a stream, and forget the former by and by (``forgetting``).
 
         The first block, of all or after a ``fit``, begins anew and decides where unknown components start. Each block
         has its activations solved, adds its statistics to those of the past, and updates what is free in the components
