@@ -16,14 +16,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from knownmf import NMF, activations
+from knownmf.parameters import check_components
 
 
 class KnowsSomething(NMF):
     """NMF with components for data of any width: the checks bring their own data and know no basis for it."""
 
-    def _known(self, n_features):
+    def _plan(self, n_features, H=None):
         n_components = 3 if self.n_components == "auto" else self.n_components
-        return np.random.default_rng(0).random((n_components, n_features)) + 0.01
+        known = np.random.default_rng(0).random((n_components, n_features)) + 0.01
+        return check_components(known, n_components, True, 0.0, n_features, None)
 
 
 #: Checks that cannot hold, each with its reason. None so far.

@@ -29,6 +29,7 @@ FLOORS = [
     "blocks",
     "learning",
     "starts",
+    "parameters",
     "estimators",
     "files",
     "dictionary",

@@ -1,7 +1,7 @@
 """scikit-learn's face of the package, and the only place where axes are swapped."""
 
 import warnings
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -14,45 +14,12 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative, valida
 from knownmf.activations import Activations, activations
 from knownmf.divergences import beta_of
 from knownmf.learning import Basis, Callback, Frames, Learned, Statistics, learn, learn_block, recorded
+from knownmf.parameters import Given, Plan, check_components, check_given, check_penalties, floating
 from knownmf.starts import INITS, lifted, residual, start
-from knownmf.validation import (
-    check_max_iter,
-    check_range,
-    check_sparse,
-    check_tol,
-    penalty,
-    per_feature,
-    real_array,
-    sparse_array,
-)
+from knownmf.validation import check_max_iter, check_range, check_sparse, check_tol, real_array, sparse_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
 TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6  # how far fit lowers gap_tol where it learned something better
-
-
-class Plan(NamedTuple):
-    """What is known of the components, checked: a component a row."""
-
-    components: NDArray  # (n_components, n_features), NaN where nothing is known
-    n_known: int
-    free: NDArray[np.bool_]
-    strength: NDArray[np.float64]  # (n_components,)
-
-
-class Given(NamedTuple):
-    """What came with X, checked, a sample a row; a single row stands for all."""
-
-    weights: NDArray | None
-    background: NDArray | None
-    support: NDArray | None
-    H_init: NDArray | None = None
-
-    def columns(self) -> dict[str, Any]:
-        """Return it as ``activations`` takes it: a sample a column."""
-        return {
-            name: None if rows is None else (rows[0] if len(rows) == 1 else rows.T)
-            for name, rows in self._asdict().items()
-        }
 
 
 class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -121,8 +88,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         samples; "same" is ``alpha_W``. Frozen entries are not penalised: that would be a constant.
     l1_ratio : float in [0, 1], default 0.0
         Share of the L1 penalty; the rest is L2.
-    forgetting : float in (0, 1], default 1.0
-        What ``partial_fit`` multiplies the statistics of the past with at every block; 1 forgets nothing.
+    forgetting : float in (0, 1], default 0.7
+        What ``partial_fit`` multiplies the statistics of the past with at every block; 1 forgets nothing. Those of poor
+        components hold back the better ones for long; but blocks of few samples want more than 0.7.
     callback : callable, optional
         Called as ``callback(n_passes, objective)`` after every pass of ``fit``.
 
@@ -190,7 +158,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         alpha_W: float = 0.0,
         alpha_H: float | str = "same",
         l1_ratio: float = 0.0,
-        forgetting: float = 1.0,
+        forgetting: float = 0.7,
         callback: Callback | None = None,
     ):
         self.n_components = n_components
@@ -347,7 +315,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
     ) -> Self:
-        """Learn from one more block of samples, as of a stream, and forget none of the former (or ``forgetting``).
+        """Learn from one more block of samples, as of a stream, and forget the former by and by (``forgetting``).
 
         The first block, of all or after a ``fit``, begins anew and decides where unknown components start. Each block
         has its activations solved, adds its statistics to those of the past, and updates what is free in the components
@@ -481,93 +449,14 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_non_negative(data, f"{type(self).__name__} (X)")
         return data
 
-    def _known(self, n_features: int | None) -> ArrayLike | None:
-        """Return the components that are known; ``n_features`` is the number of features of X, where there is an X."""
-        return self.components
-
     def _plan(self, n_features: int | None, H: ArrayLike | None = None) -> Plan:
-        """Check what is known of the components; return it with rows for those that are not. H is a custom start."""
-        known = self._known(n_features)
-        components = np.empty((0, n_features or 0)) if known is None else real_array(known, "components", 2)
-        if known is not None and not components.size:
-            raise ValueError(
-                f"components has shape {components.shape}: give at least one component and one feature, or None."
-            )
-        n_known, width = components.shape
-        if n_features is not None and width != n_features:
-            raise ValueError(f"X has {n_features} features, but components has {width}: both need the same columns.")
-        n_components = self._number_of_components(n_known if H is None else len(real_array(H, "H", 2)), n_known)
-        frozen = np.asarray(self.frozen)
-        if frozen.dtype != bool or frozen.shape not in ((), (n_known,), (n_known, width)):
-            raise ValueError(
-                f"frozen has shape {frozen.shape} and type {frozen.dtype}, expected one bool, one for each of "
-                f"{n_known} components, or one for each of their entries, {(n_known, width)}."
-            )
-        frozen = np.broadcast_to(frozen[:, np.newaxis] if frozen.ndim == 1 else frozen, (n_known, width))
-        check_range(components, "components", missing=True)
-        check_range(np.where(frozen, components, 0), "components")
-        strength = self._strength(frozen)
-        check_range(np.where((strength == 0.0)[:, np.newaxis], 0, components), "components")
-        free = np.ones((n_components, width), np.bool_)
-        free[:n_known] = ~frozen
-        if n_components > n_known:
-            unknown = np.full((n_components - n_known, width), np.nan)
-            components = np.vstack([components, unknown.astype(floating(components.dtype))])
-        return Plan(components, n_known, free, np.append(strength, np.zeros(n_components - n_known)))
-
-    def _number_of_components(self, auto: int, n_known: int) -> int:
-        wanted = auto if self.n_components in ("auto", None) else self.n_components
-        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or wanted < max(n_known, 1):
-            raise ValueError(
-                f"n_components is {self.n_components!r} but {n_known} components are known: "
-                + ('pass a whole number that is not smaller, or "auto".' if n_known else "pass how many to learn.")
-            )
-        return int(wanted)
-
-    def _strength(self, frozen: NDArray[np.bool_]) -> NDArray[np.float64]:
-        strength = penalty(self.template_strength, "template_strength", len(frozen))
-        movable = ~frozen.all(axis=1)
-        useless = (strength > 0.0) & ~movable
-        if useless.any() and (np.ndim(self.template_strength) or not movable.any()):
-            raise ValueError(
-                f"template_strength is {strength[useless][0]} for component {np.flatnonzero(useless)[0]}, which is "
-                "frozen: pass frozen=False for what may move, or template_strength=0."
-            )
-        if not len(frozen) and np.any(self.template_strength):
-            raise ValueError(
-                f"template_strength is {self.template_strength!r} but no components are known: pass the templates as "
-                "components, with frozen=False."
-            )
-        return np.where(movable, strength, 0.0)
-
-    def _given(
-        self,
-        X: Any,
-        n_components: int,
-        weights: ArrayLike | None = None,
-        background: ArrayLike | None = None,
-        support: ArrayLike | None = None,
-        H_init: ArrayLike | None = None,
-    ) -> Given:
-        """Check what came with X."""
-        if issparse(X):
-            check_sparse(beta_of(self.beta_loss), weights=weights, background=background)
-        shape = X.shape
-        activation_shape = (shape[0], n_components)
-        given = Given(
-            None if weights is None else per_feature(weights, "weights", shape),
-            None if background is None else per_feature(background, "background", shape),
-            None if support is None else per_feature(support, "support", activation_shape),
-            None if H_init is None else per_feature(H_init, "H_init", activation_shape),
+        n_started = None if H is None else len(real_array(H, "H", 2))
+        return check_components(
+            self.components, self.n_components, self.frozen, self.template_strength, n_features, n_started
         )
-        if given.weights is not None and not given.weights.any():
-            raise ValueError("weights is 0 everywhere: nothing would count. Pass None to count everything.")
-        if given.support is not None:
-            if not ((given.support == 0) | (given.support == 1)).all():
-                raise ValueError("support holds values other than True and False: pass, for example, H > 0.")
-            if not given.support.any():
-                raise ValueError("support is False everywhere: no component may be active. Pass None to allow all.")
-        return given
+
+    def _given(self, X: Any, n_components: int, *options: ArrayLike | None) -> Given:
+        return check_given(X, beta_of(self.beta_loss), n_components, *options)
 
     def _frames(self, X: NDArray[np.floating], given: Given, plan: Plan) -> Frames:
         l1, l2 = self._penalties(X.shape[1])
@@ -664,8 +553,15 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tightest = TIGHTEST if X.dtype == np.float64 else TIGHTEST_SINGLE
         found = self._activations(X, given)
         while history and found.objective.sum() + constant > history[-1] and self.gap_tol_ > tightest:
-            self.gap_tol_ = max(1e-2 * self.gap_tol_, tightest)
-            found = self._activations(X, given)
+            held, self.gap_tol_ = self.gap_tol_, max(1e-2 * self.gap_tol_, tightest)
+            with warnings.catch_warnings():
+                # Nobody asked for more than was held: where rounding forbids it, that stays.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                better = self._activations(X, given)
+            if not better.converged.all():
+                self.gap_tol_ = held
+                break
+            found = better
         history = recorded(history, float(found.objective.sum()) + constant)
         self.objective_history_ = np.array(history)
         self.n_iter_ = (learned.n_passes if learned else 0) + 1
@@ -680,11 +576,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return GAP_TOL if plan.free.any() or tol == 0.0 else tol
 
     def _penalties(self, n_features: int) -> tuple[float, float]:
-        if not 0.0 <= self.l1_ratio <= 1.0:
-            raise ValueError(f"l1_ratio is {self.l1_ratio!r}, expected a number from 0 to 1.")
-        if self.alpha_H != "same":
-            check_range(real_array(self.alpha_H, "alpha_H", 0), "alpha_H")
-        check_range(real_array(self.alpha_W, "alpha_W", 0), "alpha_W")
+        """Return the strengths of L1 and L2 on activations, all penalties checked."""
+        check_penalties(self.alpha_W, self.alpha_H, self.l1_ratio)
         alpha = self.alpha_W * n_features
         return alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio)
 
@@ -699,8 +592,3 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         l1, l2 = self._penalties(self.n_features_in_)
         H = found.H.astype(np.float64, copy=False)
         return np.maximum(found.objective - l1 * H.sum(axis=0) - 0.5 * l2 * (H * H).sum(axis=0), 0.0)
-
-
-def floating(kind: np.dtype) -> np.dtype:
-    """Return the floating type that components of a type are kept in."""
-    return kind if kind in (np.float32, np.float64) else np.dtype(np.float64)

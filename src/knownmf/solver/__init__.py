@@ -2,13 +2,14 @@
 
 from knownmf.solver.frames import GROUP, Answer, Group, Problem, new_group
 from knownmf.solver.loop import solve_frames
-from knownmf.solver.passes import descend_rows, measure, measure_entries, multiply_rows
+from knownmf.solver.passes import carry_on, descend_rows, measure, measure_entries, multiply_rows
 
 __all__ = [
     "GROUP",
     "Answer",
     "Group",
     "Problem",
+    "carry_on",
     "descend_rows",
     "measure",
     "measure_entries",

@@ -6,7 +6,9 @@ import numpy as np
 
 from knownmf.divergences import TINY, log_single, slopes
 from knownmf.kernels import dot, kept_on_disk, quadratic_gradient, total_divergence, vectorised
-from knownmf.solver.frames import multiply
+from knownmf.solver.frames import SMALLEST_START, multiply
+
+FURTHEST = 3.0  # the ratio of two passes that counts at most: in the beginning entries fall by far more
 
 
 @vectorised
@@ -65,10 +67,25 @@ def measure_entries(data, bins, starts, H, columns, pull, linear, for_basis):
 
 
 @kept_on_disk
-def multiply_rows(Z, A, B, l1, l2, power, relaxed):
+def multiply_rows(Z, A, B, l1, l2, power):
     """Take one multiplicative update of every row."""
     for i in range(len(Z)):
-        multiply(Z[i], A[i], B[min(i, len(B) - 1)], l1[min(i, len(l1) - 1)], l2[min(i, len(l2) - 1)], power, relaxed)
+        multiply(Z[i], A[i], B[min(i, len(B) - 1)], l1[min(i, len(l1) - 1)], l2[min(i, len(l2) - 1)], power, False)
+
+
+@kept_on_disk
+def carry_on(new, now, old, share):
+    """Overwrite ``old`` with what lies beyond ``new`` by the ratio of the two to the power ``share``.
+
+    Entries stay at ``new`` where the step to there from ``now`` and that from ``old`` differ in direction.
+    """
+    for i in range(len(new)):
+        for k in range(new.shape[1]):
+            end = new[i, k]
+            if (end - now[i, k]) * (end - old[i, k]) > 0.0:
+                ratio = min(max(np.float32(end / old[i, k]), np.float32(1.0 / FURTHEST)), np.float32(FURTHEST))
+                end = max(end * ratio ** np.float32(share), np.float32(SMALLEST_START))
+            old[i, k] = end
 
 
 @kept_on_disk
