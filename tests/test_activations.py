@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -381,3 +382,34 @@ def test_silence_between_sounds_costs_what_it_costs_alone(beta):
         found = activations(V, W, beta, **options)
         alone = [activations(V[:, [t]], W, beta, **options).objective[0] for t in range(60)]
         np.testing.assert_array_equal(found.objective, alone)
+
+
+def test_threads_with_bases_of_their_own_do_not_meet():
+    rng = np.random.default_rng(0)
+    bases = [rng.gamma(1, 1, (2000, 10)) for _ in range(2)]
+    x = rng.gamma(1, 1, (2000, 1))
+    expected = [activations(x, W, tol=1e-2).H for W in bases]
+
+    def calls(which):
+        return all(np.array_equal(activations(x, bases[which], tol=1e-2).H, expected[which]) for _ in range(300))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(calls, (0, 1)))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0])
+def test_a_support_of_its_own_counts_for_the_last_frame_of_a_group_too(beta):
+    """Seventeen frames are a group and one frame over; the only atom of its first bin is forbidden to it."""
+    rng = np.random.default_rng(0)
+    W, V = rng.gamma(1, 1, (10, 3)), rng.gamma(1, 1, (10, 17))
+    W[0] = [1.0, 0.0, 0.0]
+    support = np.ones((3, 17), bool)
+    support[0, 16] = False
+    for options in ({}, {"H_init": np.ones((3, 17))}):
+        found = activations(V, W, beta, support=support, **options)
+        options = {name: values[:, 16:] for name, values in options.items()}
+        alone = activations(V[:, 16:], W, beta, support=support[:, 16:], **options)
+        np.testing.assert_array_equal(found.H[:, 16:], alone.H)
+        np.testing.assert_array_equal(found.objective[16:], alone.objective)
+        np.testing.assert_array_equal(found.gap[16:], alone.gap)
+        assert np.isfinite(found.objective).all()

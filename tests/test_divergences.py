@@ -44,6 +44,16 @@ def test_digits_survive_where_model_and_data_are_close(beta):
         assert value == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("ratio", [0.5**0.5, 2.0**0.5, 0.5, 1.0, 2.0, 8.0**0.5, 1e-3, 1e9])
+@pytest.mark.parametrize("side", [-1e-9, -1e-15, 0.0, 1e-15, 1e-9])
+def test_the_logarithm_is_whole_on_both_sides_of_where_its_formula_changes(ratio, side):
+    r = ratio * (1.0 + side)
+    u = r - 1.0
+    expected = u - math.log1p(u) if abs(u) > 1e-6 else 0.5 * u * u * (1.0 - 2.0 / 3.0 * u)
+    assert divergence(1.0, r, 1.0) == pytest.approx(expected, rel=4e-15, abs=0.0)
+    assert divergence(r, 1.0, 0.0) == pytest.approx(expected, rel=4e-15, abs=0.0)
+
+
 @pytest.mark.parametrize(
     ("x", "v", "beta", "expected"),
     [
@@ -58,6 +68,9 @@ def test_digits_survive_where_model_and_data_are_close(beta):
         (1e-100, 1e100, 1.0, 1e100),
         (1e-323, 1.0, 1.0, 1.0),
         (1e300, 1e-300, 0.0, math.inf),
+        (1e-200, 1e200, 0.0, 400 * math.log(10) - 1),
+        (1.0, 5e-324, 1.0, 1074 * math.log(2) - 1),
+        (1e200, 1e-200, 1.0, 1e200 * (400 * math.log(10) - 1)),
     ],
 )
 def test_limits_are_values_and_never_nan(x, v, beta, expected):

@@ -114,6 +114,45 @@ def test_the_objective_never_rises_and_is_that_of_what_is_returned(kind, beta, h
 
 
 @pytest.mark.parametrize("beta", BETAS)
+def test_what_each_pass_reports_never_rises(beta):
+    X, _ = problem(3)
+    values = []
+    fitted(
+        X,
+        n_components=K,
+        beta_loss=beta,
+        max_iter=60,
+        tol=0.0,
+        init="random",
+        callback=lambda _, value: values.append(value),
+    )
+    assert len(values) == 60
+    assert (np.diff(values) <= 0.0).all()
+
+
+def test_a_pass_that_is_taken_back_leaves_nothing_behind(monkeypatch):
+    """The second pass, the first with momentum, is made to fail: the third starts from where the first ended."""
+    X, _ = problem(3)
+    visit, points = learning.visit_all, []
+
+    def visited(task, W, H, pace):
+        found = visit(task, W, H, pace)
+        points.append((W.copy(), H.copy()))
+        return (np.inf, *found[1:]) if len(points) == 3 else found
+
+    monkeypatch.setattr(learning, "visit_all", visited)
+    updates = []
+    monkeypatch.setattr(
+        learning, "update", lambda *args, update=learning.update: updates.append(args[1].copy()) or update(*args)
+    )
+    fitted(X, n_components=K, max_iter=3, tol=0.0, init="random")
+    assert len(points) == 5
+    assert not np.array_equal(points[2][1], points[3][1])
+    np.testing.assert_array_equal(updates[1], points[1][0])
+    np.testing.assert_array_equal(updates[2], points[1][0])
+
+
+@pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("penalised", [False, True])
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
 def test_an_update_that_is_not_bold_always_lowers_the_objective(monkeypatch, beta, penalised, precision):

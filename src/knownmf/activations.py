@@ -203,10 +203,12 @@ def activations(
             "the data as a dense array."
         )
     background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
+    alike = support is None or np.ndim(support) < 2 or (np.shape(support)[1] == 1 and n_frames != 1)
     support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
     H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
     penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
-    problem = prepared(W, beta, *penalties, weights[:, 0] if shared else None, support)._replace(
+    common = weights[:, 0] if shared else None, support[:, 0] if alike else None
+    problem = prepared(W, beta, *penalties, *common)._replace(
         tol=check_tol(tol), max_iter=check_max_iter(max_iter), warm=H_init is not None, single=V.dtype == np.float32
     )
     found = Activations(
@@ -332,20 +334,23 @@ def prepared(*given: Any) -> Problem:
     A stream asks a frame at a time with the same basis, and to prepare that costs more than to solve the frame.
     """
     global _last
-    if len(_last[0]) != len(given) or not all(map(np.array_equal, _last[0], given)):
-        check_range(given[0], "W")
-        problem = prepare(*given)
-        if given[0].nbytes > REMEMBERED_BYTES:
-            return problem
+    before = _last  # read once: another thread may put another there at any time
+    if len(before[0]) == len(given) and all(map(np.array_equal, before[0], given)):
+        return before[1]
+    check_range(given[0], "W")
+    problem = prepare(*given)
+    if given[0].nbytes <= REMEMBERED_BYTES:
         _last = tuple(np.copy(values) for values in given), problem
-    return _last[1]
+    return problem
 
 
 _last: tuple[tuple[NDArray, ...], Any] = (), None
 
 
-def prepare(W: NDArray, beta: float, l1: NDArray, l2: NDArray, weights: NDArray | None, support: NDArray) -> Problem:
-    """Return the part of the problem that all frames share, ``weights`` (n_bins,) among it if they do.
+def prepare(
+    W: NDArray, beta: float, l1: NDArray, l2: NDArray, weights: NDArray | None, support: NDArray | None
+) -> Problem:
+    """Return the part of the problem that all frames share, ``weights`` and ``support`` (n_...,) among it if they do.
 
     Atoms are scaled by powers of two, which keep the user's numbers: scaling there and back loses no bit.
     """
@@ -353,7 +358,6 @@ def prepare(W: NDArray, beta: float, l1: NDArray, l2: NDArray, weights: NDArray 
     sums = scaled.sum(axis=1)
     exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
     scaled = scaled * 2.0 ** -exponents[:, np.newaxis]
-    everyone = support.shape[1] > 1 or support.all()
     nothing = np.empty((0, 0))
     weighted = np.empty(0) if weights is None else scaled @ np.asarray(weights, dtype=np.float64)
     gram = nothing
@@ -369,7 +373,7 @@ def prepare(W: NDArray, beta: float, l1: NDArray, l2: NDArray, weights: NDArray 
         atoms=np.arange(len(scaled)),
         units=2.0**-exponents,
         weighted=weighted,
-        reachable=(scaled if everyone else scaled[support[:, 0] > 0]).sum(axis=0),
+        reachable=np.empty(0) if support is None else scaled[support > 0].sum(axis=0),
         bins=np.empty((0, 0), np.int64),
         columns=nothing,
         gram=gram,
@@ -458,7 +462,7 @@ def solve_entries(problem: Problem, V: Any, buffers: dict[int, Group], answer: A
             X=X,
             M=M,
             background=np.zeros((1, width)),
-            reachable=np.zeros(width),  # each frame adds up its own
+            reachable=np.empty(0),
             bins=bins,
             W=np.empty((n_components, width)),
             W_single=np.empty((n_components, width), np.float32),

@@ -104,13 +104,14 @@ def itakura_saito(x, v):
 
 @compiled
 def _minus_log(a, b):
-    """Return ``r - 1 - log(r)`` of the ratio r = a / b of positive numbers, without cancellation around 1.
+    """Return ``r - 1 - log(r)`` of the ratio r = a / b of positive numbers, without cancellation around 1; r > 1e-590.
 
     Without a branch, so that loops over it are vectorised. The ratio is ``(1 + u) 2^n`` with 1 + u within the square
     roots of 1/2 and 2, and ``log(1 + u) = 2 (s + s^3/3 + s^5/5 + ...)`` with ``s = u / (2 + u)``, of which the first
     term leaves ``u^2 / (2 + u)`` of u.
     """
-    ratio = a / b
+    small = a < 1e-300 * b  # too small a ratio for a mantissa of its own
+    ratio = a * (2.0**960 if small else 1.0) / b
     bits = np.float64(ratio).view(np.int64)
     # The high half of the bits; 0x3FE6A09E is that of the square root of 1/2.
     exponent = np.int32(np.int32(bits >> np.int64(32)) - np.int32(0x3FE6A09E)) >> np.int32(20)
@@ -120,6 +121,8 @@ def _minus_log(a, b):
     square, series = s * s, 1.0 / 21.0
     for n in range(19, 1, -2):
         series = series * square + 1.0 / n
+    if small:
+        ratio, exponent = 0.0, exponent - np.int32(960)
     return u * u / (2.0 + u) - 2.0 * s * square * series + (ratio - mantissa) - exponent * math.log(2.0)
 
 

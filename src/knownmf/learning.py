@@ -280,7 +280,7 @@ def visit_entries(task: Task, W: NDArray, H: NDArray, x: Any, pace: Pace) -> tup
 
 def visit_all(task: Task, W: NDArray[np.float64], H: NDArray, pace: Pace) -> tuple[float, NDArray, Statistics]:
     """Return the objective at W and H, the activations one step on, and the statistics of all frames."""
-    improved = H.astype(np.float64 if task.least_squares else pace.precision)
+    improved = H.astype(np.float64 if task.least_squares else pace.precision, order="C")
     # Entries are looked up by their bin: there the atoms of a bin lie side by side.
     rough = W.astype(pace.precision, order="F" if task.sparse else "C")
     gram = np.empty((0, 0))
@@ -368,10 +368,10 @@ def learn(
     to the push (to the quadratic program s on the diagonal and ``s w0`` to the linear term), so the update stays exact.
 
     Passes gather momentum: each starts not where the one before it ended but beyond, in every entry by the ratio to
-    where the one before that ended, to the power of Nesterov's weight n / (n + 3) after n passes [2]_. In ratios, as
-    for the updates themselves, nothing leaves the positive. Entries that the last update moved the other way stay
-    where it left them [3]_, and a ratio counts as three at most. Nor are updates held to what is sure to lower: the
-    exponent is :func:`bold_power`, in single precision.
+    where the one before that ended, to the power of Nesterov's weight n / (n + 3) after n passes with it [2]_. In
+    ratios, as for the updates themselves, nothing leaves the positive. Entries that the last update moved the other way
+    stay where it left them [3]_, and a ratio counts as three at most. Nor are updates held to what is sure to lower:
+    the exponent is :func:`bold_power`, in single precision.
 
     Where the objective has not fallen, the pass is taken back and taken again without momentum, then as it is sure to
     fall, and when that is lost in rounding, in double precision: the objective never rises.
@@ -424,10 +424,10 @@ def learn(
 
 
 def beyond(ended: Point, here: Point, before: Point, n_carried: int) -> Point:
-    """Return a basis and activations beyond where a pass ended that began ``here``; ``before`` is overwritten."""
-    for new, now, old in zip(ended, here, before, strict=True):
-        carry_on(new, now, old, n_carried / (n_carried + 3))
-    return before
+    """Return what lies beyond the point where a pass ended that began ``here``; the one before it ended ``before``."""
+    share = n_carried / (n_carried + 3)
+    W, H = (carry_on(*points, share, np.empty_like(points[0])) for points in zip(ended, here, before, strict=True))
+    return W, H
 
 
 def recorded(history: list[float], value: float) -> list[float]:

@@ -33,7 +33,9 @@ class Problem(NamedTuple):
     atoms: np.ndarray  # 0, 1, ... n_components - 1
     units: np.ndarray  # what the columns were multiplied by
     weighted: np.ndarray  # W M, where all frames share the weights, else (0,)
-    reachable: np.ndarray  # (n_bins,) sum of the atoms in the support, where all frames share it
+    reachable: (
+        np.ndarray
+    )  # (n_bins,) sum of the atoms in the support; (0,) where frames have a support or bins of their own
     bins: np.ndarray  # which bins the columns of X are, for frames that are gathered from a sparse matrix, else (0, 0)
     columns: np.ndarray  # (all bins, n_components) what their W is gathered from
     gram: np.ndarray  # W M W' where every frame shares it (beta = 2), else (0, 0)
@@ -207,7 +209,7 @@ def load_group(g, first, n, problem, H):
         copy(problem.M[min(t, len(problem.M) - 1)], g.m[i])
         copy(problem.background[min(t, len(problem.background) - 1)], g.b[i])
         copy(problem.reachable, g.reachable[i])
-        if len(problem.support) > 1 or len(problem.bins) > 0:
+        if len(problem.reachable) == 0:
             for f in range(problem.X.shape[1]):
                 g.reachable[i, f] = 0.0
             add_model(support, problem.W, g.reachable[i])
@@ -342,7 +344,8 @@ def rescale(g, i, beta):
 def multiply(h, A, B, l1, l2, power, relaxed):
     """Take one multiplicative update (Fevotte and Idier 2011), which looks far and never leaves the positive.
 
-    A relaxed one goes 1.75 times as far (in square roots, which are quick). What is not finite changes nothing.
+    A relaxed one, for starts, goes 1.75 times as far (in square roots, which are quick). What is not finite changes
+    nothing.
     """
     unit = h.dtype.type  # all in the precision of h, or the loop is not vectorised
     most, least, exponent = unit(LARGEST_RATIO), unit(SMALLEST_START), unit(power)

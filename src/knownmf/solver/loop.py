@@ -119,7 +119,7 @@ def solve_frames(problem, g, answer):
             if not g.live[i]:
                 gap = 0.0 if 1.0 <= problem.beta <= 2.0 else math.nan
                 update_model(g, i, problem)
-                write_frame(g, i, start + i, gap, 0.0, not g.live[i], problem, answer)
+                write_frame(g, i, start + i, gap, 0.0, True, problem, answer)
         which = still_live(g.live, n)
         start_group(g, which, problem)
         if len(problem.gram) == 0 and not problem.warm:

@@ -74,8 +74,8 @@ def multiply_rows(Z, A, B, l1, l2, power):
 
 
 @kept_on_disk
-def carry_on(new, now, old, share):
-    """Overwrite ``old`` with what lies beyond ``new`` by the ratio of the two to the power ``share``.
+def carry_on(new, now, old, share, out):
+    """Write and return what lies beyond ``new`` by its ratio to ``old`` to the power ``share``.
 
     Entries stay at ``new`` where the step to there from ``now`` and that from ``old`` differ in direction.
     """
@@ -85,7 +85,8 @@ def carry_on(new, now, old, share):
             if (end - now[i, k]) * (end - old[i, k]) > 0.0:
                 ratio = min(max(np.float32(end / old[i, k]), np.float32(1.0 / FURTHEST)), np.float32(FURTHEST))
                 end = max(end * ratio ** np.float32(share), np.float32(SMALLEST_START))
-            old[i, k] = end
+            out[i, k] = end
+    return out
 
 
 @kept_on_disk
