@@ -88,16 +88,17 @@ def divergence(x, v, beta):
 
 @compiled
 def kullback_leibler(x, v):
-    """Return ``x log(x / v) - x + v``, without a branch; beside a v that is infinitely more, x is nothing."""
-    inside = x > 0.0 and v > 0.0
+    """Return ``x log(x / v) - x + v``, without a branch ("and" is one); beside a v infinitely larger, x is nothing."""
+    inside = (x > 0.0) & (v > 0.0)
     value = x * _minus_log(v if inside else 1.0, x if inside else 1.0)
-    return value if inside and value < math.inf else v if x < v or x == 0.0 else math.inf
+    outside = v if (x < v) | (x == 0.0) else math.inf
+    return value if inside & (value < math.inf) else outside
 
 
 @compiled
 def itakura_saito(x, v):
     """Return ``x / v - log(x / v) - 1``, without a branch."""
-    inside = x > 0.0 and v > 0.0
+    inside = (x > 0.0) & (v > 0.0)
     value = _minus_log(x if inside else 1.0, v if inside else 1.0)
     return value if inside else 0.0 if x == v else math.inf
 
@@ -121,9 +122,9 @@ def _minus_log(a, b):
     square, series = s * s, 1.0 / 21.0
     for n in range(19, 1, -2):
         series = series * square + 1.0 / n
-    if small:
-        ratio, exponent = 0.0, exponent - np.int32(960)
-    return u * u / (2.0 + u) - 2.0 * s * square * series + (ratio - mantissa) - exponent * math.log(2.0)
+    log_of_power = (exponent - (960.0 if small else 0.0)) * math.log(2.0)
+    ratio = 0.0 if small else ratio
+    return u * u / (2.0 + u) - 2.0 * s * square * series + (ratio - mantissa) - log_of_power
 
 
 @compiled

@@ -177,9 +177,9 @@ def scale_frame(x, m, b, reachable, beta):
     for f in range(len(x)):
         x[f] = max(x[f] * scale, least)
         b[f] *= scale
-        sounding = m[f] > 0.0 and x[f] > 0.0
+        sounding = (m[f] > 0.0) & (x[f] > 0.0)  # an "and" would be a branch
         n_sounding += sounding
-        n_lost += sounding and b[f] == 0.0 and reachable[f] == 0.0
+        n_lost += sounding & (b[f] == 0.0) & (reachable[f] == 0.0)
     size, constant = power_sum(x, m, beta), 0.0
     for f in range(len(x) if n_lost > 0 else 0):
         if m[f] > 0.0 and x[f] > 0.0 and b[f] == 0.0 and reachable[f] == 0.0:
