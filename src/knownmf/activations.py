@@ -29,7 +29,7 @@ from knownmf.validation import (
 )
 
 CHUNK_BYTES = 2**20  # of double-precision data that a thread works on at a time
-REMEMBERED_BYTES = 2**24  # of a basis that is kept from one call to the next
+REMEMBERED_BYTES = 2**24  # of a basis in double precision that is kept from one call to the next
 GRAM_LIMIT = 2048  # components up to which least squares keeps their Gram matrix, 32 MB
 
 Progress = Callable[[int, int], object]
@@ -339,7 +339,7 @@ def prepared(*given: Any) -> Problem:
         return before[1]
     check_range(given[0], "W")
     problem = prepare(*given)
-    if given[0].nbytes <= REMEMBERED_BYTES:
+    if problem.W.nbytes <= REMEMBERED_BYTES:
         _last = tuple(np.copy(values) for values in given), problem
     return problem
 

@@ -44,7 +44,7 @@ def demo(
     _step(f"learn {out / 'hits'}/*.flac --out {drums}", quiet)
     learn(hits, out=drums, **again)
     _step(f"separate {mix} --dictionary {drums} --out {stems}", quiet)
-    say("(If the solver has never run here, it is compiled now: some half a minute, once.)", quiet=quiet)
+    say("(If the solver has never run here, it is compiled now: less than a minute, once.)", quiet=quiet)
     separate(mix, out=stems, **same)
     _step(f"transcribe {mix} --dictionary {drums} --out {events} --picture {picture}", quiet)
     transcribe(mix, out=events, picture=picture, **same)

@@ -425,7 +425,8 @@ def strongest(values, limit):
     for value in values:
         n_positive += value > 0.0
         largest = max(largest, value)
-    low, high = 0.0, largest if n_positive > limit else 0.0
+    # Next to the smallest numbers halving would never end.
+    low, high = 0.0, largest if n_positive > limit and largest > 1e-300 else 0.0
     while high - low > 2.0**-12 * largest:
         middle, n_above = 0.5 * (low + high), 0
         for value in values:
