@@ -12,7 +12,7 @@ import numpy as np
 from knownmf.divergences import ZERO_FLOOR, divergence, slopes
 from knownmf.kernels import add_model, add_models, compiled, copy, greatest, products_of_rows, vectorised
 
-GROUP = 16  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
+GROUP = 8  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
 DENSE = 128  # atoms up to which a working set starts with all of them
 ADMITTED = 32  # of more atoms, how many enter at a time; twice as many begin
 N_WARM_UP = 14  # multiplicative updates before Newton starts (of many atoms, one finds the strongest)
@@ -69,15 +69,7 @@ class Group(NamedTuple):
     v: np.ndarray
     pull: np.ndarray
     push: np.ndarray
-    packed: np.ndarray  # rows of the frames that one product prices
-    rough_pull: np.ndarray  # in single precision, packed, of the start
-    rough_push: np.ndarray
-    rough_v: np.ndarray
-    rough_h: np.ndarray
-    rough_A: np.ndarray
-    rough_B: np.ndarray
     reachable: np.ndarray  # sum of the atoms that the support allows
-    products: np.ndarray
     h: np.ndarray
     A: np.ndarray  # W'pull
     B: np.ndarray  # W'push
@@ -86,45 +78,41 @@ class Group(NamedTuple):
     l1: np.ndarray
     l2: np.ndarray
     allowed: np.ndarray
-    sums: np.ndarray  # see certificates.duality_gap
-    constant: np.ndarray
-    size: np.ndarray  # sum m x^beta
-    exponent: np.ndarray
-    n_iter: np.ndarray
-    n_roundings: np.ndarray
-    live: np.ndarray
-    exactness: np.ndarray  # of the next step's curvature: 0 is Fisher's
-    precise: np.ndarray  # whether the next step computes its curvature in double precision
-    barred: np.ndarray  # whether the last step failed at a bin without model
-    stuck: np.ndarray
+    state: np.ndarray  # STATE of each frame
+
+
+#: What is one number for a frame.
+STATE = np.dtype(
+    [
+        ("sums", np.float64, 5),  # see certificates.duality_gap
+        ("constant", np.float64),  # what the bins cost that nothing reaches
+        ("size", np.float64),  # sum m x^beta
+        ("exactness", np.float64),  # of the next step's curvature: 0 is Fisher's
+        ("exponent", np.int64),  # of two, of the frame's scale
+        ("n_iter", np.int64),
+        ("n_roundings", np.int64),
+        ("live", np.bool_),
+        ("precise", np.bool_),  # whether the next step computes its curvature in double precision
+        ("barred", np.bool_),  # whether the last step failed at a bin without model
+        ("stuck", np.bool_),
+    ],
+    align=True,
+)
 
 
 def new_group(n_bins: int, n_components: int, n_frames: int = GROUP) -> Group:
-    """Return the buffers of one worker that takes as many frames at a time; their number is a multiple of four."""
-    buffers: dict[str, np.ndarray] = {}
-    for name in ("x", "m", "b", "v", "pull", "push", "packed", "reachable"):
-        buffers[name] = np.zeros((n_frames, n_bins))
-    for name in ("products", "h", "A", "B", "weighted", "offset", "l1", "l2"):
-        buffers[name] = np.zeros((n_frames, n_components))
-    for name in ("rough_pull", "rough_push", "rough_v"):
-        buffers[name] = np.zeros((n_frames, n_bins), np.float32)
-    for name in ("rough_h", "rough_A", "rough_B"):
-        buffers[name] = np.zeros((n_frames, n_components), np.float32)
-    for name in ("constant", "size", "exactness"):
-        buffers[name] = np.zeros(n_frames)
-    for name in ("exponent", "n_iter", "n_roundings"):
-        buffers[name] = np.zeros(n_frames, np.int64)
-    for name in ("live", "precise", "barred", "stuck"):
-        buffers[name] = np.zeros(n_frames, np.bool_)
-    return Group(allowed=np.zeros((n_frames, n_components), np.bool_), sums=np.zeros((n_frames, 5)), **buffers)
+    """Return the buffers of one worker that takes as many frames at a time."""
+    bins, components = np.zeros((7, n_frames, n_bins)), np.zeros((7, n_frames, n_components))
+    allowed, state = np.zeros((n_frames, n_components), np.bool_), np.zeros(n_frames, STATE)
+    return Group._make((*bins, *components, allowed, state))
 
 
 @compiled
-def still_live(live, n):
+def still_live(state, n):
     """Return the indices of the first n frames that are unfinished."""
     which, n_live = np.empty(n, np.int64), 0
     for i in range(n):
-        if live[i]:
+        if state[i].live:
             which[n_live] = i
             n_live += 1
     return which[:n_live]
@@ -203,7 +191,7 @@ def load_group(g, first, n, problem, H):
     """Fill a group with n frames from ``first`` on, and with their starts from H if those are warm."""
     beta = problem.beta
     for i in range(n):
-        t = first + i
+        t, state = first + i, g.state[i]
         support = problem.support[min(t, len(problem.support) - 1)]
         copy(problem.X[t], g.x[i])
         copy(problem.M[min(t, len(problem.M) - 1)], g.m[i])
@@ -213,16 +201,16 @@ def load_group(g, first, n, problem, H):
             for f in range(problem.X.shape[1]):
                 g.reachable[i, f] = 0.0
             add_model(support, problem.W, g.reachable[i])
-        g.exponent[i], silent, g.constant[i], g.size[i] = scale_frame(g.x[i], g.m[i], g.b[i], g.reachable[i], beta)
-        g.live[i], g.exactness[i] = not silent, 0.0
-        g.barred[i], g.stuck[i] = False, False
+        state.exponent, silent, state.constant, state.size = scale_frame(g.x[i], g.m[i], g.b[i], g.reachable[i], beta)
+        state.live, state.exactness = not silent, 0.0
+        state.barred, state.stuck = False, False
         # Below beta = 1 curvatures span more than single precision can hold.
-        g.precise[i] = len(problem.gram) > 0 or beta < 1.0
-        g.n_iter[i] = g.n_roundings[i] = 0
-        g.sums[i, 2], g.sums[i, 0], g.sums[i, 1] = moments(g.x[i], g.m[i])
+        state.precise = len(problem.gram) > 0 or beta < 1.0
+        state.n_iter, state.n_roundings = 0, 0
+        state.sums[2], state.sums[0], state.sums[1] = moments(g.x[i], g.m[i])
     weigh_atoms(g, n, problem)
     for i in range(n):
-        scale = 2.0 ** g.exponent[i]
+        scale = 2.0 ** g.state[i].exponent
         support = problem.support[min(first + i, len(problem.support) - 1)]
         l1_unit, l2_unit = scale ** (1.0 - beta), scale ** (2.0 - beta)
         for k in range(len(problem.l1)):
@@ -232,7 +220,7 @@ def load_group(g, first, n, problem, H):
                 # An empty bin costs its model: those that were not gathered are a penalty.
                 g.l1[i, k] += max(problem.weighted[k] - g.weighted[i, k], 0.0)
             g.l2[i, k] = problem.l2[k] * l2_unit
-            start = problem.warm and g.live[i] and g.allowed[i, k]
+            start = problem.warm and g.state[i].live and g.allowed[i, k]
             g.h[i, k] = H[first + i, k] / scale if start else 0.0
 
 
@@ -267,12 +255,13 @@ def price(g, which, problem, step):
 @compiled
 def price_half(g, which, problem, half, out):
     """Write ``W'half`` of the frames ``which``, packed so that finished frames cost nothing."""
+    packed = np.empty(((len(which) + 3) // 4 * 4, half.shape[1]))
+    products = np.empty((len(packed), len(problem.W)))
+    for i in range(len(packed)):
+        copy(half[which[min(i, len(which) - 1)]], packed[i])
+    products_of_rows(packed, problem.W, problem.atoms, len(problem.W), products)
     for i in range(len(which)):
-        copy(half[which[i]], g.packed[i])
-    rows = (len(which) + 3) // 4 * 4
-    products_of_rows(g.packed[:rows], problem.W, problem.atoms, len(problem.W), g.products)
-    for i in range(len(which)):
-        copy(g.products[i], out[which[i]])
+        copy(products[i], out[which[i]])
 
 
 @compiled
@@ -367,35 +356,40 @@ def warm_up(g, which, problem, n_updates):
     All but the first and last are relaxed. Of many atoms one update finds the strongest; of few, those that a dozen
     leave weak are dropped.
     """
-    beta = problem.beta
+    beta, W, atoms = problem.beta, problem.W_single, problem.atoms
     power = 1.0 / max(1.0, 2.0 - beta, beta - 1.0)
     rows = (len(which) + 3) // 4 * 4
+    bins = np.zeros((3, rows, W.shape[1]), W.dtype)
+    components = np.zeros((3, rows, len(W)), W.dtype)
+    pull, push, v = bins[0], bins[1], bins[2]
+    h, A, B = components[0], components[1], components[2]
     for j in range(len(which)):
         i = which[j]
-        copy(g.pull[i], g.rough_pull[j])
-        copy(g.push[i], g.rough_push[j])
-        copy(g.h[i], g.rough_h[j])
-        copy(g.weighted[i], g.rough_B[j])
+        copy(g.pull[i], pull[j])
+        copy(g.push[i], push[j])
+        copy(g.h[i], h[j])
+        copy(g.weighted[i], B[j])
     for n in range(n_updates):
-        products_of_rows(g.rough_pull[:rows], problem.W_single, problem.atoms, len(problem.atoms), g.rough_A)
+        products_of_rows(pull, W, atoms, len(W), A)
         if beta != 1.0:
-            products_of_rows(g.rough_push[:rows], problem.W_single, problem.atoms, len(problem.atoms), g.rough_B)
+            products_of_rows(push, W, atoms, len(W), B)
         for j in range(len(which)):
             i = which[j]
-            multiply(g.rough_h[j], g.rough_A[j], g.rough_B[j], g.l1[i], g.l2[i], power, 0 < n < n_updates - 1)
-            copy(g.b[i], g.rough_v[j])
+            multiply(h[j], A[j], B[j], g.l1[i], g.l2[i], power, 0 < n < n_updates - 1)
+            copy(g.b[i], v[j])
         if n < n_updates - 1:
-            add_models(g.rough_h[:rows], problem.W_single, g.rough_v[:rows])
+            add_models(h, W, v)
             for j in range(len(which)):
                 i = which[j]
-                slopes(g.x[i], g.rough_v[j], g.m[i], beta, g.rough_pull[j], g.rough_push[j])
+                slopes(g.x[i], v[j], g.m[i], beta, pull[j], push[j])
     for j in range(len(which)):
-        copy(g.rough_h[j], g.h[which[j]])
-        if problem.W.shape[0] > DENSE:
-            keep_strongest(g, which[j], problem.W)
-            update_model(g, which[j], problem)
+        i = which[j]
+        copy(h[j], g.h[i])
+        if len(W) > DENSE:
+            keep_strongest(g, i, problem.W)
+            update_model(g, i, problem)
         else:
-            drop_weak(g, which[j], g.rough_A[j], g.rough_B[j], problem)
+            drop_weak(g, i, A[j], B[j], problem)
 
 
 @compiled

@@ -28,7 +28,7 @@ SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start 
 @compiled
 def certify(g, i, problem):
     """Return the duality gap of frame i and what the tolerance bounds: that gap, relative, or the KKT residual."""
-    beta, x, b = problem.beta, g.x[i], g.b[i]
+    beta, x, b, state = problem.beta, g.x[i], g.b[i], g.state[i]
     pushed, pulled = 0.0, 0.0
     if len(problem.gram) > 0:
         copy(g.offset[i], g.B[i])
@@ -39,9 +39,9 @@ def certify(g, i, problem):
             pulled += g.m[i, f] * b[f] * x[f]
     else:
         pushed, pulled = dot(b, g.push[i]), dot(b, g.pull[i])
-    g.sums[i, 3], g.sums[i, 4] = pushed, pulled
-    gap = duality_gap(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i], beta, g.weighted[i], g.sums[i])
-    return gap, relative(gap, g.size[i]) if 1.0 <= beta <= 2.0 else kkt_of(g, i)
+    state.sums[3], state.sums[4] = pushed, pulled
+    gap = duality_gap(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i], beta, g.weighted[i], state.sums)
+    return gap, relative(gap, state.size) if 1.0 <= beta <= 2.0 else kkt_of(g, i)
 
 
 @compiled
@@ -74,7 +74,8 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
     if len(problem.gram) > 0:
         copy(g.b[i], g.v[i])
         add_model(g.h[i], problem.W, g.v[i])
-    scale, value = 2.0 ** g.exponent[i], g.constant[i]
+    state = g.state[i]
+    scale, value = 2.0**state.exponent, state.constant
     for k in range(g.h.shape[1]):
         value += g.h[i, k] * (g.l1[i, k] + 0.5 * g.l2[i, k] * g.h[i, k])
         answer.H[t, k] = g.h[i, k] * scale
@@ -83,14 +84,14 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
         value += cost_of_other_bins(g.h[i], g.B[i], g.m[i], g.v[i])
     unit = scale**problem.beta
     answer.objective[t], answer.gap[t], answer.kkt[t] = value * unit, gap * unit, kkt
-    answer.relative_gap[t] = relative(gap, g.size[i])
-    answer.n_iter[t], answer.converged[t] = g.n_iter[i], converged
+    answer.relative_gap[t] = relative(gap, state.size)
+    answer.n_iter[t], answer.converged[t] = state.n_iter, converged
 
 
 @compiled
 def round_frame(g, i, problem):
     """Round the activations of frame i to what single precision can hold; return whether that changed them."""
-    changed, scale = False, 2.0 ** g.exponent[i]
+    changed, scale = False, 2.0 ** g.state[i].exponent
     for k in range(g.h.shape[1]):
         rounded = rounded_to_single(g.h[i, k], problem.units[k] * scale)
         changed |= rounded != g.h[i, k]
@@ -116,11 +117,12 @@ def solve_frames(problem, g, answer):
             gather_atoms(problem.columns, problem.bins[start], problem.W, problem.W_single)
         load_group(g, start, n, problem, answer.H)
         for i in range(n):
-            if not g.live[i]:
+            silent = not g.state[i].live
+            if silent:
                 gap = 0.0 if 1.0 <= problem.beta <= 2.0 else math.nan
                 update_model(g, i, problem)
-                write_frame(g, i, start + i, gap, 0.0, True, problem, answer)
-        which = still_live(g.live, n)
+                write_frame(g, i, start + i, gap, 0.0, silent, problem, answer)
+        which = still_live(g.state, n)
         start_group(g, which, problem)
         if len(problem.gram) == 0 and not problem.warm:
             warm_up(g, which, problem, 1 if len(problem.W) > DENSE else N_WARM_UP)
@@ -131,14 +133,15 @@ def solve_frames(problem, g, answer):
             step += 1
             for i in which:
                 gap, promise = certify(g, i, problem)
-                converged = promise <= problem.tol and (g.n_iter[i] > 0 or problem.warm or problem.tol >= SINGLE_START)
-                ends = converged or g.stuck[i] or g.n_iter[i] == problem.max_iter
-                if problem.single and ends and g.n_roundings[i] < 2 and round_frame(g, i, problem):
+                state = g.state[i]
+                converged = promise <= problem.tol and (state.n_iter > 0 or problem.warm or problem.tol >= SINGLE_START)
+                ends = converged or state.stuck or state.n_iter == problem.max_iter
+                if problem.single and ends and state.n_roundings < 2 and round_frame(g, i, problem):
                     # The proof must hold for the numbers that are returned: look again.
-                    g.n_roundings[i] += 1
-                elif ends or g.n_roundings[i] == 2:
-                    g.live[i] = False
+                    state.n_roundings += 1
+                elif ends or state.n_roundings == 2:
+                    state.live = False
                     write_frame(g, i, start + i, gap, kkt_of(g, i), converged, problem, answer)
                 else:
                     newton_step(g, i, promise <= NEAR, problem)
-            which = still_live(g.live, n)
+            which = still_live(g.state, n)

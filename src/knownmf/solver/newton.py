@@ -119,10 +119,10 @@ def newton_target(Q, h, gradient, l2, share, ridge):
 
 
 @compiled
-def give_up(g, i):
-    """No way down was found for frame i: try once more with better curvature, else stop."""
-    g.stuck[i] = g.precise[i]
-    g.precise[i], g.exactness[i] = True, 0.0
+def give_up(state):
+    """No way down was found for a frame: try once more with better curvature, else stop."""
+    state.stuck = state.precise
+    state.precise, state.exactness = True, 0.0
 
 
 @compiled
@@ -143,7 +143,7 @@ def newton_step(g, i, near, problem):
 
     ``near`` says that the frame is near its optimum, where the exact curvature is the best.
     """
-    beta = problem.beta
+    beta, state = problem.beta, g.state[i]
     gradient = np.empty(g.h.shape[1])
     for k in range(len(gradient)):
         gradient[k] = g.B[i, k] - g.A[i, k] + g.l1[i, k] + g.l2[i, k] * g.h[i, k]
@@ -152,30 +152,30 @@ def newton_step(g, i, near, problem):
     target, slope, l2, end = np.empty(n), np.empty(n), np.empty(n), np.empty(n_components)
     convex, first = 1.0 <= beta <= 2.0, 0.0
     if convex:
-        look_far = (g.n_iter[i] == 0 and len(gradient) > DENSE) or (g.n_iter[i] >= PATIENCE and g.n_iter[i] % 3 == 0)
-        g.exactness[i] = 0.0 if look_far else 1.0 if near else 0.5
+        look_far = (state.n_iter == 0 and len(gradient) > DENSE) or (state.n_iter >= PATIENCE and state.n_iter % 3 == 0)
+        state.exactness = 0.0 if look_far else 1.0 if near else 0.5
     # An end that single precision can hold may be proven and returned as it is; the last digits go without.
-    rounding, scale = problem.single and not g.precise[i], 2.0 ** g.exponent[i]
+    rounding, scale = problem.single and not state.precise, 2.0**state.exponent
     for _attempt in range(2):
         for p in range(n):
             target[p], slope[p], l2[p] = g.h[i, atoms[p]], gradient[atoms[p]], g.l2[i, atoms[p]]
-        if g.precise[i]:
-            Q = curvature_matrix(g, i, atoms, problem.W, beta, g.exactness[i], problem.gram)
+        if state.precise:
+            Q = curvature_matrix(g, i, atoms, problem.W, beta, state.exactness, problem.gram)
         else:
-            Q = curvature_matrix(g, i, atoms, problem.W_single, beta, g.exactness[i], problem.gram)
-        share = 0.1 if g.barred[i] else 0.0
-        positive = newton_target(Q, target, slope, l2, share, RIDGE if g.precise[i] else RIDGE_SINGLE)
+            Q = curvature_matrix(g, i, atoms, problem.W_single, beta, state.exactness, problem.gram)
+        share = 0.1 if state.barred else 0.0
+        positive = newton_target(Q, target, slope, l2, share, RIDGE if state.precise else RIDGE_SINGLE)
         first = 0.0
         for p in range(n if rounding else 0):
             target[p] = rounded_to_single(target[p], problem.units[atoms[p]] * scale)
         for p in range(n):
             first += slope[p] * (target[p] - g.h[i, atoms[p]])
-        if convex or g.exactness[i] == 0.0 or (positive and first < 0.0):
+        if convex or state.exactness == 0.0 or (positive and first < 0.0):
             break
-        g.exactness[i] = 0.0
-    g.n_iter[i] += 1
+        state.exactness = 0.0
+    state.n_iter += 1
     if not first < 0.0:
-        give_up(g, i)
+        give_up(state)
         return
     copy(g.h[i], end)
     penalty, bend = 0.0, 0.0
@@ -196,11 +196,11 @@ def newton_step(g, i, near, problem):
     if beta > 2.0:
         drop_vanishing(g, i, problem)
     # Where zeros took a bin's whole model and most of the step with it, go there by tenths.
-    g.barred[i] = barred and t < 0.5
+    state.barred = barred and t < 0.5
     # Where the objective is not convex, the exact curvature is worth a try once a whole step has succeeded, and where
     # a step went nowhere the other curvature is.
-    g.exactness[i] = 1.0 if t == 1.0 else 1.0 - g.exactness[i] if t < 0.1 else 0.0
+    state.exactness = 1.0 if t == 1.0 else 1.0 - state.exactness if t < 0.1 else 0.0
     if t == 0.0:
-        give_up(g, i)
-    elif g.n_iter[i] >= N_SINGLE:
-        g.precise[i] = True
+        give_up(state)
+    elif state.n_iter >= N_SINGLE:
+        state.precise = True
