@@ -24,6 +24,7 @@ FLOORS = [
     "divergences",
     "kernels",
     "certificates",
+    "threads",
     "solver",
     "activations",
     "blocks",

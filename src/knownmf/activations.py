@@ -1,12 +1,9 @@
 """Activations of a known basis: one call, validated once, solved frame by frame, returned with its proof."""
 
-import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -14,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
-from knownmf.solver import GROUP, Answer, Group, Problem, new_group, solve_frames
+from knownmf.solver import GROUP, Group, Problem, buffers_of, new_answer, prepared, solve, solve_entries
+from knownmf.threads import run_in_threads
 from knownmf.validation import (
     check_max_iter,
     check_range,
@@ -29,12 +27,18 @@ from knownmf.validation import (
 )
 
 CHUNK_BYTES = 2**20  # of double-precision data that a thread works on at a time
-REMEMBERED_BYTES = 2**24  # of a basis in double precision that is kept from one call to the next
-GRAM_LIMIT = 2048  # components up to which least squares keeps their Gram matrix, 32 MB
 
 Progress = Callable[[int, int], object]
-Buffers = TypeVar("Buffers")
-Result = TypeVar("Result")
+
+
+class Frames(NamedTuple):
+    """What belongs to single frames, a frame a column; but for V and H_init, one column stands for all frames."""
+
+    V: Any
+    weights: NDArray
+    background: NDArray
+    support: NDArray
+    H_init: NDArray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,76 +186,23 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    beta = beta_of(beta_loss)
-    V = sparse_array(V, "V") if issparse(V) else real_array(V, "V", 2)
-    W = real_array(W, "W", 2)
-    (n_bins, n_frames), n_components = V.shape, W.shape[1]
-    if len(W) != n_bins or not n_bins:
-        raise ValueError(f"V has {n_bins} bins but W has {len(W)}: both need the same bins in their rows.")
-    if not n_components:
-        raise ValueError("W has no columns: give at least one basis vector.")
-    if issparse(V):
-        check_sparse(beta, background=background)
-    else:
-        check_range(V, "V", missing=True)
-    # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
-    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1) or issparse(V)
-    weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
-    if issparse(V) and weights.shape[1] > 1:
-        raise TypeError(
-            f"weights has one value for each entry of a sparse matrix: give one for each of the {n_bins} bins, or pass "
-            "the data as a dense array."
-        )
-    background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
-    alike = support is None or np.ndim(support) < 2 or (np.shape(support)[1] == 1 and n_frames != 1)
-    support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
-    H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
-    penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
-    common = weights[:, 0] if shared else None, support[:, 0] if alike else None
-    problem = prepared(W, beta, *penalties, *common)._replace(
-        tol=check_tol(tol), max_iter=check_max_iter(max_iter), warm=H_init is not None, single=V.dtype == np.float32
-    )
+    frames, problem = checked(V, W, beta_of(beta_loss), l1, l2, weights, background, support, H_init)
+    problem = problem._replace(tol=check_tol(tol), max_iter=check_max_iter(max_iter))
+    n_frames, n_components = frames.V.shape[1], len(problem.atoms)
     found = Activations(
-        H=np.empty((n_components, n_frames), V.dtype if problem.single else np.float64),
+        H=np.empty((n_components, n_frames), frames.V.dtype if problem.single else np.float64),
         gap=np.empty(n_frames),
         relative_gap=np.empty(n_frames),
         kkt=np.empty(n_frames),
         converged=np.zeros(n_frames, np.bool_),
         objective=np.empty(n_frames),
         n_iter=np.zeros(n_frames, np.int64),
-        beta=beta,
+        beta=problem.beta,
         tol=problem.tol,
     )
-
-    by_entry = issparse(V) and (beta == 1.0 or len(problem.gram) > 0)
-    if by_entry:
-        problem = problem._replace(columns=np.ascontiguousarray(problem.W.T))
-    # Of sparse frames only what they have takes room.
-    width = 1 + np.size(V.data) // max(n_frames, 1) if by_entry else n_bins
-    chunks = chunks_of(n_frames, width)
-
-    def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:
-        rows = problem._replace(
-            X=problem.X if by_entry else frames_of(V, chunk),
-            M=frames_of(weights, chunk),
-            background=frames_of(background, chunk),
-            support=frames_of(support, chunk),
-        )
-        answer = new_answer(len(range(n_frames)[chunk]), n_components)
-        if H_init is not None:
-            answer.H[:] = frames_of(H_init, chunk) / problem.units
-        if by_entry:
-            solve_entries(rows, V[:, chunk], buffers, answer)
-        else:
-            solve(rows, buffers_of(buffers, n_bins, n_components, n_frames), answer)
-        found.H[:, chunk] = (answer.H * problem.units).T
-        for name in ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter"):
-            getattr(found, name)[chunk] = getattr(answer, name)
-        return chunk.stop
-
-    for stop in run_in_threads(solve_chunk, chunks, dict):
+    for n_done in solve_in_chunks(frames, problem, found):
         if progress is not None:
-            progress(stop, n_frames)
+            progress(n_done, n_frames)
     warn_of_missed(found)
     return found
 
@@ -328,168 +279,89 @@ def basis(
     )
 
 
-def prepared(*given: Any) -> Problem:
-    """Return what :func:`prepare` makes of its arguments, W checked; of the last ones again without making it anew.
+def checked(
+    V: Any,
+    W: ArrayLike,
+    beta: float,
+    l1: ArrayLike,
+    l2: ArrayLike,
+    weights: ArrayLike | None,
+    background: ArrayLike | None,
+    support: ArrayLike | None,
+    H_init: ArrayLike | None,
+) -> tuple[Frames, Problem]:
+    """Return what :func:`activations` was given, checked: what each frame has of its own, and what all share."""
+    V = sparse_array(V, "V") if issparse(V) else real_array(V, "V", 2)
+    W = real_array(W, "W", 2)
+    (n_bins, n_frames), n_components = V.shape, W.shape[1]
+    if len(W) != n_bins or not n_bins:
+        raise ValueError(f"V has {n_bins} bins but W has {len(W)}: both need the same bins in their rows.")
+    if not n_components:
+        raise ValueError("W has no columns: give at least one basis vector.")
+    if issparse(V):
+        check_sparse(beta, background=background)
+    else:
+        check_range(V, "V", missing=True)
+    # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
+    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1) or issparse(V)
+    weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
+    if issparse(V) and weights.shape[1] > 1:
+        raise TypeError(
+            f"weights has one value for each entry of a sparse matrix: give one for each of the {n_bins} bins, or pass "
+            "the data as a dense array."
+        )
+    background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
+    alike = support is None or np.ndim(support) < 2 or (np.shape(support)[1] == 1 and n_frames != 1)
+    support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
+    H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
+    penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
+    problem = prepared(W, beta, *penalties, weights[:, 0] if shared else None, support[:, 0] if alike else None)
+    problem = problem._replace(warm=H_init is not None, single=V.dtype == np.float32)
+    return Frames(V, weights, background, support, H_init), problem
 
-    A stream asks a frame at a time with the same basis, and to prepare that costs more than to solve the frame.
-    """
-    global _last
-    before = _last  # read once: another thread may put another there at any time
-    if len(before[0]) == len(given) and all(map(np.array_equal, before[0], given)):
-        return before[1]
-    check_range(given[0], "W")
-    problem = prepare(*given)
-    if problem.W.nbytes <= REMEMBERED_BYTES:
-        _last = tuple(np.copy(values) for values in given), problem
-    return problem
 
+def solve_in_chunks(frames: Frames, problem: Problem, found: Activations) -> Iterator[int]:
+    """Fill ``found`` chunk by chunk, in threads; yield how many frames are done."""
+    V, n_components = frames.V, len(problem.atoms)
+    n_bins, n_frames = V.shape
+    by_entry = issparse(V) and (problem.beta == 1.0 or len(problem.gram) > 0)
+    if by_entry:
+        problem = problem._replace(columns=np.ascontiguousarray(problem.W.T))
+    # Of sparse frames only what they have takes room.
+    chunks = chunks_of(n_frames, 1 + np.size(V.data) // max(n_frames, 1) if by_entry else n_bins)
+    # Buffers are no larger than the data: of few frames, fewer go together.
+    size = GROUP if n_frames >= 16 * GROUP else min(4, n_frames)
 
-_last: tuple[tuple[NDArray, ...], Any] = (), None
+    def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:
+        rows = problem._replace(
+            X=problem.X if by_entry else frames_of(V, chunk),
+            M=frames_of(frames.weights, chunk),
+            background=frames_of(frames.background, chunk),
+            support=frames_of(frames.support, chunk),
+        )
+        answer = new_answer(len(range(n_frames)[chunk]), n_components)
+        if frames.H_init is not None:
+            answer.H[:] = frames_of(frames.H_init, chunk) / problem.units
+        if by_entry:
+            solve_entries(rows, V[:, chunk], buffers, answer)
+        else:
+            solve(rows, buffers_of(buffers, size, n_bins, n_components), answer)
+        found.H[:, chunk] = (answer.H * problem.units).T
+        for name in answer._fields[1:]:
+            getattr(found, name)[chunk] = getattr(answer, name)
+        return chunk.stop
 
-
-def prepare(
-    W: NDArray, beta: float, l1: NDArray, l2: NDArray, weights: NDArray | None, support: NDArray | None
-) -> Problem:
-    """Return the part of the problem that all frames share, ``weights`` and ``support`` (n_...,) among it if they do.
-
-    Atoms are scaled by powers of two, which keep the user's numbers: scaling there and back loses no bit.
-    """
-    scaled = np.ascontiguousarray(W.T, dtype=np.float64)
-    sums = scaled.sum(axis=1)
-    exponents = np.floor(np.log2(sums, out=np.zeros(len(sums)), where=sums > 0.0))
-    scaled = scaled * 2.0 ** -exponents[:, np.newaxis]
-    nothing = np.empty((0, 0))
-    weighted = np.empty(0) if weights is None else scaled @ np.asarray(weights, dtype=np.float64)
-    gram = nothing
-    if weights is not None and beta == 2.0 and len(scaled) <= GRAM_LIMIT:
-        gram = (scaled * weights) @ scaled.T
-    return Problem(
-        X=nothing,
-        M=nothing,
-        background=nothing,
-        support=nothing,
-        W=scaled,
-        W_single=scaled.astype(np.float32),
-        atoms=np.arange(len(scaled)),
-        units=2.0**-exponents,
-        weighted=weighted,
-        reachable=np.empty(0) if support is None else scaled[support > 0].sum(axis=0),
-        bins=np.empty((0, 0), np.int64),
-        columns=nothing,
-        gram=gram,
-        l1=l1 * 2.0**-exponents,
-        l2=l2 * 4.0**-exponents,
-        beta=beta,
-        tol=0.0,
-        max_iter=0,
-        warm=False,
-        single=False,
-    )
+    return run_in_threads(solve_chunk, chunks, dict)
 
 
 def chunks_of(n_frames: int, n_bins: int) -> list[slice]:
     """Return chunks of frames, small enough to stay in the cache and to keep every thread busy to the end."""
-    n_threads = min(numba.get_num_threads(), max(1, -(-n_frames // GROUP)))
+    if n_frames <= GROUP:
+        return [slice(0, n_frames)] if n_frames else []
+    n_threads = min(numba.get_num_threads(), -(-n_frames // GROUP))
     most = max(1, CHUNK_BYTES // (8 * n_bins * GROUP))
     size = GROUP * max(1, min(most, n_frames // (4 * GROUP * n_threads)))
     return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
-
-
-def run_in_threads(
-    work: Callable[[slice, Buffers], Result], chunks: list[slice], new_buffers: Callable[[], Buffers]
-) -> Iterator[Result]:
-    """Yield what ``work`` returns for every chunk, in their order.
-
-    It runs in as many threads as Numba is set to use, each with buffers of its own.
-    """
-    n_threads = max(1, min(numba.get_num_threads(), len(chunks)))
-    spare: SimpleQueue[Buffers] = SimpleQueue()
-    for _ in range(n_threads):
-        spare.put(new_buffers())
-
-    def with_buffers(chunk: slice) -> Result:
-        buffers = spare.get()
-        try:
-            return work(chunk, buffers)
-        finally:
-            spare.put(buffers)
-
-    with contextlib.ExitStack() as stack:
-        done: Iterator[Result] = iter(map(with_buffers, chunks))
-        if n_threads > 1:
-            pool = ThreadPoolExecutor(n_threads)
-            stack.callback(pool.shutdown, cancel_futures=True)
-            done = pool.map(with_buffers, chunks)
-        yield from done
-
-
-def new_answer(n_frames: int, n_components: int) -> Answer:
-    """Return room for the answer of a chunk."""
-    return Answer(
-        H=np.empty((n_frames, n_components)),
-        gap=np.empty(n_frames),
-        relative_gap=np.empty(n_frames),
-        kkt=np.empty(n_frames),
-        objective=np.empty(n_frames),
-        n_iter=np.zeros(n_frames, np.int64),
-        converged=np.zeros(n_frames, np.bool_),
-    )
-
-
-def buffers_of(buffers: dict[int, Group], n_bins: int, n_components: int, n_frames: int) -> Group:
-    """Return a thread's buffers for frames of so many bins, made when they are first asked for."""
-    if n_bins not in buffers:
-        buffers[n_bins] = new_group(n_bins, n_components, min(GROUP, -(-n_frames // 4) * 4))
-    return buffers[n_bins]
-
-
-def solve_entries(problem: Problem, V: Any, buffers: dict[int, Group], answer: Answer) -> None:
-    """Solve the frames of a CSC matrix, each over the bins where it is not zero and with the atoms gathered there.
-
-    The certificate holds for the whole frame: under Kullback-Leibler an empty bin costs its model, so that all of them
-    are an L1 penalty; under Frobenius the Gram matrix knows them. Frames with about as many entries go together,
-    filled up to a power of two with bins that count nothing.
-    """
-    counts = np.diff(V.indptr)
-    widths = 2 ** np.ceil(np.log2(np.maximum(counts, 4))).astype(np.int64)
-    for width in np.unique(widths):
-        some = np.flatnonzero(widths == width)
-        frames, filled = V[:, some], np.arange(width) < counts[some, np.newaxis]
-        X, M, bins = np.zeros(filled.shape), np.zeros(filled.shape), np.zeros(filled.shape, np.int64)
-        X[filled], M[filled], bins[filled] = frames.data, problem.M[0, frames.indices], frames.indices
-        n_components = len(problem.atoms)
-        part = problem._replace(
-            X=X,
-            M=M,
-            background=np.zeros((1, width)),
-            reachable=np.empty(0),
-            bins=bins,
-            W=np.empty((n_components, width)),
-            W_single=np.empty((n_components, width), np.float32),
-        )
-        solve_some(part, some, buffers_of(buffers, width, n_components, 1), answer)
-
-
-def solve_some(problem: Problem, some: NDArray, buffers: Group, answer: Answer) -> None:
-    """Solve a part of the frames of a chunk; the problem has the data of those alone."""
-    part = Answer(*(values[some] for values in answer))
-    support = problem.support[some] if len(problem.support) == len(answer.H) else problem.support
-    solve_frames(problem._replace(support=support), buffers, part)
-    for values, found in zip(answer, part, strict=True):
-        values[some] = found
-
-
-def solve(problem: Problem, buffers: Group, answer: Answer) -> None:
-    """Solve a chunk of frames. Where all share one Gram matrix, frames with missing bins go without it."""
-    n_frames = len(problem.X)
-    incomplete = np.isnan(problem.X).any(axis=1) if len(problem.gram) else np.zeros(n_frames, np.bool_)
-    if not incomplete.any():
-        solve_frames(problem, buffers, answer)
-        return
-    for some, gram in ((incomplete, np.empty((0, 0))), (~incomplete, problem.gram)):
-        rows = {name: getattr(problem, name) for name in ("X", "M", "background")}
-        rows = {name: values[some] if len(values) == n_frames else values for name, values in rows.items()}
-        solve_some(problem._replace(gram=gram, **rows), some, buffers, answer)
 
 
 def frames_of(values: Any, block: slice) -> NDArray[np.float64]:

@@ -14,9 +14,9 @@ import scipy.sparse
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from knownmf.activations import run_in_threads
 from knownmf.divergences import ZERO_FLOOR
 from knownmf.solver import carry_on, descend_rows, measure, measure_entries, multiply_rows
+from knownmf.threads import run_in_threads
 
 BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20  # how many, and how few and many entries of X are in one
 SINGLE_TOL = 1e-6  # the relative decrease below which single precision cannot tell one from its own rounding

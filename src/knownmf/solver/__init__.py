@@ -1,7 +1,7 @@
-"""The solver: a block of frames in, their activations and certificates out; and the steps of a learning pass."""
+"""The solver: chunks of frames in, their activations and certificates out; and the steps of a learning pass."""
 
-from knownmf.solver.frames import GROUP, Answer, Group, Problem, new_group
-from knownmf.solver.loop import solve_frames
+from knownmf.solver.chunks import buffers_of, new_answer, prepared, solve, solve_entries
+from knownmf.solver.frames import GROUP, Answer, Group, Problem
 from knownmf.solver.passes import carry_on, descend_rows, measure, measure_entries, multiply_rows
 
 __all__ = [
@@ -9,11 +9,14 @@ __all__ = [
     "Answer",
     "Group",
     "Problem",
+    "buffers_of",
     "carry_on",
     "descend_rows",
     "measure",
     "measure_entries",
     "multiply_rows",
-    "new_group",
-    "solve_frames",
+    "new_answer",
+    "prepared",
+    "solve",
+    "solve_entries",
 ]

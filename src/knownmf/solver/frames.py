@@ -100,8 +100,8 @@ STATE = np.dtype(
 )
 
 
-def new_group(n_bins: int, n_components: int, n_frames: int = GROUP) -> Group:
-    """Return the buffers of one worker that takes as many frames at a time."""
+def new_group(n_frames: int, n_bins: int, n_components: int) -> Group:
+    """Return the buffers of one worker, which takes as many frames at a time."""
     bins, components = np.zeros((7, n_frames, n_bins)), np.zeros((7, n_frames, n_components))
     allowed, state = np.zeros((n_frames, n_components), np.bool_), np.zeros(n_frames, STATE)
     return Group._make((*bins, *components, allowed, state))
@@ -358,7 +358,7 @@ def warm_up(g, which, problem, n_updates):
     """
     beta, W, atoms = problem.beta, problem.W_single, problem.atoms
     power = 1.0 / max(1.0, 2.0 - beta, beta - 1.0)
-    rows = (len(which) + 3) // 4 * 4
+    rows, even = (len(which) + 3) // 4 * 4, (len(which) + 1) // 2 * 2
     bins = np.zeros((3, rows, W.shape[1]), W.dtype)
     components = np.zeros((3, rows, len(W)), W.dtype)
     pull, push, v = bins[0], bins[1], bins[2]
@@ -378,7 +378,7 @@ def warm_up(g, which, problem, n_updates):
             multiply(h[j], A[j], B[j], g.l1[i], g.l2[i], power, 0 < n < n_updates - 1)
             copy(g.b[i], v[j])
         if n < n_updates - 1:
-            add_models(h, W, v)
+            add_models(h[:even], W, v[:even])
             for j in range(len(which)):
                 i = which[j]
                 slopes(g.x[i], v[j], g.m[i], beta, pull[j], push[j])

@@ -8,12 +8,12 @@ from knownmf.certificates import duality_gap, kkt_residual
 from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_divergence
 from knownmf.solver.frames import (
     DENSE,
-    GROUP,
     N_WARM_UP,
     gather_atoms,
     load_group,
     price,
     rounded_to_single,
+    spread_start,
     start_group,
     still_live,
     update_model,
@@ -22,6 +22,7 @@ from knownmf.solver.frames import (
 from knownmf.solver.newton import newton_step
 
 NEAR = 1e-2  # the relative gap from which on a frame counts as near its optimum
+N_POOR = np.int64(6)  # multiplicative updates of a warm start that is not near; typed, so that they compile once
 SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start has, whatever its gap: that is flat
 
 
@@ -108,9 +109,10 @@ def solve_frames(problem, g, answer):
     What is proven, spent or stuck leaves its group; the others take a step. All steps are called from here, though
     functions of their own would be easier to read: compiled code is made anew for each level that it lies deep.
 
-    Frames that are gathered from a sparse matrix have atoms of their own: each is a group.
+    Frames that are gathered from a sparse matrix have atoms of their own: a group is one of them.
     """
-    n_frames, size = len(problem.X), GROUP if len(problem.bins) == 0 else 1
+    n_frames, size = len(problem.X), len(g.state)
+    may_be_poor = problem.warm and len(problem.gram) == 0 and len(problem.W) <= DENSE
     for start in range(0, n_frames, size):
         n = min(size, n_frames - start)
         if len(problem.bins) > 0:
@@ -131,6 +133,7 @@ def solve_frames(problem, g, answer):
             if len(problem.gram) == 0:
                 price(g, which, problem, step)
             step += 1
+            poor, n_poor = np.empty(len(which), np.int64), 0
             for i in which:
                 gap, promise = certify(g, i, problem)
                 state = g.state[i]
@@ -142,6 +145,12 @@ def solve_frames(problem, g, answer):
                 elif ends or state.n_roundings == 2:
                     state.live = False
                     write_frame(g, i, start + i, gap, kkt_of(g, i), converged, problem, answer)
+                elif step == 1 and promise > NEAR and may_be_poor:
+                    spread_start(g, i, 1e-2, problem.beta)
+                    poor[n_poor] = i
+                    n_poor += 1
                 else:
                     newton_step(g, i, promise <= NEAR, problem)
+            if n_poor > 0:
+                warm_up(g, poor[:n_poor], problem, N_POOR)
             which = still_live(g.state, n)
