@@ -160,6 +160,19 @@ class TestCertificate:
         assert not found.H.any()
         assert not found.relative_gap.any()
 
+    @pytest.mark.parametrize("beta", [1.0, 1.5, 0.0])
+    def test_a_warm_start_of_other_frames_takes_few_steps(self, beta):
+        rng = np.random.default_rng(4)
+        W = rng.gamma(0.3, size=(200, 20)) + 1e-3
+        H = rng.gamma(1.0, size=(20, 40)) * (rng.random((20, 40)) < 0.2)
+        V = (W @ H + 1e-3) * rng.gamma(10.0, 0.1, (200, 40))
+        cold = activations(V, W, beta, tol=1e-6)
+        warm = activations(V, W, beta, tol=1e-6, H_init=np.roll(cold.H, 1, axis=1))
+        assert cold.converged.all() and warm.converged.all()
+        assert warm.n_iter.max() <= cold.n_iter.max() + 2
+        if beta >= 1.0:
+            np.testing.assert_allclose(warm.objective, cold.objective, rtol=1e-5)
+
     def test_a_warm_start_changes_the_time_and_not_the_optimum(self):
         V, W = harmonic()
         cold = activations(V, W, tol=1e-8)

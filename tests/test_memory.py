@@ -18,12 +18,12 @@ def one_thread():
     numba.set_num_threads(before)
 
 
-def beyond_input_and_result(V, W, **options):
+def beyond_input_and_result(V, W, beta_loss="frobenius", **options):
     """The most bytes that a call holds at a time, less what it returns; of compiled code only what NumPy gave it."""
-    activations(V[:, :2], W, "frobenius")  # loads compiled code
+    activations(V[:, :2], np.ones((len(V), 1)), beta_loss)  # loads compiled code, and forgets the basis
     tracemalloc.start()
     try:
-        found = activations(V, W, "frobenius", **options)
+        found = activations(V, W, beta_loss, **options)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -58,3 +58,11 @@ def test_no_option_is_copied(long, option):
 def test_masked_data_are_copied_once(long, dtype):
     V, W = np.ma.masked_greater(long[0].astype(dtype), 90), long[1]
     assert beyond_input_and_result(V, W) <= 1.5 * V.nbytes
+
+
+@pytest.mark.parametrize("beta_loss", ["kullback-leibler", "frobenius"])
+@pytest.mark.parametrize(("n_bins", "n_components", "n_frames"), [(1025, 10, 64), (1025, 88, 256), (96, 80, 512)])
+def test_inputs_a_few_times_as_long_as_the_basis_is_wide(beta_loss, n_bins, n_components, n_frames):
+    rng = np.random.default_rng(0)
+    V, W = rng.random((n_bins, n_frames)), rng.random((n_bins, n_components))
+    assert beyond_input_and_result(V, W, beta_loss=beta_loss, tol=1e9) <= 2.5 * V.nbytes
