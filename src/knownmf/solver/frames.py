@@ -61,7 +61,7 @@ class Answer(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The state of frames in lockstep, a frame a row, in the frame's own units."""
+    """The state of frames in lockstep, a frame a row, in the frame's own units; or of one (:func:`frame_of`)."""
 
     x: np.ndarray
     m: np.ndarray
@@ -105,6 +105,15 @@ def new_group(n_frames: int, n_bins: int, n_components: int) -> Group:
     bins, components = np.zeros((7, n_frames, n_bins)), np.zeros((7, n_frames, n_components))
     allowed, state = np.zeros((n_frames, n_components), np.bool_), np.zeros(n_frames, STATE)
     return Group._make((*bins, *components, allowed, state))
+
+
+@compiled
+def frame_of(g, i):
+    """Return frame i of a group: its row of everything, its state an array of one (records cannot be returned)."""
+    return Group(
+        g.x[i], g.m[i], g.b[i], g.v[i], g.pull[i], g.push[i], g.reachable[i],
+        g.h[i], g.A[i], g.B[i], g.weighted[i], g.offset[i], g.l1[i], g.l2[i], g.allowed[i], g.state[i : i + 1],
+    )  # fmt: skip
 
 
 @compiled
@@ -187,41 +196,51 @@ def gather_atoms(columns, bins, W, W_single):
 
 
 @compiled
+def load_frame(frame, t, problem):
+    """Fill a frame with frame t of the problem, but for what depends on ``W'm``."""
+    beta, state = problem.beta, frame.state[0]
+    copy(problem.X[t], frame.x)
+    copy(problem.M[min(t, len(problem.M) - 1)], frame.m)
+    copy(problem.background[min(t, len(problem.background) - 1)], frame.b)
+    copy(problem.reachable, frame.reachable)
+    if len(problem.reachable) == 0:
+        for f in range(len(frame.reachable)):
+            frame.reachable[f] = 0.0
+        add_model(problem.support[min(t, len(problem.support) - 1)], problem.W, frame.reachable)
+    state.exponent, silent, state.constant, state.size = scale_frame(frame.x, frame.m, frame.b, frame.reachable, beta)
+    state.live, state.exactness = not silent, 0.0
+    state.barred, state.stuck = False, False
+    # Below beta = 1 curvatures span more than single precision can hold.
+    state.precise = len(problem.gram) > 0 or beta < 1.0
+    state.n_iter, state.n_roundings = 0, 0
+    state.sums[2], state.sums[0], state.sums[1] = moments(frame.x, frame.m)
+
+
+@compiled
+def load_atoms(frame, t, problem, H):
+    """Fill a frame with what it has of every atom: penalties, whether it may be used, a warm start from H."""
+    beta, scale = problem.beta, 2.0 ** frame.state[0].exponent
+    support = problem.support[min(t, len(problem.support) - 1)]
+    l1_unit, l2_unit = scale ** (1.0 - beta), scale ** (2.0 - beta)
+    for k in range(len(frame.h)):
+        frame.allowed[k] = support[k] and frame.weighted[k] > 0.0
+        frame.l1[k] = problem.l1[k] * l1_unit
+        if len(problem.bins) > 0 and beta == 1.0:
+            # An empty bin costs its model: those that were not gathered are a penalty.
+            frame.l1[k] += max(problem.weighted[k] - frame.weighted[k], 0.0)
+        frame.l2[k] = problem.l2[k] * l2_unit
+        start = problem.warm and frame.state[0].live and frame.allowed[k]
+        frame.h[k] = H[t, k] / scale if start else 0.0
+
+
+@compiled
 def load_group(g, first, n, problem, H):
     """Fill a group with n frames from ``first`` on, and with their starts from H if those are warm."""
-    beta = problem.beta
     for i in range(n):
-        t, state = first + i, g.state[i]
-        support = problem.support[min(t, len(problem.support) - 1)]
-        copy(problem.X[t], g.x[i])
-        copy(problem.M[min(t, len(problem.M) - 1)], g.m[i])
-        copy(problem.background[min(t, len(problem.background) - 1)], g.b[i])
-        copy(problem.reachable, g.reachable[i])
-        if len(problem.reachable) == 0:
-            for f in range(problem.X.shape[1]):
-                g.reachable[i, f] = 0.0
-            add_model(support, problem.W, g.reachable[i])
-        state.exponent, silent, state.constant, state.size = scale_frame(g.x[i], g.m[i], g.b[i], g.reachable[i], beta)
-        state.live, state.exactness = not silent, 0.0
-        state.barred, state.stuck = False, False
-        # Below beta = 1 curvatures span more than single precision can hold.
-        state.precise = len(problem.gram) > 0 or beta < 1.0
-        state.n_iter, state.n_roundings = 0, 0
-        state.sums[2], state.sums[0], state.sums[1] = moments(g.x[i], g.m[i])
+        load_frame(frame_of(g, i), first + i, problem)
     weigh_atoms(g, n, problem)
     for i in range(n):
-        scale = 2.0 ** g.state[i].exponent
-        support = problem.support[min(first + i, len(problem.support) - 1)]
-        l1_unit, l2_unit = scale ** (1.0 - beta), scale ** (2.0 - beta)
-        for k in range(len(problem.l1)):
-            g.allowed[i, k] = support[k] and g.weighted[i, k] > 0.0
-            g.l1[i, k] = problem.l1[k] * l1_unit
-            if len(problem.bins) > 0 and beta == 1.0:
-                # An empty bin costs its model: those that were not gathered are a penalty.
-                g.l1[i, k] += max(problem.weighted[k] - g.weighted[i, k], 0.0)
-            g.l2[i, k] = problem.l2[k] * l2_unit
-            start = problem.warm and g.state[i].live and g.allowed[i, k]
-            g.h[i, k] = H[first + i, k] / scale if start else 0.0
+        load_atoms(frame_of(g, i), first + i, problem, H)
 
 
 @compiled
@@ -271,44 +290,44 @@ def rounded_to_single(value, unit):
 
 
 @compiled
-def update_model(g, i, problem):
-    """Recompute the model of frame i from its activations, and the two halves of its slope."""
-    copy(g.b[i], g.v[i])
-    add_model(g.h[i], problem.W, g.v[i])
-    slopes(g.x[i], g.v[i], g.m[i], problem.beta, g.pull[i], g.push[i])
+def update_model(frame, problem):
+    """Recompute the model of a frame from its activations, and the two halves of its slope."""
+    copy(frame.b, frame.v)
+    add_model(frame.h, problem.W, frame.v)
+    slopes(frame.x, frame.v, frame.m, problem.beta, frame.pull, frame.push)
 
 
 @compiled
-def spread_start(g, i, share, beta):
-    """Add the same amount of every allowed atom to frame i, ``share`` of the frame's data in all, and to its model."""
+def spread_start(frame, share, beta):
+    """Add the same amount of every allowed atom to a frame, ``share`` of the frame's data in all, and to its model."""
     total, room = 0.0, 0.0
-    x, m, b = g.x[i], g.m[i], g.b[i]
+    x, m, b = frame.x, frame.m, frame.b
     for f in range(len(x)):
         total += m[f] * x[f]
         room += m[f] * max(x[f] - b[f], 1e-3 * x[f])
     model = 0.0
-    for k in range(g.h.shape[1]):
-        model += g.weighted[i, k] if g.allowed[i, k] else 0.0
+    for k in range(len(frame.h)):
+        model += frame.weighted[k] if frame.allowed[k] else 0.0
     amount = share * min(room, total) / model
-    for k in range(g.h.shape[1]):
-        if g.allowed[i, k]:
-            g.h[i, k] += amount
+    for k in range(len(frame.h)):
+        if frame.allowed[k]:
+            frame.h[k] += amount
     for f in range(len(x)):
-        g.v[i, f] += amount * g.reachable[i, f]
-    slopes(x, g.v[i], m, beta, g.pull[i], g.push[i])
+        frame.v[f] += amount * frame.reachable[f]
+    slopes(x, frame.v, m, beta, frame.pull, frame.push)
 
 
 @compiled
-def rescale(g, i, beta):
-    """Multiply the start of frame i by the factor that its objective likes best; a background bars that."""
+def rescale(frame, beta):
+    """Multiply the start of a frame by the factor that its objective likes best; a background bars that."""
     pushed, pulled, offset, l1, l2 = 0.0, 0.0, 0.0, 0.0, 0.0
-    for f in range(g.x.shape[1]):
-        pushed += g.push[i, f] * g.v[i, f]
-        pulled += g.pull[i, f] * g.v[i, f]
-        offset += g.m[i, f] * g.b[i, f]
-    for k in range(g.h.shape[1]):
-        l1 += g.l1[i, k] * g.h[i, k]
-        l2 += g.l2[i, k] * g.h[i, k] ** 2
+    for f in range(len(frame.x)):
+        pushed += frame.push[f] * frame.v[f]
+        pulled += frame.pull[f] * frame.v[f]
+        offset += frame.m[f] * frame.b[f]
+    for k in range(len(frame.h)):
+        l1 += frame.l1[k] * frame.h[k]
+        l2 += frame.l2[k] * frame.h[k] ** 2
     if offset > 0.0 or not 0.0 < pushed < math.inf or not 0.0 < pulled < math.inf:
         return
     factor = pulled / pushed
@@ -322,11 +341,11 @@ def rescale(g, i, beta):
                 high = middle
             else:
                 low = middle
-    for k in range(g.h.shape[1]):
-        g.h[i, k] *= factor
-    for f in range(g.v.shape[1]):
-        g.v[i, f] *= factor
-    slopes(g.x[i], g.v[i], g.m[i], beta, g.pull[i], g.push[i])
+    for k in range(len(frame.h)):
+        frame.h[k] *= factor
+    for f in range(len(frame.v)):
+        frame.v[f] *= factor
+    slopes(frame.x, frame.v, frame.m, beta, frame.pull, frame.push)
 
 
 @vectorised
@@ -383,33 +402,33 @@ def warm_up(g, which, problem, n_updates):
                 i = which[j]
                 slopes(g.x[i], v[j], g.m[i], beta, pull[j], push[j])
     for j in range(len(which)):
-        i = which[j]
-        copy(h[j], g.h[i])
+        frame = frame_of(g, which[j])
+        copy(h[j], frame.h)
         if len(W) > DENSE:
-            keep_strongest(g, i, problem.W)
-            update_model(g, i, problem)
+            keep_strongest(frame, problem.W)
+            update_model(frame, problem)
         else:
-            drop_weak(g, i, A[j], B[j], problem)
+            drop_weak(frame, A[j], B[j], problem)
 
 
 @compiled
-def drop_weak(g, i, A, B, problem):
-    """Zero the activations of frame i that count little and are falling, unless some bin would lose its model."""
-    h, total, x, v = g.h[i], 0.0, g.x[i], g.v[i]
+def drop_weak(frame, A, B, problem):
+    """Zero the activations of a frame that count little and are falling, unless some bin would lose its model."""
+    h, total, x, v = frame.h, 0.0, frame.x, frame.v
     for k in range(len(h)):
         total += h[k] * B[k]
     kept = np.empty(len(h))
     copy(h, kept)
     for k in range(len(h)):
-        if h[k] * B[k] < WEAK * total and A[k] < FALLING * (B[k] + g.l1[i, k]):
+        if h[k] * B[k] < WEAK * total and A[k] < FALLING * (B[k] + frame.l1[k]):
             h[k] = 0.0
-    update_model(g, i, problem)
+    update_model(frame, problem)
     lost = False
     for f in range(len(x)):
-        lost |= g.m[i, f] > 0.0 and v[f] < 1e-3 * x[f]
+        lost |= frame.m[f] > 0.0 and v[f] < 1e-3 * x[f]
     if lost:
         copy(kept, h)
-        update_model(g, i, problem)
+        update_model(frame, problem)
 
 
 @compiled
@@ -438,23 +457,23 @@ def strongest(values, limit):
 
 
 @compiled
-def keep_strongest(g, i, W):
+def keep_strongest(frame, W):
     """Leave a start only its strongest atoms, and one for every bin with data that would be left without any."""
-    h, v = np.empty(g.h.shape[1]), g.v[i]
+    h, v = np.empty(len(frame.h)), frame.v
     for k in range(len(h)):
-        h[k] = g.h[i, k]
-        g.h[i, k] = 0.0
+        h[k] = frame.h[k]
+        frame.h[k] = 0.0
     for k in strongest(h, np.int64(2 * ADMITTED)):
-        g.h[i, k] = h[k]
-    copy(g.b[i], v)
-    add_model(g.h[i], W, v)
+        frame.h[k] = h[k]
+    copy(frame.b, v)
+    add_model(frame.h, W, v)
     for f in range(len(v)):
-        if g.m[i, f] > 0.0 and g.x[i, f] > 0.0 and v[f] <= 0.0:
+        if frame.m[f] > 0.0 and frame.x[f] > 0.0 and v[f] <= 0.0:
             best = 0
             for k in range(len(h)):
                 if h[k] * W[k, f] > h[best] * W[best, f]:
                     best = k
-            g.h[i, best] = h[best]
+            frame.h[best] = h[best]
             for j in range(len(v)):
                 v[j] += h[best] * W[best, j]
 
@@ -470,23 +489,24 @@ def start_group(g, which, problem):
     if len(problem.gram) > 0:
         with_background = False
         for i in which:
-            copy(g.b[i], g.v[i])
-            slopes(g.x[i], g.v[i], g.m[i], beta, g.pull[i], g.push[i])
-            for k in range(g.h.shape[1]):
-                g.offset[i, k] = 0.0
-            for f in range(g.x.shape[1]):
-                with_background |= g.b[i, f] > 0.0
+            frame = frame_of(g, i)
+            copy(frame.b, frame.v)
+            slopes(frame.x, frame.v, frame.m, beta, frame.pull, frame.push)
+            for k in range(len(frame.offset)):
+                frame.offset[k] = 0.0
+            for f in range(len(frame.b)):
+                with_background |= frame.b[f] > 0.0
         price_half(g, which, problem, g.pull, g.A)
         if with_background:
             price_half(g, which, problem, g.push, g.offset)
         return
     for i in which:
-        uncovered = not problem.warm
-        copy(g.b[i], g.v[i])
+        frame, uncovered = frame_of(g, i), not problem.warm
+        copy(frame.b, frame.v)
         if problem.warm:
-            update_model(g, i, problem)
-            for f in range(g.x.shape[1]):
-                uncovered |= g.m[i, f] * g.x[i, f] > 0.0 and g.v[i, f] <= 0.0
+            update_model(frame, problem)
+            for f in range(len(frame.x)):
+                uncovered |= frame.m[f] * frame.x[f] > 0.0 and frame.v[f] <= 0.0
         if uncovered:
-            spread_start(g, i, 1e-2 if problem.warm else 1.0, beta)
-        rescale(g, i, beta)
+            spread_start(frame, 1e-2 if problem.warm else 1.0, beta)
+        rescale(frame, beta)

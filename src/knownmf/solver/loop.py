@@ -9,6 +9,7 @@ from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_
 from knownmf.solver.frames import (
     DENSE,
     N_WARM_UP,
+    frame_of,
     gather_atoms,
     load_group,
     price,
@@ -27,22 +28,22 @@ SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start 
 
 
 @compiled
-def certify(g, i, problem):
-    """Return the duality gap of frame i and what the tolerance bounds: that gap, relative, or the KKT residual."""
-    beta, x, b, state = problem.beta, g.x[i], g.b[i], g.state[i]
+def certify(frame, problem):
+    """Return the duality gap of a frame and what the tolerance bounds: that gap, relative, or the KKT residual."""
+    beta, x, b, state = problem.beta, frame.x, frame.b, frame.state[0]
     pushed, pulled = 0.0, 0.0
     if len(problem.gram) > 0:
-        copy(g.offset[i], g.B[i])
-        add_model(g.h[i], problem.gram, g.B[i])
-        pushed = dot(g.h[i], g.offset[i])
+        copy(frame.offset, frame.B)
+        add_model(frame.h, problem.gram, frame.B)
+        pushed = dot(frame.h, frame.offset)
         for f in range(len(x)):
-            pushed += g.m[i, f] * b[f] * b[f]
-            pulled += g.m[i, f] * b[f] * x[f]
+            pushed += frame.m[f] * b[f] * b[f]
+            pulled += frame.m[f] * b[f] * x[f]
     else:
-        pushed, pulled = dot(b, g.push[i]), dot(b, g.pull[i])
+        pushed, pulled = dot(b, frame.push), dot(b, frame.pull)
     state.sums[3], state.sums[4] = pushed, pulled
-    gap = duality_gap(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i], beta, g.weighted[i], state.sums)
-    return gap, relative(gap, state.size) if 1.0 <= beta <= 2.0 else kkt_of(g, i)
+    gap = duality_gap(frame.h, frame.A, frame.B, frame.l1, frame.l2, frame.allowed, beta, frame.weighted, state.sums)
+    return gap, relative(gap, state.size) if 1.0 <= beta <= 2.0 else kkt_of(frame)
 
 
 @compiled
@@ -52,9 +53,9 @@ def relative(gap, size):
 
 
 @compiled
-def kkt_of(g, i):
-    """Return the KKT residual of frame i."""
-    return kkt_residual(g.h[i], g.A[i], g.B[i], g.l1[i], g.l2[i], g.allowed[i])
+def kkt_of(frame):
+    """Return the KKT residual of a frame."""
+    return kkt_residual(frame.h, frame.A, frame.B, frame.l1, frame.l2, frame.allowed)
 
 
 @compiled
@@ -70,19 +71,19 @@ def cost_of_other_bins(h, B, m, v):
 
 
 @compiled
-def write_frame(g, i, t, gap, kkt, converged, problem, answer):
-    """Write what was found of frame i as frame t of the answer, in the user's units."""
+def write_frame(frame, t, gap, kkt, converged, problem, answer):
+    """Write what was found of a frame as frame t of the answer, in the user's units."""
     if len(problem.gram) > 0:
-        copy(g.b[i], g.v[i])
-        add_model(g.h[i], problem.W, g.v[i])
-    state = g.state[i]
+        copy(frame.b, frame.v)
+        add_model(frame.h, problem.W, frame.v)
+    state = frame.state[0]
     scale, value = 2.0**state.exponent, state.constant
-    for k in range(g.h.shape[1]):
-        value += g.h[i, k] * (g.l1[i, k] + 0.5 * g.l2[i, k] * g.h[i, k])
-        answer.H[t, k] = g.h[i, k] * scale
-    value += total_divergence(g.x[i], g.v[i], g.m[i], problem.beta)
+    for k in range(len(frame.h)):
+        value += frame.h[k] * (frame.l1[k] + 0.5 * frame.l2[k] * frame.h[k])
+        answer.H[t, k] = frame.h[k] * scale
+    value += total_divergence(frame.x, frame.v, frame.m, problem.beta)
     if len(problem.bins) > 0 and problem.beta == 2.0:
-        value += cost_of_other_bins(g.h[i], g.B[i], g.m[i], g.v[i])
+        value += cost_of_other_bins(frame.h, frame.B, frame.m, frame.v)
     unit = scale**problem.beta
     answer.objective[t], answer.gap[t], answer.kkt[t] = value * unit, gap * unit, kkt
     answer.relative_gap[t] = relative(gap, state.size)
@@ -90,15 +91,15 @@ def write_frame(g, i, t, gap, kkt, converged, problem, answer):
 
 
 @compiled
-def round_frame(g, i, problem):
-    """Round the activations of frame i to what single precision can hold; return whether that changed them."""
-    changed, scale = False, 2.0 ** g.state[i].exponent
-    for k in range(g.h.shape[1]):
-        rounded = rounded_to_single(g.h[i, k], problem.units[k] * scale)
-        changed |= rounded != g.h[i, k]
-        g.h[i, k] = rounded
+def round_frame(frame, problem):
+    """Round the activations of a frame to what single precision can hold; return whether that changed them."""
+    changed, scale = False, 2.0 ** frame.state[0].exponent
+    for k in range(len(frame.h)):
+        rounded = rounded_to_single(frame.h[k], problem.units[k] * scale)
+        changed |= rounded != frame.h[k]
+        frame.h[k] = rounded
     if changed and len(problem.gram) == 0:
-        update_model(g, i, problem)
+        update_model(frame, problem)
     return changed
 
 
@@ -121,9 +122,10 @@ def solve_frames(problem, g, answer):
         for i in range(n):
             silent = not g.state[i].live
             if silent:
+                frame = frame_of(g, i)
                 gap = 0.0 if 1.0 <= problem.beta <= 2.0 else math.nan
-                update_model(g, i, problem)
-                write_frame(g, i, start + i, gap, 0.0, silent, problem, answer)
+                update_model(frame, problem)
+                write_frame(frame, start + i, gap, 0.0, silent, problem, answer)
         which = still_live(g.state, n)
         start_group(g, which, problem)
         if len(problem.gram) == 0 and not problem.warm:
@@ -135,22 +137,23 @@ def solve_frames(problem, g, answer):
             step += 1
             poor, n_poor = np.empty(len(which), np.int64), 0
             for i in which:
-                gap, promise = certify(g, i, problem)
-                state = g.state[i]
+                frame = frame_of(g, i)
+                state = frame.state[0]
+                gap, promise = certify(frame, problem)
                 converged = promise <= problem.tol and (state.n_iter > 0 or problem.warm or problem.tol >= SINGLE_START)
                 ends = converged or state.stuck or state.n_iter == problem.max_iter
-                if problem.single and ends and state.n_roundings < 2 and round_frame(g, i, problem):
+                if problem.single and ends and state.n_roundings < 2 and round_frame(frame, problem):
                     # The proof must hold for the numbers that are returned: look again.
                     state.n_roundings += 1
                 elif ends or state.n_roundings == 2:
                     state.live = False
-                    write_frame(g, i, start + i, gap, kkt_of(g, i), converged, problem, answer)
+                    write_frame(frame, start + i, gap, kkt_of(frame), converged, problem, answer)
                 elif step == 1 and promise > NEAR and may_be_poor:
-                    spread_start(g, i, 1e-2, problem.beta)
+                    spread_start(frame, 1e-2, problem.beta)
                     poor[n_poor] = i
                     n_poor += 1
                 else:
-                    newton_step(g, i, promise <= NEAR, problem)
+                    newton_step(frame, promise <= NEAR, problem)
             if n_poor > 0:
                 warm_up(g, poor[:n_poor], problem, N_POOR)
             which = still_live(g.state, n)

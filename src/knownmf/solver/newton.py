@@ -25,25 +25,25 @@ N_SWEEPS = 10  # coordinate sweeps that guess the support of a quadratic program
 
 
 @compiled
-def choose_atoms(g, i, gradient):
-    """Return the working set of frame i: what is active, and the worst of what wants to become active."""
+def choose_atoms(frame, gradient):
+    """Return the working set of a frame: what is active, and the worst of what wants to become active."""
     priority = np.zeros(len(gradient))
     n_active, largest = 0, 0.0
     for k in range(len(gradient)):
-        if g.h[i, k] > 0.0:
+        if frame.h[k] > 0.0:
             n_active += 1
-        elif g.allowed[i, k] and gradient[k] < 0.0:
-            priority[k] = -gradient[k] / (g.B[i, k] + g.l1[i, k] + 1e-300)
+        elif frame.allowed[k] and gradient[k] < 0.0:
+            priority[k] = -gradient[k] / (frame.B[k] + frame.l1[k] + 1e-300)
             largest = max(largest, priority[k])
     for k in range(len(gradient)):
-        if g.h[i, k] > 0.0:
+        if frame.h[k] > 0.0:
             priority[k] = 2.0 * largest + 1.0
     limit = len(priority) if len(priority) <= DENSE else n_active + max(ADMITTED, n_active // 2)
     return strongest(priority, limit)
 
 
 @compiled
-def curvature_matrix(g, i, atoms, W, beta, exactness, gram):
+def curvature_matrix(frame, atoms, W, beta, exactness, gram):
     """Return the second derivative of the divergence in the chosen atoms, with products in the precision of W.
 
     A blend, by ``exactness``, of the exact ``m v^(beta-3) [(beta-1) v + (2-beta) x]`` and its expectation
@@ -56,23 +56,23 @@ def curvature_matrix(g, i, atoms, W, beta, exactness, gram):
             for q in range(n):
                 Q[p, q] = gram[atoms[p], atoms[q]]
         return Q
-    x, v = g.x[i], g.v[i]
+    x, v = frame.x, frame.v
     curvature, largest = np.empty(len(x)), 0.0
     a, b = 1.0 - exactness * (2.0 - beta), exactness * (2.0 - beta)
     convex = 1.0 <= beta <= 2.0
     for f in range(len(x)):
         if beta == 2.0:
-            curvature[f] = g.m[i, f]
+            curvature[f] = frame.m[f]
         elif x[f] == 0.0 and v[f] < 1e-12:
             # An empty bin with an empty model: the limit is 0 or infinite and would say nothing of a step.
-            curvature[f] = g.m[i, f] * (max(a, 0.0) * 1e-12 ** (beta - 2.0) + 1e-2)
+            curvature[f] = frame.m[f] * (max(a, 0.0) * 1e-12 ** (beta - 2.0) + 1e-2)
         elif v[f] < x[f] / STRETCH:
             model = x[f] / STRETCH
-            curvature[f] = g.m[i, f] * model ** (beta - 3.0) * (a * model + b * x[f])
+            curvature[f] = frame.m[f] * model ** (beta - 3.0) * (a * model + b * x[f])
         else:
-            curvature[f] = (a * g.push[i, f] + b * g.pull[i, f]) / v[f]
+            curvature[f] = (a * frame.push[f] + b * frame.pull[f]) / v[f]
         if convex:
-            curvature[f] = max(curvature[f], 1e-8 * g.push[i, f] / max(v[f], 1e-6))
+            curvature[f] = max(curvature[f], 1e-8 * frame.push[f] / max(v[f], 1e-6))
         largest = max(largest, abs(curvature[f]))
     for f in range(len(x)):
         curvature[f] /= largest
@@ -126,28 +126,28 @@ def give_up(state):
 
 
 @compiled
-def drop_vanishing(g, i, problem):
+def drop_vanishing(frame, problem):
     """Zero what is on its way to zero without ever arriving: for beta > 2 the slope vanishes with the model."""
     dropped = False
-    for k in range(g.h.shape[1]):
-        if 0.0 < g.h[i, k] < 1e-30:
-            g.h[i, k] = 0.0
+    for k in range(len(frame.h)):
+        if 0.0 < frame.h[k] < 1e-30:
+            frame.h[k] = 0.0
             dropped = True
     if dropped:
-        update_model(g, i, problem)
+        update_model(frame, problem)
 
 
 @compiled
-def newton_step(g, i, near, problem):
-    """Move frame i to the minimiser of its quadratic model, or as far that way as the objective falls.
+def newton_step(frame, near, problem):
+    """Move a frame to the minimiser of its quadratic model, or as far that way as the objective falls.
 
     ``near`` says that the frame is near its optimum, where the exact curvature is the best.
     """
-    beta, state = problem.beta, g.state[i]
-    gradient = np.empty(g.h.shape[1])
+    beta, state = problem.beta, frame.state[0]
+    gradient = np.empty(len(frame.h))
     for k in range(len(gradient)):
-        gradient[k] = g.B[i, k] - g.A[i, k] + g.l1[i, k] + g.l2[i, k] * g.h[i, k]
-    atoms = choose_atoms(g, i, gradient)
+        gradient[k] = frame.B[k] - frame.A[k] + frame.l1[k] + frame.l2[k] * frame.h[k]
+    atoms = choose_atoms(frame, gradient)
     n, n_components = len(atoms), len(gradient)
     target, slope, l2, end = np.empty(n), np.empty(n), np.empty(n), np.empty(n_components)
     convex, first = 1.0 <= beta <= 2.0, 0.0
@@ -158,18 +158,18 @@ def newton_step(g, i, near, problem):
     rounding, scale = problem.single and not state.precise, 2.0**state.exponent
     for _attempt in range(2):
         for p in range(n):
-            target[p], slope[p], l2[p] = g.h[i, atoms[p]], gradient[atoms[p]], g.l2[i, atoms[p]]
+            target[p], slope[p], l2[p] = frame.h[atoms[p]], gradient[atoms[p]], frame.l2[atoms[p]]
         if state.precise:
-            Q = curvature_matrix(g, i, atoms, problem.W, beta, state.exactness, problem.gram)
+            Q = curvature_matrix(frame, atoms, problem.W, beta, state.exactness, problem.gram)
         else:
-            Q = curvature_matrix(g, i, atoms, problem.W_single, beta, state.exactness, problem.gram)
+            Q = curvature_matrix(frame, atoms, problem.W_single, beta, state.exactness, problem.gram)
         share = 0.1 if state.barred else 0.0
         positive = newton_target(Q, target, slope, l2, share, RIDGE if state.precise else RIDGE_SINGLE)
         first = 0.0
         for p in range(n if rounding else 0):
             target[p] = rounded_to_single(target[p], problem.units[atoms[p]] * scale)
         for p in range(n):
-            first += slope[p] * (target[p] - g.h[i, atoms[p]])
+            first += slope[p] * (target[p] - frame.h[atoms[p]])
         if convex or state.exactness == 0.0 or (positive and first < 0.0):
             break
         state.exactness = 0.0
@@ -177,24 +177,24 @@ def newton_step(g, i, near, problem):
     if not first < 0.0:
         give_up(state)
         return
-    copy(g.h[i], end)
+    copy(frame.h, end)
     penalty, bend = 0.0, 0.0
     for p in range(n):
-        k, step = atoms[p], target[p] - g.h[i, atoms[p]]
+        k, step = atoms[p], target[p] - frame.h[atoms[p]]
         end[k] = target[p]
-        penalty += step * (g.l1[i, k] + l2[p] * g.h[i, k])
+        penalty += step * (frame.l1[k] + l2[p] * frame.h[k])
         bend += step * step * l2[p]
     if len(problem.gram) > 0:
-        copy(end, g.h[i])
+        copy(end, frame.h)
         return
-    model, trial = np.empty(len(g.x[i])), np.empty(len(g.x[i]))
-    copy(g.b[i], model)
+    model, trial = np.empty(len(frame.x)), np.empty(len(frame.x))
+    copy(frame.b, model)
     add_model(end, problem.W, model)
-    x, v, pull, push = g.x[i], g.v[i], g.pull[i], g.push[i]
-    t, barred = line_search(x, g.m[i], beta, v, model, first, penalty, bend, pull, push, trial)
-    blend(g.h[i], end, t, g.h[i])
+    x, v, pull, push = frame.x, frame.v, frame.pull, frame.push
+    t, barred = line_search(x, frame.m, beta, v, model, first, penalty, bend, pull, push, trial)
+    blend(frame.h, end, t, frame.h)
     if beta > 2.0:
-        drop_vanishing(g, i, problem)
+        drop_vanishing(frame, problem)
     # Where zeros took a bin's whole model and most of the step with it, go there by tenths.
     state.barred = barred and t < 0.5
     # Where the objective is not convex, the exact curvature is worth a try once a whole step has succeeded, and where
