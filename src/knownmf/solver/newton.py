@@ -53,8 +53,9 @@ def curvature_matrix(frame, atoms, W, beta, exactness, gram):
     Q = np.empty((n, n))
     if len(gram) > 0:
         for p in range(n):
+            own, row = gram[atoms[p]], Q[p]
             for q in range(n):
-                Q[p, q] = gram[atoms[p], atoms[q]]
+                row[q] = own[atoms[q]]
         return Q
     x, v = frame.x, frame.v
     curvature, largest = np.empty(len(x)), 0.0
