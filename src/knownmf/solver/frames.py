@@ -406,29 +406,32 @@ def warm_up(g, which, problem, n_updates):
         copy(h[j], frame.h)
         if len(W) > DENSE:
             keep_strongest(frame, problem.W)
-            update_model(frame, problem)
         else:
-            drop_weak(frame, A[j], B[j], problem)
+            drop_weak(frame, A[j], B[j])
+        update_model(frame, problem)
+        if len(W) <= DENSE and lacks_model(frame):
+            copy(h[j], frame.h)
+            update_model(frame, problem)
 
 
 @compiled
-def drop_weak(frame, A, B, problem):
-    """Zero the activations of a frame that count little and are falling, unless some bin would lose its model."""
-    h, total, x, v = frame.h, 0.0, frame.x, frame.v
+def drop_weak(frame, A, B):
+    """Zero the activations of a frame that count little and are falling."""
+    h, total = frame.h, 0.0
     for k in range(len(h)):
         total += h[k] * B[k]
-    kept = np.empty(len(h))
-    copy(h, kept)
     for k in range(len(h)):
         if h[k] * B[k] < WEAK * total and A[k] < FALLING * (B[k] + frame.l1[k]):
             h[k] = 0.0
-    update_model(frame, problem)
-    lost = False
+
+
+@compiled
+def lacks_model(frame):
+    """Return whether some bin with data has next to no model."""
+    lacks, x, m, v = False, frame.x, frame.m, frame.v
     for f in range(len(x)):
-        lost |= frame.m[f] > 0.0 and v[f] < 1e-3 * x[f]
-    if lost:
-        copy(kept, h)
-        update_model(frame, problem)
+        lacks |= (m[f] > 0.0) & (v[f] < 1e-3 * x[f])  # an "and" would be a branch
+    return lacks
 
 
 @compiled

@@ -98,8 +98,6 @@ def round_frame(frame, problem):
         rounded = rounded_to_single(frame.h[k], problem.units[k] * scale)
         changed |= rounded != frame.h[k]
         frame.h[k] = rounded
-    if changed and len(problem.gram) == 0:
-        update_model(frame, problem)
     return changed
 
 
@@ -145,6 +143,8 @@ def solve_frames(problem, g, answer):
                 if problem.single and ends and state.n_roundings < 2 and round_frame(frame, problem):
                     # The proof must hold for the numbers that are returned: look again.
                     state.n_roundings += 1
+                    if len(problem.gram) == 0:
+                        update_model(frame, problem)
                 elif ends or state.n_roundings == 2:
                     state.live = False
                     write_frame(frame, start + i, gap, kkt_of(frame), converged, problem, answer)

@@ -127,15 +127,17 @@ def give_up(state):
 
 
 @compiled
-def drop_vanishing(frame, problem):
-    """Zero what is on its way to zero without ever arriving: for beta > 2 the slope vanishes with the model."""
+def drop_vanishing(h):
+    """Zero what is on its way to zero without ever arriving: for beta > 2 the slope vanishes with the model.
+
+    Returns whether anything was.
+    """
     dropped = False
-    for k in range(len(frame.h)):
-        if 0.0 < frame.h[k] < 1e-30:
-            frame.h[k] = 0.0
-            dropped = True
-    if dropped:
-        update_model(frame, problem)
+    for k in range(len(h)):
+        vanishing = 0.0 < h[k] < 1e-30
+        h[k] = 0.0 if vanishing else h[k]
+        dropped |= vanishing
+    return dropped
 
 
 @compiled
@@ -194,8 +196,8 @@ def newton_step(frame, near, problem):
     x, v, pull, push = frame.x, frame.v, frame.pull, frame.push
     t, barred = line_search(x, frame.m, beta, v, model, first, penalty, bend, pull, push, trial)
     blend(frame.h, end, t, frame.h)
-    if beta > 2.0:
-        drop_vanishing(frame, problem)
+    if beta > 2.0 and drop_vanishing(frame.h):
+        update_model(frame, problem)
     # Where zeros took a bin's whole model and most of the step with it, go there by tenths.
     state.barred = barred and t < 0.5
     # Where the objective is not convex, the exact curvature is worth a try once a whole step has succeeded, and where
