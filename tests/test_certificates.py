@@ -35,7 +35,7 @@ def parts(x, h, W, beta, weights=None, background=None, l1=None, l2=None):
     v = b + W @ h
     pull, push = m * x * v ** (beta - 2), m * v ** (beta - 1)
     l1, l2 = (np.zeros(n_components) if p is None else np.asarray(p, float) for p in (l1, l2))
-    sums = np.array([m @ x, m @ x**2, m.sum(), push @ b, pull @ b])
+    sums = np.array([m @ x, m @ x**2, m.sum(), push @ b, pull @ b, 0.0, 0.0])
     return h, W.T @ pull, W.T @ push, l1, l2, W.T @ m > 0, beta, W.T @ m, sums
 
 

@@ -140,7 +140,8 @@ def activations(
     support : array_like of bool, (n_components,) or (n_components, n_frames), optional
         Where an activation may differ from zero (a score, an alignment). Everywhere if not given.
     H_init : array_like, (n_components, n_frames), optional
-        A warm start, not negative; outside the support it counts as zero. It changes the time, not the optimum.
+        A warm start, not negative; outside the support it counts as zero. For beta in [1, 2] it changes the time, not
+        the optimum; outside, it may lead to another stationary point.
     tol : float, default 1e-4
         Bound on the relative gap of every frame (on the KKT residual for beta outside [1, 2]).
     max_iter : int, default 200
@@ -329,7 +330,7 @@ def solve_in_chunks(frames: Frames, problem: Problem, found: Activations) -> Ite
         problem = problem._replace(columns=np.ascontiguousarray(problem.W.T))
     # Of sparse frames only what they have takes room.
     chunks = chunks_of(n_frames, 1 + np.size(V.data) // max(n_frames, 1) if by_entry else n_bins)
-    # Buffers are no larger than the data: of few frames, fewer go together.
+    # Few frames go by fours, so that buffers are not much larger than the data.
     size = GROUP if n_frames >= 16 * GROUP else min(4, n_frames)
 
     def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:

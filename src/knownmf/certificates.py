@@ -42,16 +42,20 @@ def smallest_scale(A, B, l1, l2, allowed, beta, strict):
                     break
                 bend = l1[k] * (2.0 - beta) * c ** (1.0 - beta) if c > 0.0 else math.inf
                 c = c + excess / (B[k] + bend) if c > 0.0 else 1e-3 * A[k] / (B[k] + l1[k])
+            else:
+                return math.inf  # the root is many orders of magnitude away: no scale is feasible yet
     return c
 
 
 @compiled
-def gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, strict, data, pushed, pulled):
+def gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, strict, sums):
     """Return the duality gap of the dual point that the model times ``c`` gives (DESIGN's gap(c)).
 
-    ``data`` is sum m x; ``pushed`` and ``pulled`` are the background's parts of the two sums,
-    ``sum m b v^(beta-1)`` and ``sum m b x v^(beta-2)``, from which S1 = h'B + pushed and S2 = h'A + pulled.
+    The two sums that it needs are S1 = h'B + pushed and S2 = h'A + pulled, with the background's parts of ``sums``.
+    Slopes belong to a model that is no smaller than their floor: what of the point comes from bins whose model is below
+    it, S1 and S2 do not know.
     """
+    data, pushed, pulled, floor_push, floor_pull = sums[0], sums[3], sums[4], sums[5], sums[6]
     inner, outer = c ** (beta - 1.0), c ** (beta - 2.0)
     gap, s1, s2 = 0.0, pushed, pulled
     for k in range(len(h)):
@@ -63,9 +67,10 @@ def gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, strict, data, pushed,
             if excess > 0.0:
                 gap += 0.5 * excess * excess / l2[k]
     if beta == 1.0:
-        gap += s1 - data * (1.0 - math.log(c))
+        gap += s1 - data * (1.0 - math.log(c)) if floor_pull == 0.0 else math.inf
     else:
         gap += s1 * (1.0 / beta + (1.0 - 1.0 / beta) * inner * c)
+        gap += floor_push * (1.0 - 1.0 / beta) * inner * c + floor_pull * (2.0 - beta) / (beta - 1.0) * inner
         gap -= s2 * (1.0 - (2.0 - beta) * inner) / (beta - 1.0)
     return gap - (inner * pushed - outer * pulled)
 
@@ -103,13 +108,13 @@ def duality_gap(h, A, B, l1, l2, allowed, beta, weighted, sums):
         Components that may be used: inside the support, and not zero on the observed bins.
     weighted : (n_components,) float64
         ``W'm``, used where beta = 2.
-    sums : (5,) float64
-        ``sum m x``, ``sum m x^2``, ``sum m``, ``sum m b v^(beta-1)``, ``sum m b x v^(beta-2)``.
+    sums : (7,) float64
+        ``sum m x``, ``sum m x^2``, ``sum m``, ``sum m b v^(beta-1)``, ``sum m b x v^(beta-2)``; and, over the bins
+        where the slopes' v is a floor above the model, ``sum m v^beta`` and ``sum m x v^(beta-1)``.
     """
     if beta < 1.0 or beta > 2.0:
         return math.nan
-    data, energy, weight, pushed, pulled = sums[0], sums[1], sums[2], sums[3], sums[4]
-    model_energy, gap = pushed, math.inf
+    energy, weight, model_energy, gap = sums[1], sums[2], sums[3], math.inf
     for k in range(len(h)):
         model_energy += h[k] * B[k]
     # A component with an L2 penalty need not be feasible, at a price of its excess squared over the penalty; where the
@@ -119,7 +124,7 @@ def duality_gap(h, A, B, l1, l2, allowed, beta, weighted, sums):
         least = smallest_scale(A, B, l1, l2, allowed, beta, strict)
         for c in (least, max(least, 1.0)):
             if 0.0 < c < math.inf:
-                gap = min(gap, gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, strict, data, pushed, pulled))
+                gap = min(gap, gap_of_scaled_model(c, h, A, B, l1, l2, allowed, beta, strict, sums))
         if beta == 2.0:
             gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, strict, A, energy))
             gap = min(gap, gap_of_shifted_residual(h, A, B, l1, l2, allowed, strict, B, model_energy))
@@ -145,7 +150,10 @@ def kkt_residual(h, A, B, l1, l2, allowed):
         gradient = scale - A[k] + l2[k] * h[k]
         if scale > 0.0:
             share = h[k] * scale / largest if largest > 0.0 else 0.0
-            worst = max(worst, abs(min(share, gradient / scale)))
+            residual = abs(min(share, gradient / scale))
+            if not residual < math.inf:  # NaN, too
+                return math.inf
+            worst = max(worst, residual)
         elif gradient < 0.0:
             worst = math.inf
     return worst

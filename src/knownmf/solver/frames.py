@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from knownmf.divergences import ZERO_FLOOR, divergence, slopes
-from knownmf.kernels import add_model, add_models, compiled, copy, greatest, products_of_rows, vectorised
+from knownmf.divergences import TINY, ZERO_FLOOR, divergence, slopes
+from knownmf.kernels import add_model, add_models, compiled, copy, dot, greatest, products_of_rows, vectorised
 
 GROUP = 8  # frames in lockstep: enough to share the reading of W, few enough for the second-level cache
 DENSE = 128  # atoms up to which a working set starts with all of them
 ADMITTED = 32  # of more atoms, how many enter at a time; twice as many begin
 N_WARM_UP = 14  # multiplicative updates before Newton starts (of many atoms, one finds the strongest)
+FAR_TOO_LARGE = 1e6  # a warm start's model over the data, from which on it comes down before anything is computed
 WEAK, FALLING = 1e-3, 0.95  # share of a frame, and slope ratio, below which an activation does not start
 LARGEST_SINGLE = float(np.finfo(np.float32).max)
 LARGEST_RATIO, SMALLEST_START = 1e15, 1e-25  # of a multiplicative update: beyond, single precision soon ends
@@ -81,10 +82,10 @@ class Group(NamedTuple):
     state: np.ndarray  # STATE of each frame
 
 
-#: What is one number for a frame.
+#: What is a number of a frame, not a row.
 STATE = np.dtype(
     [
-        ("sums", np.float64, 5),  # see certificates.duality_gap
+        ("sums", np.float64, 7),  # see certificates.duality_gap
         ("constant", np.float64),  # what the bins cost that nothing reaches
         ("size", np.float64),  # sum m x^beta
         ("exactness", np.float64),  # of the next step's curvature: 0 is Fisher's
@@ -214,6 +215,7 @@ def load_frame(frame, t, problem):
     state.precise = len(problem.gram) > 0 or beta < 1.0
     state.n_iter, state.n_roundings = 0, 0
     state.sums[2], state.sums[0], state.sums[1] = moments(frame.x, frame.m)
+    state.sums[5], state.sums[6] = 0.0, 0.0
 
 
 @compiled
@@ -231,6 +233,10 @@ def load_atoms(frame, t, problem, H):
         frame.l2[k] = problem.l2[k] * l2_unit
         start = problem.warm and frame.state[0].live and frame.allowed[k]
         frame.h[k] = H[t, k] / scale if start else 0.0
+    data, model = frame.state[0].sums[0], dot(frame.h, frame.weighted)
+    if model > FAR_TOO_LARGE * data:
+        for k in range(len(frame.h)):
+            frame.h[k] *= data / model  # to nothing, if need be: see start_group
 
 
 @compiled
@@ -372,8 +378,8 @@ def multiply(h, A, B, l1, l2, power, relaxed):
 def warm_up(g, which, problem, n_updates):
     """Improve the starts of the frames ``which`` by multiplicative updates of all of them at once, in single precision.
 
-    All but the first and last are relaxed. Of many atoms one update finds the strongest; of few, those that a dozen
-    leave weak are dropped.
+    All but the first and last are relaxed. Of many atoms one update finds the strongest; of few, those that are
+    left weak are dropped.
     """
     beta, W, atoms = problem.beta, problem.W_single, problem.atoms
     power = 1.0 / max(1.0, 2.0 - beta, beta - 1.0)
@@ -509,7 +515,7 @@ def start_group(g, which, problem):
         if problem.warm:
             update_model(frame, problem)
             for f in range(len(frame.x)):
-                uncovered |= frame.m[f] * frame.x[f] > 0.0 and frame.v[f] <= 0.0
+                uncovered |= frame.m[f] * frame.x[f] > 0.0 and frame.v[f] < TINY
         if uncovered:
             spread_start(frame, 1e-2 if problem.warm else 1.0, beta)
         rescale(frame, beta)

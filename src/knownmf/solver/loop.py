@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from knownmf.certificates import duality_gap, kkt_residual
-from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_divergence
+from knownmf.divergences import TINY
+from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_divergence, vectorised
 from knownmf.solver.frames import (
     DENSE,
     N_WARM_UP,
@@ -22,9 +23,20 @@ from knownmf.solver.frames import (
 )
 from knownmf.solver.newton import newton_step
 
-NEAR = 1e-2  # the relative gap from which on a frame counts as near its optimum
+NEAR = 1e-2  # the relative gap, or KKT residual, from which on a frame counts as near its optimum
 N_POOR = np.int64(6)  # multiplicative updates of a warm start that is not near; typed, so that they compile once
 SINGLE_START = 1e-6  # a tolerance below this asks for more digits than a start has, whatever its gap: that is flat
+
+
+@vectorised
+def below_floor(v, pull, push):
+    """Return ``sum push v`` and ``sum pull v`` over the bins whose model is below the floor that slopes give it."""
+    pushed, pulled = 0.0, 0.0
+    for f in range(len(v)):
+        low = v[f] < TINY
+        pushed += push[f] if low else 0.0
+        pulled += pull[f] if low else 0.0
+    return TINY * pushed, TINY * pulled
 
 
 @compiled
@@ -41,6 +53,8 @@ def certify(frame, problem):
             pulled += frame.m[f] * b[f] * x[f]
     else:
         pushed, pulled = dot(b, frame.push), dot(b, frame.pull)
+        if beta < 2.0:
+            state.sums[5], state.sums[6] = below_floor(frame.v, frame.pull, frame.push)
     state.sums[3], state.sums[4] = pushed, pulled
     gap = duality_gap(frame.h, frame.A, frame.B, frame.l1, frame.l2, frame.allowed, beta, frame.weighted, state.sums)
     return gap, relative(gap, state.size) if 1.0 <= beta <= 2.0 else kkt_of(frame)
@@ -111,7 +125,9 @@ def solve_frames(problem, g, answer):
     Frames that are gathered from a sparse matrix have atoms of their own: a group is one of them.
     """
     n_frames, size = len(problem.X), len(g.state)
-    may_be_poor = problem.warm and len(problem.gram) == 0 and len(problem.W) <= DENSE
+    # Updates may raise the objective for a while: they are for where any start leads to the same optimum.
+    convex = 1.0 <= problem.beta <= 2.0
+    may_be_poor = problem.warm and convex and len(problem.gram) == 0 and len(problem.W) <= DENSE
     for start in range(0, n_frames, size):
         n = min(size, n_frames - start)
         if len(problem.bins) > 0:
@@ -121,7 +137,7 @@ def solve_frames(problem, g, answer):
             silent = not g.state[i].live
             if silent:
                 frame = frame_of(g, i)
-                gap = 0.0 if 1.0 <= problem.beta <= 2.0 else math.nan
+                gap = 0.0 if convex else math.nan
                 update_model(frame, problem)
                 write_frame(frame, start + i, gap, 0.0, silent, problem, answer)
         which = still_live(g.state, n)
@@ -149,6 +165,7 @@ def solve_frames(problem, g, answer):
                     state.live = False
                     write_frame(frame, start + i, gap, kkt_of(frame), converged, problem, answer)
                 elif step == 1 and promise > NEAR and may_be_poor:
+                    # A start that is far off, and zero where it should not be, misleads the quadratic model.
                     spread_start(frame, 1e-2, problem.beta)
                     poor[n_poor] = i
                     n_poor += 1
