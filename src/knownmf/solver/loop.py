@@ -9,19 +9,16 @@ from knownmf.divergences import TINY
 from knownmf.kernels import add_model, compiled, copy, dot, kept_on_disk, total_divergence, vectorised
 from knownmf.solver.frames import (
     DENSE,
-    N_WARM_UP,
     frame_of,
     gather_atoms,
     load_group,
     price,
     rounded_to_single,
-    spread_start,
-    start_group,
     still_live,
     update_model,
-    warm_up,
 )
 from knownmf.solver.newton import newton_step
+from knownmf.solver.start import N_WARM_UP, spread_start, start_group, warm_up
 
 NEAR = 1e-2  # the relative gap, or KKT residual, from which on a frame counts as near its optimum
 N_POOR = np.int64(6)  # multiplicative updates of a warm start that is not near; typed, so that they compile once

@@ -6,7 +6,7 @@ import numpy as np
 
 from knownmf.divergences import TINY, log_single, slopes
 from knownmf.kernels import dot, kept_on_disk, quadratic_gradient, total_divergence, vectorised
-from knownmf.solver.frames import SMALLEST_START, multiply
+from knownmf.solver.start import SMALLEST_START, multiply
 
 FURTHEST = 3.0  # the ratio of two passes that counts at most: in the beginning entries fall by far more
 
