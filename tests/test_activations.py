@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 
+import naive
 from knownmf import activations
 from problems import BETAS, random_problem
 
@@ -172,6 +173,18 @@ class TestCertificate:
         assert warm.converged.all()
         assert warm.n_iter.max() <= cold.n_iter.max() + 2
         np.testing.assert_allclose(warm.objective, cold.objective, rtol=1e-5)
+
+    @pytest.mark.parametrize("beta", [-1.0, 0.0])
+    def test_where_optima_are_many_one_step_does_not_end_above_its_warm_start(self, beta):
+        rng = np.random.default_rng(1)
+        W = rng.gamma(0.3, size=(30, 20)) + 1e-3
+        V = (W @ (rng.gamma(1.0, size=(20, 60)) * (rng.random((20, 60)) < 0.25)) + 1e-3) * rng.gamma(2.0, 0.5, (30, 60))
+        best = activations(V, W, beta, tol=1e-8).H
+        start = best * (1.0 + 0.02 * rng.standard_normal(best.shape)).clip(0.0)
+        with pytest.warns(ConvergenceWarning):
+            found = activations(V, W, beta, max_iter=1, H_init=start)
+        for t in range(V.shape[1]):
+            assert found.objective[t] <= naive.objective(V[:, t], start[:, t], W, beta) * (1.0 + 1e-9)
 
     @pytest.mark.parametrize("beta", [1.1, 1.9, 1.98, 1.999])
     def test_where_a_penalty_leaves_next_to_nothing_the_gap_holds(self, beta):
