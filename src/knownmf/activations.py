@@ -31,7 +31,7 @@ CHUNK_BYTES = 2**20  # of double-precision data that a thread works on at a time
 Progress = Callable[[int, int], object]
 
 
-class Frames(NamedTuple):
+class PerFrame(NamedTuple):
     """What belongs to single frames, a frame a column; but for V and H_init, one column stands for all frames."""
 
     V: Any
@@ -187,11 +187,11 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    frames, problem = checked(V, W, beta_of(beta_loss), l1, l2, weights, background, support, H_init)
+    given, problem = checked(V, W, beta_of(beta_loss), l1, l2, weights, background, support, H_init)
     problem = problem._replace(tol=check_tol(tol), max_iter=check_max_iter(max_iter))
-    n_frames, n_components = frames.V.shape[1], len(problem.atoms)
+    n_frames, n_components = given.V.shape[1], len(problem.atoms)
     found = Activations(
-        H=np.empty((n_components, n_frames), frames.V.dtype if problem.single else np.float64),
+        H=np.empty((n_components, n_frames), given.V.dtype if problem.single else np.float64),
         gap=np.empty(n_frames),
         relative_gap=np.empty(n_frames),
         kkt=np.empty(n_frames),
@@ -201,7 +201,7 @@ def activations(
         beta=problem.beta,
         tol=problem.tol,
     )
-    for n_done in solve_in_chunks(frames, problem, found):
+    for n_done in solve_in_chunks(given, problem, found):
         if progress is not None:
             progress(n_done, n_frames)
     warn_of_missed(found)
@@ -290,7 +290,7 @@ def checked(
     background: ArrayLike | None,
     support: ArrayLike | None,
     H_init: ArrayLike | None,
-) -> tuple[Frames, Problem]:
+) -> tuple[PerFrame, Problem]:
     """Return what :func:`activations` was given, checked: what each frame has of its own, and what all share."""
     V = sparse_array(V, "V") if issparse(V) else real_array(V, "V", 2)
     W = real_array(W, "W", 2)
@@ -318,12 +318,12 @@ def checked(
     penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
     problem = prepared(W, beta, *penalties, weights[:, 0] if shared else None, support[:, 0] if alike else None)
     problem = problem._replace(warm=H_init is not None, single=V.dtype == np.float32)
-    return Frames(V, weights, background, support, H_init), problem
+    return PerFrame(V, weights, background, support, H_init), problem
 
 
-def solve_in_chunks(frames: Frames, problem: Problem, found: Activations) -> Iterator[int]:
+def solve_in_chunks(given: PerFrame, problem: Problem, found: Activations) -> Iterator[int]:
     """Fill ``found`` chunk by chunk, in threads; yield how many frames are done."""
-    V, n_components = frames.V, len(problem.atoms)
+    V, n_components = given.V, len(problem.atoms)
     n_bins, n_frames = V.shape
     by_entry = issparse(V) and (problem.beta == 1.0 or len(problem.gram) > 0)
     if by_entry:
@@ -336,19 +336,19 @@ def solve_in_chunks(frames: Frames, problem: Problem, found: Activations) -> Ite
     def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:
         rows = problem._replace(
             X=problem.X if by_entry else frames_of(V, chunk),
-            M=frames_of(frames.weights, chunk),
-            background=frames_of(frames.background, chunk),
-            support=frames_of(frames.support, chunk),
+            M=frames_of(given.weights, chunk),
+            background=frames_of(given.background, chunk),
+            support=frames_of(given.support, chunk),
         )
         answer = new_answer(len(range(n_frames)[chunk]), n_components)
-        if frames.H_init is not None:
-            answer.H[:] = frames_of(frames.H_init, chunk) / problem.units
+        if given.H_init is not None:
+            answer.H[:] = frames_of(given.H_init, chunk) / problem.units
         if by_entry:
             solve_entries(rows, V[:, chunk], buffers, answer)
         else:
             solve(rows, buffers_of(buffers, size, n_bins, n_components), answer)
         found.H[:, chunk] = (answer.H * problem.units).T
-        for name in answer._fields[1:]:
+        for name in ("gap", "relative_gap", "kkt", "objective", "n_iter", "converged"):
             getattr(found, name)[chunk] = getattr(answer, name)
         return chunk.stop
 

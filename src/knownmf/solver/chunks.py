@@ -73,8 +73,15 @@ def prepare(
 
 def new_answer(n_frames: int, n_components: int) -> Answer:
     """Return room for the answer of a chunk."""
-    H, numbers = np.empty((n_frames, n_components)), np.empty((4, n_frames))
-    return Answer._make((H, *numbers, np.zeros(n_frames, np.int64), np.zeros(n_frames, np.bool_)))
+    return Answer(
+        H=np.empty((n_frames, n_components)),
+        gap=np.empty(n_frames),
+        relative_gap=np.empty(n_frames),
+        kkt=np.empty(n_frames),
+        objective=np.empty(n_frames),
+        n_iter=np.zeros(n_frames, np.int64),
+        converged=np.zeros(n_frames, np.bool_),
+    )
 
 
 def buffers_of(buffers: dict[int, Group], size: int, n_bins: int, n_components: int) -> Group:

@@ -31,9 +31,7 @@ class Problem(NamedTuple):
     atoms: np.ndarray  # 0, 1, ... n_components - 1
     units: np.ndarray  # what the columns were multiplied by
     weighted: np.ndarray  # W M, where all frames share the weights, else (0,)
-    reachable: (
-        np.ndarray
-    )  # (n_bins,) sum of the atoms in the support; (0,) where frames have a support or bins of their own
+    reachable: np.ndarray  # (n_bins,) sum of the atoms in the support; (0,) where frames have their own, or own bins
     bins: np.ndarray  # which bins the columns of X are, for frames that are gathered from a sparse matrix, else (0, 0)
     columns: np.ndarray  # (all bins, n_components) what their W is gathered from
     gram: np.ndarray  # W M W' where every frame shares it (beta = 2), else (0, 0)
@@ -102,6 +100,7 @@ def new_group(n_frames: int, n_bins: int, n_components: int) -> Group:
     """Return the buffers of one worker, which takes as many frames at a time."""
     bins, components = np.zeros((7, n_frames, n_bins)), np.zeros((7, n_frames, n_components))
     allowed, state = np.zeros((n_frames, n_components), np.bool_), np.zeros(n_frames, STATE)
+    # In the order of the fields: seven with a value a bin, seven with a value a component.
     return Group._make((*bins, *components, allowed, state))
 
 

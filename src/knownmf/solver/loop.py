@@ -50,7 +50,7 @@ def certify(frame, problem):
             pulled += frame.m[f] * b[f] * x[f]
     else:
         pushed, pulled = dot(b, frame.push), dot(b, frame.pull)
-        if beta < 2.0:
+        if 1.0 <= beta < 2.0:
             state.sums[5], state.sums[6] = below_floor(frame.v, frame.pull, frame.push)
     state.sums[3], state.sums[4] = pushed, pulled
     gap = duality_gap(frame.h, frame.A, frame.B, frame.l1, frame.l2, frame.allowed, beta, frame.weighted, state.sums)
@@ -121,7 +121,7 @@ def solve_frames(problem, g, answer):
 
     Frames that are gathered from a sparse matrix have atoms of their own: a group is one of them.
     """
-    n_frames, size = len(problem.X), len(g.state)
+    n_frames, size = len(problem.X), 1 if len(problem.bins) > 0 else len(g.state)
     # Updates may raise the objective for a while: they are for where any start leads to the same optimum.
     convex = 1.0 <= problem.beta <= 2.0
     may_be_poor = problem.warm and convex and len(problem.gram) == 0 and len(problem.W) <= DENSE
@@ -131,7 +131,7 @@ def solve_frames(problem, g, answer):
             gather_atoms(problem.columns, problem.bins[start], problem.W, problem.W_single)
         load_group(g, start, n, problem, answer.H)
         for i in range(n):
-            silent = not g.state[i].live
+            silent = not g.state[i].live  # also what write_frame is told of it: a literal would compile that twice
             if silent:
                 frame = frame_of(g, i)
                 gap = 0.0 if convex else math.nan
