@@ -1,104 +1,80 @@
-"""Runs every case, prints the table, and with ``--write`` renews docs/benchmarks.md and its picture.
+"""Run the benchmarks.
 
-python -m benchmarks [--quick] [--write]
+python -m benchmarks                    all, at full size; writes docs/benchmarks.md and its picture
+python -m benchmarks CASE ...           some, at full size; prints only
+python -m benchmarks --quick [CASE ...] small sizes; prints only
 """
 
 import argparse
-import os
-import platform
-import time
-from functools import partial
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
-import knownmf
-
-from . import cases, peers, resources, scaling
+from . import comparisons, resources, scaling
+from .timing import machine
 
 DOCS = Path(__file__).parents[1] / "docs"
 
+CASES = {
+    "piano": comparisons.piano,
+    "drums": comparisons.drums,
+    "exemplars": comparisons.exemplars,
+    "counts": comparisons.counts,
+    "frobenius": comparisons.frobenius,
+    "mel": comparisons.mel,
+    "decay": comparisons.decay,
+    "sparse": comparisons.sparse,
+    "small": comparisons.small,
+    "loose": comparisons.loose,
+    "first": resources.first,
+    "stream": resources.stream,
+    "threads": resources.two_threads,
+    "memory": resources.memory,
+    "precision": resources.precision,
+}
 
-def timed(call, repeat=1):
-    """The shortest time of ``repeat`` calls in seconds, and what the last returned."""
-    shortest = np.inf
-    for _ in range(repeat):
-        start = time.perf_counter()
-        out = call()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest, out
+INTRODUCTION = """\
+# Benchmarks
 
+Written by `make bench`. `python -m benchmarks --quick` runs small sizes, and `python -m benchmarks CASE` runs one case.
 
-def compare(case, long):
-    """Rows of a case: peer, its time, its worst gap, our time to the same gap, the ratio."""
-    V, W, beta_loss = case.V, case.W, case.beta_loss
-    unit, _ = timed(lambda: W.T @ V, 5)
-    ours = partial(knownmf.activations, V, W, beta_loss=beta_loss)
-    ours(tol=1.0)
-    for name, peer in peers.peers_of(beta_loss, long).items():
-        theirs, H = timed(lambda peer=peer: peer(V, W))
-        gap = peers.worst_gap(V, W, H, beta_loss)
-        same, _ = timed(lambda gap=gap: ours(tol=gap), 3)
-        yield case.name, name, theirs, gap, same, theirs / same
-    exact, found = timed(lambda: ours(tol=1e-6), 3)
-    gap = peers.worst_gap(V, W, found.H, beta_loss)
-    yield case.name, f"(knownmf to 1e-6: {exact / unit:.0f} times W.T @ V)", exact, gap, exact, 1.0
+Each peer runs as its documentation says. The relative duality gap of the worst frame is computed apart from all
+packages that are timed. Then knownmf is asked for the gap that the peer reached, or, where a row says "to", both are
+asked for the same gap. Both sides use as many threads as they do by default, unless a row says one thread. Both are
+warmed up by a call with a few frames, then run in turns, the same number of times: 20 times, 3 times if the slower side
+takes more than 0.1 s, once if it takes more than 10 s. The best time counts.
 
-
-def stream(n_frames):
-    """Milliseconds of each call with one frame, started from the frame before."""
-    case = cases.harmonic(1025, 88, n_frames + 20)
-    H, took = None, []
-    for t in range(n_frames + 20):
-        start = time.perf_counter()
-        H = knownmf.activations(case.V[:, [t]], case.W, tol=1e-3, H_init=H).H
-        took.append(1e3 * (time.perf_counter() - start))
-    return np.array(took[20:])
+Multiplicative updates and the accelerated projected gradient compute their own gap at every tenth iteration, and stop
+when it is reached. Coordinate Newton gets, for each frame, exactly the number of sweeps that it needs; finding that
+number is not timed.
+"""
 
 
-def machine():
-    """What the figures were measured on."""
-    names = ["numpy", "scipy", "numba", "scikit-learn", "librosa"]
-    names += ["torch", "torchnmf"] if find_spec("torchnmf") else []
-    return f"{os.cpu_count()} cores, {platform.machine()}; " + ", ".join(f"{name} {version(name)}" for name in names)
+def write(measured_on, sections):
+    """Write the report and its picture."""
+    scaling.picture().savefig(DOCS / "benchmarks.png", dpi=100)
+    lines = "\n".join(f"- {line}" for line in measured_on)
+    parts = [INTRODUCTION, f"Measured on:\n\n{lines}\n", *(section.markdown() for section in sections)]
+    parts.append("## scaling\n\n![Time against components, bins and frames](benchmarks.png)\n")
+    (DOCS / "benchmarks.md").write_text("\n".join(parts), encoding="utf8")
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="an eighth of the frames")
-    parser.add_argument("--write", action="store_true", help="renew docs/benchmarks.md and docs/benchmarks.png")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--quick", action="store_true", help="small sizes")
     options = parser.parse_args()
-    console = Console(width=130)
-    heads = ("case", "peer", "its time, s", "its worst gap", "knownmf to the same, s", "times faster")
-    table, lines = Table(*heads), ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    share = 1 / 8 if options.quick else 1.0
-    for case in cases.all_cases(share):
-        console.print(f"{case.name}: V {case.V.shape}, W {case.W.shape}, {case.beta_loss}")
-        for name, peer, theirs, gap, ours, ratio in compare(case, 2000 if not options.quick else 1000):
-            row = (name, peer, f"{theirs:.3f}", f"{gap:.1e}", f"{ours:.3f}", f"{ratio:.1f}")
-            table.add_row(*row)
-            lines.append("| " + " | ".join(row) + " |")
-    console.print(table)
-    ms = stream(50 if options.quick else 400)
-    live = f"median {np.median(ms):.2f} ms, 99 % within {np.percentile(ms, 99):.2f} ms"
-    live = f"One frame a call, 88 components, started from the frame before, to 1e-3: {live}."
-    notes = [live, resources.two_threads(share), resources.memory(share)]
-    console.print(*notes, sep="\n")
-    if options.write:
-        figure = scaling.picture(quick=options.quick)
-        figure.savefig(DOCS / "benchmarks.png", dpi=100)
-        head = ["# Benchmarks", "", "Written by `make bench`. Measured on " + machine() + ".", ""]
-        text = [
-            "Each peer runs as it would be run; the relative duality gap of its worst frame is computed apart from all",
-            "of them; then knownmf is asked for the same gap, and the ratio is of the two times.",
-        ]
-        picture = ["![Time against components, bins and frames](benchmarks.png)"]
-        body = "\n".join([*head, *text, "", *lines, "", *(line for note in notes for line in (note, "")), *picture, ""])
-        (DOCS / "benchmarks.md").write_text(body, encoding="utf8")
+    unknown = [name for name in options.cases if name not in CASES]
+    if unknown:
+        parser.error(f"unknown case {', '.join(unknown)}: choose from {', '.join(CASES)}")
+    measured_on = list(machine())
+    print(*measured_on, sep="\n")
+    sections = []
+    for name in options.cases or CASES:
+        sections.append(CASES[name](options.quick))
+        sections[-1].print()
+    if not options.cases and not options.quick:
+        write(measured_on, sections)
 
 
 if __name__ == "__main__":

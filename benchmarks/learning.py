@@ -4,14 +4,15 @@
 
 The others are scikit-learn's NMF (mu; cd for Frobenius), and where half of the basis is frozen, which that cannot do,
 multiplicative updates in NumPy. They take so many iterations from random numbers; then knownmf starts from the same
-numbers. ``passes`` is the time until a pass has reached their objective, whatever the number of passes up to three
-times theirs; ``fit`` is that of a whole fit of so many passes, which also solves the activations to their optimum and
-proves it. ``sparse`` are counts of which one in a hundred is not zero.
+numbers. ``passes`` is the time until a pass has reached their objective, in up to three times as many passes as they
+take; ``fit`` is the time of a whole fit of so many passes, which also solves the activations and certifies them.
+``sparse`` are counts of which one in a hundred is not zero.
 """
 
 import argparse
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import scipy.sparse
@@ -20,15 +21,17 @@ from sklearn.decomposition import NMF as TheirNMF
 from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.cases import harmonic
+from benchmarks.timing import machine, timed
 from knownmf import NMF
-from knownmf.divergences import BETA_OF
 
+BETA_OF = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 TINY = np.finfo(float).tiny
-MOST = 3  # times as many passes as they take
+MOST = 3  # times as many passes as the others take
+WARM_UP_FRAMES, WARM_UP_PASSES = 64, 2
 
 
 def sparse_counts(n_samples, n_features=2000, n_topics=30, density=0.01):
-    """Counts of a few topics a sample, with about a share ``density`` of entries that are not zero."""
+    """Return counts of a few topics a sample, with about a share ``density`` of entries that are not zero."""
     rng = np.random.default_rng(6)
     topics = rng.dirichlet(np.full(n_features, 0.05), n_topics)
     H = rng.gamma(0.3, 1.0, (n_samples, n_topics))
@@ -39,7 +42,7 @@ def sparse_counts(n_samples, n_features=2000, n_topics=30, density=0.01):
 
 
 def random_start(X, n_components, known):
-    """Random numbers of the right size, and the known components as they are."""
+    """Return random numbers of the right size, and the known components as they are."""
     rng = np.random.default_rng(0)
     size = np.sqrt(X.mean() / n_components)
     W = np.abs(size * rng.standard_normal((X.shape[0], n_components)))
@@ -49,7 +52,7 @@ def random_start(X, n_components, known):
 
 
 def objective(X, H, W, beta):
-    """The divergence in double precision, in a form that knows nothing of any package."""
+    """Return the divergence in double precision, computed apart from any package."""
     total = 0.0
     for first in range(0, X.shape[0], 2000):
         x = X[first : first + 2000]
@@ -72,7 +75,7 @@ def scikit_learn(X, loss, start, n_iter):
 
 
 def numpy_updates(X, loss, start, n_iter, n_frozen):
-    """Multiplicative updates with the frozen rows put back, in double precision."""
+    """Run multiplicative updates that put the frozen rows back, in double precision."""
     beta, H, W = BETA_OF[loss], start["W"].copy(), start["H"].copy()
     power = 0.5 if beta == 0.0 else 1.0
     for _ in range(n_iter):
@@ -82,12 +85,6 @@ def numpy_updates(X, loss, start, n_iter, n_frozen):
         W *= ((H.T @ (X * v ** (beta - 2.0))) / (H.T @ v ** (beta - 1.0))) ** power
         W[:n_frozen] = start["H"][:n_frozen]
     return H, W
-
-
-def timed(call):
-    begin = time.perf_counter()
-    result = call()
-    return time.perf_counter() - begin, result
 
 
 def learn(X, loss, start, known, n_passes):
@@ -109,14 +106,15 @@ def learn(X, loss, start, known, n_passes):
 
 def compare(X, n_components, loss, n_iter, known):
     start = random_start(X, n_components, known)
+    few = X[:WARM_UP_FRAMES], loss, {**start, "W": start["W"][:WARM_UP_FRAMES]}
     if len(known):
-        name = "NumPy"
-        their_time, found = timed(lambda: numpy_updates(X, loss, start, n_iter, len(known)))
+        name, peer = "NumPy", partial(numpy_updates, n_frozen=len(known))
     else:
-        name = "cd" if loss == "frobenius" else "mu"
-        their_time, found = timed(lambda: scikit_learn(X, loss, start, n_iter))
+        name, peer = "cd" if loss == "frobenius" else "mu", scikit_learn
+    peer(*few, WARM_UP_PASSES)
+    their_time, found = timed(lambda: peer(X, loss, start, n_iter))
     target = objective(X, *found, BETA_OF[loss])
-    learn(X[:64], loss, {**start, "W": start["W"][:64]}, known, 2)  # compile
+    learn(*few, known, WARM_UP_PASSES)
     for most in (n_iter, MOST * n_iter):
         values, times, _, _ = learn(X, loss, start, known, most)
         reached = np.flatnonzero(values <= target * (1.0 + 1e-9))  # as far as rounding lets one tell
@@ -146,6 +144,7 @@ def main():
     parser.add_argument("--losses", nargs="+", default=["kullback-leibler", "itakura-saito", "frobenius"])
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
+    print(*machine(), sep="\n")
     for case in options.cases:
         notes = None if case == "sparse" else harmonic(1025, 88, options.frames)
         X = sparse_counts(options.samples) if case == "sparse" else np.ascontiguousarray(notes.V.T)

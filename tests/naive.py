@@ -1,4 +1,4 @@
-"""The slow and readable truth that every solver is held against: plain loops and a general-purpose optimiser."""
+"""The slow and readable truth that every solver is held against: plain loops and a general-purpose optimizer."""
 
 import math
 
@@ -63,7 +63,7 @@ def gradient(x, h, W, beta, weights=None, background=None, l1=None, l2=None):
 
 
 def minimum(x, W, beta, start=None, support=None, **options):
-    """Minimise P over h >= 0 with SciPy's L-BFGS-B, restarted until it stops improving; return h and P(h)."""
+    """Minimize P over h >= 0 with SciPy's L-BFGS-B, restarted until it stops improving; return h and P(h)."""
     n_components = len(W[0])
     floor = 1e-13 * max(float(np.nanmax(x)), 1e-300)
     allowed = np.ones(n_components, bool) if support is None else np.asarray(support)
@@ -86,6 +86,15 @@ def minimum(x, W, beta, start=None, support=None, **options):
         if not improved > 1e-14 * abs(value):
             break
     return best, value
+
+
+def kkt_residual(x, h, W, beta, l1=None, l2=None, **options):
+    """The KKT residual as it is documented: free of every scale, for every component of h allowed."""
+    push = gradient(np.where(np.isnan(x), np.nan, 0.0), h, W, beta, l1=l1, **options)
+    slope = gradient(x, h, W, beta, l1=l1, l2=l2, **options)
+    used = push > 0
+    share = (h * push)[used] / max((h * push).max(), 1e-300)
+    return np.abs(np.minimum(share, slope[used] / push[used])).max(initial=0.0)
 
 
 def kkt(x, h, W, beta, **options):

@@ -4,7 +4,6 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import pytest
 from scipy.optimize import nnls
@@ -12,7 +11,7 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 
 import naive
-from knownmf import activations
+from knownmf import activations, get_num_threads, set_num_threads
 from problems import BETAS, random_problem
 
 
@@ -292,12 +291,12 @@ class TestThreads:
     def test_the_number_of_threads_changes_no_bit(self):
         V, W = harmonic(n_frames=200)
         many = activations(V, W)
-        before = numba.get_num_threads()
-        numba.set_num_threads(1)
+        before = get_num_threads()
+        set_num_threads(1)
         try:
             one = activations(V, W)
         finally:
-            numba.set_num_threads(before)
+            set_num_threads(before)
         assert np.array_equal(many.H, one.H)
 
     def test_calls_from_several_threads_do_not_meet(self):

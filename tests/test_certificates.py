@@ -1,64 +1,86 @@
-"""The certificate on its own: true for any h, whoever found it, and tight at the optimum."""
+"""The certificate on its own: true for any activations, whoever found them, and tight at the optimum."""
+
+import math
 
 import numpy as np
 import pytest
-from numba import njit
 
 import naive
-from knownmf import certificates
-from problems import CONVEX, OPTIONS, frame_of, random_problem
+from knownmf import Solver
+from problems import BETAS, CONVEX, OPTIONS, frame_of, random_problem
+
+every_option = pytest.mark.parametrize(
+    "options", [v for v in OPTIONS.values() if v != ("H_init",)], ids=[k for k in OPTIONS if k != "warm start"]
+)
 
 
-@njit
-def duality_gap(*arguments):
-    return certificates.duality_gap(*arguments)
+def certified(x, h, W, beta, support=None, weights=None, background=None, **penalties):
+    """Return the certificate of one frame."""
+    own = {"weights": weights, "support": support}
+    columns = {name: np.asarray(values)[:, np.newaxis] for name, values in own.items() if values is not None}
+    return Solver(W, beta, **penalties, tol=1e-6).certify(x[:, np.newaxis], h[:, np.newaxis], background, **columns)
 
 
-@njit
-def kkt_residual(*arguments):
-    return certificates.kkt_residual(*arguments)
+def some_activations(best, support):
+    """Return points at any distance from the optimum, zero outside the support."""
+    rng = np.random.default_rng(1)
+    points = rng.gamma(1.0, 2.0, len(best)), best * rng.uniform(0.9, 1.1, len(best)), np.full(len(best), 1e-3)
+    return [h if support is None else np.where(support, h, 0.0) for h in points]
 
 
-@njit
-def smallest_scale(*arguments):
-    return certificates.smallest_scale(*arguments)
-
-
-some_options = pytest.mark.parametrize("options", [v for v in OPTIONS.values() if "support" not in v])
-
-
-def parts(x, h, W, beta, weights=None, background=None, l1=None, l2=None):
-    """The arguments of the certificate for any h, computed the plain way."""
-    n_bins, n_components = W.shape
-    m = np.where(np.isnan(x), 0.0, np.ones(n_bins) if weights is None else weights)
-    x, b = np.nan_to_num(x), np.zeros(n_bins) if background is None else background
-    v = b + W @ h
-    pull, push = m * x * v ** (beta - 2), m * v ** (beta - 1)
-    l1, l2 = (np.zeros(n_components) if p is None else np.asarray(p, float) for p in (l1, l2))
-    sums = np.array([m @ x, m @ x**2, m.sum(), push @ b, pull @ b, 0.0, 0.0])
-    return h, W.T @ pull, W.T @ push, l1, l2, W.T @ m > 0, beta, W.T @ m, sums
-
-
-@some_options
+@every_option
 @pytest.mark.parametrize("beta", [*CONVEX, 1.25])
 def test_gap_covers_the_excess_of_any_point(beta, options):
-    V, W, keywords = random_problem(int(100 * beta), [o for o in options if o != "H_init"], positive=True)
-    rng = np.random.default_rng(1)
+    V, W, keywords = random_problem(int(100 * beta), options, positive=True)
     for t in range(V.shape[1]):
-        x, shape, _ = frame_of(t, V, keywords)
-        best, least = naive.minimum(x, W, beta, **shape)
-        for h in (rng.gamma(1.0, 2.0, W.shape[1]), best * rng.uniform(0.9, 1.1, len(best)), np.full(len(best), 1e-3)):
-            gap = duality_gap(*parts(x, h, W, beta, **shape))
-            assert naive.objective(x, h, W, beta, **shape) - least <= gap + 1e-12
+        x, shape, support = frame_of(t, V, keywords)
+        best, least = naive.minimum(x, W, beta, support=support, **shape)
+        for h in some_activations(best, support):
+            found = certified(x, h, W, beta, support, **shape)
+            value = naive.objective(x, h, W, beta, support=support, **shape)
+            assert value - least <= found.gap[0] + 1e-12
 
 
-@some_options
+@every_option
 @pytest.mark.parametrize("beta", CONVEX)
 def test_gap_closes_at_the_optimum(beta, options):
-    V, W, keywords = random_problem(int(100 * beta), [o for o in options if o != "H_init"], positive=True)
-    x, shape, _ = frame_of(0, V, keywords)
-    best, least = naive.minimum(x, W, beta, **shape)
-    assert duality_gap(*parts(x, best, W, beta, **shape)) <= 1e-4 * (1 + least)
+    V, W, keywords = random_problem(int(100 * beta), options, positive=True)
+    for t in range(V.shape[1]):
+        x, shape, support = frame_of(t, V, keywords)
+        best, least = naive.minimum(x, W, beta, support=support, **shape)
+        assert certified(x, best, W, beta, support, **shape).gap[0] <= 1e-4 * (1 + least)
+
+
+@every_option
+@pytest.mark.parametrize("beta", BETAS)
+def test_everything_that_is_reported_is_of_the_activations_passed_in(beta, options):
+    V, W, keywords = random_problem(int(100 + 10 * beta), options, positive=True)
+    for t in range(V.shape[1]):
+        x, shape, support = frame_of(t, V, keywords)
+        used = np.ones(W.shape[1], bool) if support is None else support
+        of_used = shape | {name: shape[name][used] for name in ("l1", "l2") if name in shape}
+        for h in some_activations(np.ones(W.shape[1]), support):
+            found = certified(x, h, W, beta, support, **shape)
+            value = naive.objective(x, h, W, beta, support=support, **shape)
+            assert np.array_equal(found.H[:, 0], h)
+            assert found.objective[0] == pytest.approx(value, rel=1e-10)
+            assert found.n_iter[0] == 0
+            expected = naive.kkt_residual(x, h[used], W[:, used], beta, **of_used)
+            assert found.kkt[0] == pytest.approx(expected, rel=1e-8)
+            size = np.nansum(np.broadcast_to(shape.get("weights", 1.0), x.shape) * x**beta)
+            assert found.relative_gap[0] == pytest.approx(found.gap[0] / size, rel=1e-9, nan_ok=True)
+            assert found.converged[0] == (found.criterion[0] <= 1e-6)
+
+
+def test_what_the_support_forbids_counts_as_zero():
+    V, W, _ = random_problem(4, (), positive=True)
+    support = np.array([1, 0, 1, 1, 0])
+    h = np.random.default_rng(0).gamma(1.0, 1.0, V[:, :1].shape[1:] + (5,)).T
+    found = Solver(W, support=support).certify(V[:, :1], h)
+    expected = Solver(W, support=support).certify(V[:, :1], h * support[:, np.newaxis])
+    assert np.array_equal(found.H[:, 0], np.where(support, h[:, 0], 0.0))
+    assert found.gap[0] == expected.gap[0]
+    assert found.objective[0] == expected.objective[0]
 
 
 def test_kullback_leibler_gap_is_the_log_of_the_largest_multiplicative_update():
@@ -66,43 +88,82 @@ def test_kullback_leibler_gap_is_the_log_of_the_largest_multiplicative_update():
     x, h = V[:, 0], np.ones(W.shape[1])
     h *= x.sum() / (W @ h).sum()
     expected = x.sum() * np.log(np.max(W.T @ (x / (W @ h)) / W.sum(axis=0)))
-    assert duality_gap(*parts(x, h, W, 1.0)) == pytest.approx(expected, rel=1e-12)
+    assert certified(x, h, W, 1.0).gap[0] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 2.5, 3.0])
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 0.99, 2.01, 2.5, 3.0])
 def test_there_is_no_gap_outside_the_convex_range(beta):
     V, W, _ = random_problem(0, (), positive=True)
-    assert np.isnan(duality_gap(*parts(V[:, 0], np.ones(W.shape[1]), W, beta)))
+    found = certified(V[:, 0], np.ones(W.shape[1]), W, beta)
+    assert np.isnan(found.gap[0])
+    assert np.isnan(found.relative_gap[0])
+    assert np.isfinite(found.kkt[0])
 
 
-@pytest.mark.parametrize("beta", CONVEX)
-def test_smallest_scale_is_feasible_and_no_smaller_one_is(beta):
-    rng = np.random.default_rng(int(10 * beta))
-    A, B, l1 = rng.gamma(1.0, 1.0, (3, 8))
-    l1[::2] = 0.0
-    c = smallest_scale(A, B, l1, np.zeros(8), np.ones(8, bool), beta, False)
-    slack = l1 - c ** (beta - 2) * A + c ** (beta - 1) * B
-    assert slack.min() == pytest.approx(0.0, abs=1e-9)
-    smaller = 0.999 * c
-    assert (l1 - smaller ** (beta - 2) * A + smaller ** (beta - 1) * B).min() < 0
+@pytest.mark.parametrize("l1", [0.0, 1e-6, 0.3, 30.0])
+@pytest.mark.parametrize("beta", [1.0, 1.05, 1.25, 1.5, 1.75, 1.95, 2.0])
+def test_the_scale_of_the_dual_point_is_the_least_that_is_feasible(beta, l1):
+    """With one component the gap is the excess itself.
+
+    The dual point is the model times the least number c that makes it feasible, and c h is then the optimum. A smaller
+    number would prove too much, a larger one too little. A second component whose penalty forbids it changes nothing.
+    """
+    rng = np.random.default_rng(int(100 * beta))
+    W, x = rng.gamma(1.0, 1.0, (6, 2)) + 0.1, rng.gamma(1.0, 1.0, 6) + 0.1
+    best = Solver(W[:, :1], beta, l1=l1, tol=1e-13).solve(x[:, np.newaxis])
+    largest = Solver(W[:, :1], beta, l1=l1).certify(x[:, np.newaxis], [[0.0]]).objective[0]
+    for share in (1e-6, 0.01, 0.5, 0.9, 1.1, 3.0, 100.0):
+        h = max(share * best.H[0, 0], 1e-9)
+        for basis, penalty, point in ((W[:, :1], [l1], [h]), (W, [l1, 1e9], [h, 0.0])):
+            found = certified(x, np.array(point), basis, beta, l1=penalty)
+            excess = found.objective[0] - best.objective[0]
+            assert found.gap[0] == pytest.approx(excess, rel=1e-6, abs=1e-10 * min(largest, 1e6))
 
 
-def test_an_atom_that_nothing_holds_back_has_no_feasible_scale():
-    """An empty model, B = 0, where an atom without penalty still pulls: nothing is proven, whatever the others say."""
-    A, B, l1 = np.array([1.0, 1.0]), np.zeros(2), np.array([0.0, 1.0])
-    assert smallest_scale(A, B, l1, np.zeros(2), np.ones(2, bool), 1.5, False) == np.inf
+@pytest.mark.parametrize("l1", [None, [0.0, 1.0], [1.0, 0.0]])
+@pytest.mark.parametrize("beta", [1.0, 1.25, 1.5, 2.0])
+def test_an_empty_model_is_not_taken_for_an_optimum(beta, l1):
+    """Nothing holds an atom without penalty back where the model is empty; others cannot change that."""
+    x, W, shape = (
+        np.array([1.0, 2.0, 0.5]),
+        np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
+        {} if l1 is None else {"l1": l1},
+    )
+    found = certified(x, np.zeros(2), W, beta, **shape)
+    least = Solver(W, beta, tol=1e-9, **shape).solve(x[:, np.newaxis]).objective[0]
+    value = sum(naive.divergence(v, 0.0, beta) for v in x) if beta > 1 else math.inf
+    assert found.objective[0] == pytest.approx(value)
+    assert value - least <= found.gap[0]
+    assert not found.converged[0]
 
 
 def test_kkt_residual_is_free_of_scales_and_zero_at_a_solution():
     V, W, _ = random_problem(3, (), positive=True)
-    h = np.ones(W.shape[1])
-    h, A, B, l1, l2, allowed, *_ = parts(V[:, 0], h, W, 1.0)
-    one = kkt_residual(h, A, B, l1, l2, allowed)
+    x, h = V[:, 0], np.ones(W.shape[1])
+    one = certified(x, h, W, 1.0).kkt[0]
     scale = np.array([1e-6, 3.0, 1e9, 1.0, 7.0])
-    assert kkt_residual(h / scale, A * scale, B * scale, l1, l2, allowed) == pytest.approx(one, rel=1e-9)
-    assert (
-        kkt_residual(
-            np.array([2.0, 0.0]), np.array([1.0, 1.0]), np.array([1.0, 3.0]), *np.zeros((2, 2)), np.ones(2, bool)
-        )
-        == 0
-    )
+    assert 0 < one < math.inf
+    assert certified(x, h / scale, W * scale, 1.0).kkt[0] == pytest.approx(one, rel=1e-9)
+    assert certified(1e20 * x, 1e20 * h, W, 1.0).kkt[0] == pytest.approx(one, rel=1e-9)
+    assert certified(np.array([2.0, 2.0]), np.array([2.0, 0.0]), np.array([[1.0, 1.0], [1.0, 2.0]]), 1.0).kkt[0] == 0
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("n_components", [5, 140])
+def test_the_certificate_of_an_answer_is_the_one_it_came_with(beta, dtype, warm, n_components):
+    """Whichever way an answer was found, its certificate is computed in double precision from what is returned."""
+    V, W, _ = random_problem(8, (), n_bins=30, n_components=n_components, n_frames=11, positive=True)
+    V = V.astype(dtype)
+    size = np.sum(V.astype(float) ** beta, axis=0)
+    for tol in (1e-1, 1e-3, 1e-5):
+        solver = Solver(W, beta, tol=tol)
+        found = solver.solve(V, H_init=np.ones((n_components, 11)) if warm else None)
+        again = solver.certify(V, found.H)
+        assert again.H.dtype == dtype
+        assert np.array_equal(again.H, found.H)
+        assert np.array_equal(again.converged, found.converged)
+        np.testing.assert_allclose(again.objective / size, found.objective / size, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(again.gap / size, found.gap / size, rtol=1e-9, atol=1e-13)
+        np.testing.assert_allclose(again.kkt, found.kkt, rtol=1e-9, atol=1e-12)

@@ -194,7 +194,7 @@ def test_tables_are_for_any_program(here):
     assert b"\r" not in Path("events.csv").read_bytes()
 
 
-def test_other_losses_have_their_own_promise(here):
+def test_other_losses_have_a_criterion_of_their_own(here):
     done = run(*DECOMPOSE, "--beta-loss", "0.5", "--tol", "1e-3")
     assert done.exit_code == 0, done.stderr
     assert "conditions of an optimum within 0.1 %" in done.stdout

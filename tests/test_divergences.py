@@ -4,29 +4,30 @@ import math
 
 import numpy as np
 import pytest
-from numba import njit
 
 import naive
-from knownmf import divergences
 from knownmf.divergences import beta_of
+from knownmf.native import measure
 
 
-@njit
+def measured(x, v, m, beta):
+    """Return the divergence of bins with weights, and the two halves of its slope."""
+    x, v, m = (np.array([values], dtype=np.float64) for values in (x, v, m))
+    pull, push = np.empty_like(x), np.empty_like(x)
+    return measure(x, m, v, beta, True, pull, push), pull[0], push[0]
+
+
 def divergence(x, v, beta):
-    return divergences.divergence(x, v, beta)
-
-
-@njit
-def slopes(x, v, m, beta, pull, push):
-    divergences.slopes(x, v, m, beta, pull, push)
+    """Return the divergence of one bin."""
+    return measured([x], [v], [1.0], beta)[0]
 
 
 @pytest.mark.parametrize("beta", [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
 def test_value_and_slope_are_those_of_the_definition(beta):
     rng = np.random.default_rng(0)
     x, v, m = rng.gamma(1, 1, (3, 50)) + 1e-3
-    pull, push = np.empty((2, 50))
-    slopes(x, v, m, beta, pull, push)
+    total, pull, push = measured(x, v, m, beta)
+    assert total == pytest.approx(sum(m[f] * naive.divergence(x[f], v[f], beta) for f in range(50)), rel=1e-12)
     for f in range(50):
         assert divergence(x[f], v[f], beta) == pytest.approx(naive.divergence(x[f], v[f], beta), rel=1e-10, abs=1e-13)
         step = 1e-6 * v[f]
@@ -75,6 +76,28 @@ def test_the_logarithm_is_whole_on_both_sides_of_where_its_formula_changes(ratio
 )
 def test_limits_are_values_and_never_nan(x, v, beta, expected):
     assert divergence(x, v, beta) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+def test_bins_without_weight_cost_nothing_whatever_they_hold(beta):
+    """The first bin costs infinity where beta <= 0, the second where beta <= 1; neither has a weight."""
+    x, v = [0.0, 3.0, 2.0], [1.0, 0.0, 5.0]
+    total, pull, push = measured(x, v, [0.0, 0.0, 2.0], beta)
+    assert total == pytest.approx(2.0 * naive.divergence(2.0, 5.0, beta), rel=1e-12)
+    assert not pull[:2].any()
+    assert not push[:2].any()
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("n_bins", [1, 2, 7, 8, 9, 15, 16, 17, 63, 64, 65])
+def test_rows_of_any_length_are_measured_alike(beta, n_bins):
+    """Vector registers take several bins at a time: no bin may be left out or counted twice at the end of a row."""
+    rng = np.random.default_rng(n_bins)
+    x, v, m = rng.gamma(1, 1, (3, n_bins)) + 1e-3
+    total, pull, push = measured(x, v, m, beta)
+    assert total == pytest.approx(sum(m[f] * divergence(x[f], v[f], beta) for f in range(n_bins)), rel=1e-12)
+    np.testing.assert_allclose(pull, m * x * v ** (beta - 2), rtol=1e-12)
+    np.testing.assert_allclose(push, m * v ** (beta - 1), rtol=1e-12)
 
 
 def test_names_and_numbers_of_a_loss():

@@ -3,7 +3,6 @@
 import itertools
 import warnings
 
-import numba
 import numpy as np
 import pytest
 import scipy.sparse
@@ -12,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import naive
-from knownmf import NMF, activations, basis, learning
+from knownmf import NMF, activations, basis, get_num_threads, learning, set_num_threads
 from problems import BETAS
 
 KNOWN = ("all known", "partly", "by entry", "seeded", "soft", "unknown")
@@ -182,14 +181,14 @@ def test_blocks_and_threads_change_nothing_but_rounding(monkeypatch, beta):
     expected, _ = fitted(X, beta_loss=beta, max_iter=8, gap_tol=1e-8, **knowledge("partly", W))
     monkeypatch.setattr(learning, "SMALLEST_BLOCK", N_BINS)
     monkeypatch.setattr(learning, "BLOCKS", 7)
-    before = numba.get_num_threads()
+    before = get_num_threads()
     models = []
     for n_threads in (1, before):
-        numba.set_num_threads(n_threads)
+        set_num_threads(n_threads)
         try:
             models.append(fitted(X, beta_loss=beta, max_iter=8, gap_tol=1e-8, **knowledge("partly", W)))
         finally:
-            numba.set_num_threads(before)
+            set_num_threads(before)
     (one, H_one), (many, H_many) = models
     assert np.array_equal(one.components_, many.components_)
     assert np.array_equal(H_one, H_many)

@@ -18,8 +18,8 @@ def decomposition(names=("kick", "snare"), per_name=2, n_frames=120, *, power=1.
     rng = np.random.default_rng(len(names))
     W = rng.random((N_BINS, per_name * len(names))) ** 4
     H = rng.random((W.shape[1], n_frames)) ** 6
-    promise = rng.random(n_frames) * 1e-4
-    found = SimpleNamespace(H=H, beta=beta, tol=1e-4, promise=promise, converged=promise <= 1e-4)
+    criterion = rng.random(n_frames) * 1e-4
+    found = SimpleNamespace(H=H, beta=beta, tol=1e-4, criterion=criterion, converged=criterion <= 1e-4)
     labels = [name for name in names for _ in range(per_name)]
     dictionary = Dictionary(W, labels, sr=SR, n_fft=N_FFT, hop_length=HOP, power=power)
     times = np.arange(n_frames) * HOP / SR
@@ -46,7 +46,7 @@ def words(axes):
     return [text.get_text() for text in axes.get_yticklabels()]
 
 
-def test_it_is_as_wide_as_promised_and_touches_no_global_state():
+def test_it_is_1600_pixels_wide_and_touches_no_global_state():
     import sys
 
     assert drawn(decomposition_picture(decomposition())).shape == (1120, 1600, 4)
@@ -122,7 +122,7 @@ def test_marks_give_way_where_they_would_hide_the_curves(number, height):
 
 def test_frames_beyond_the_tolerance_stand_out():
     found = decomposition()
-    found.found.promise[7] = 1e-2
+    found.found.criterion[7] = 1e-2
     gap = panel(decomposition_picture(found), "Gap")
     within, beyond = gap.lines[1], gap.lines[2]
     assert len(within.get_xdata()) == 119
@@ -134,14 +134,14 @@ def test_frames_beyond_the_tolerance_stand_out():
 def test_without_a_certificate_the_kkt_residual_is_shown():
     found = decomposition(beta=0.5)
     figure = decomposition_picture(found)
-    assert panel(figure, "KKT").lines[1].get_ydata() == pytest.approx(found.found.promise)
+    assert panel(figure, "KKT").lines[1].get_ydata() == pytest.approx(found.found.criterion)
     assert drawn(figure).shape == (1120, 1600, 4)
 
 
 def test_no_hit_and_no_bad_frame_gets_lost_in_a_long_recording():
     found = decomposition(n_frames=20011)
-    found.found.promise[:] = 0
-    found.found.promise[12345] = 0.5
+    found.found.criterion[:] = 0
+    found.found.criterion[12345] = 0.5
     found.V *= 1e-3
     found.V[:, 12345] = 1.0
     figure = decomposition_picture(found)
@@ -171,7 +171,7 @@ def test_anything_can_be_drawn(names, per_name, n_frames, with_events):
 
 def test_silence_can_be_drawn():
     found = decomposition()
-    found.found.promise[:] = 0
+    found.found.criterion[:] = 0
     found.V, found.found.H = np.zeros_like(found.V), np.zeros_like(found.found.H)
     figure = decomposition_picture(found, events=[])
     assert np.all(panel(figure, "Spectrogram").images[0].get_array() == -80)
@@ -180,7 +180,7 @@ def test_silence_can_be_drawn():
 
 def test_a_frame_without_a_bound_can_be_drawn():
     found = decomposition()
-    found.found.promise[3] = np.inf
+    found.found.criterion[3] = np.inf
     figure = decomposition_picture(found)
     assert panel(figure, "Gap").lines[2].get_ydata() == pytest.approx([10])
     assert drawn(figure).shape == (1120, 1600, 4)

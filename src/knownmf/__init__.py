@@ -12,15 +12,29 @@ Importing the package loads the numerics alone. ``knownmf.NMF`` (scikit-learn) c
 
 from typing import TYPE_CHECKING
 
-from knownmf.activations import Activations, activations, basis
+from knownmf.activations import activations, basis
 from knownmf.dictionary import Dictionary
+from knownmf.solver import Activations, Solver
+from knownmf.threads import get_num_threads, set_num_threads
+from knownmf.versions import show_versions
 
 if TYPE_CHECKING:
     from knownmf.estimators import NMF
 
 __version__ = "0.1.0"
 
-__all__ = ["NMF", "Activations", "Dictionary", "__version__", "activations", "basis"]
+__all__ = [
+    "NMF",
+    "Activations",
+    "Dictionary",
+    "Solver",
+    "__version__",
+    "activations",
+    "basis",
+    "get_num_threads",
+    "set_num_threads",
+    "show_versions",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,96 +1,13 @@
-"""Activations of a known basis: one call, validated once, solved frame by frame, returned with its proof."""
+"""Activations of a known basis, or the basis of known activations: one call, one proven answer."""
 
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import numba
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
-from knownmf.divergences import beta_of
-from knownmf.solver import GROUP, Group, Problem, buffers_of, new_answer, prepared, solve, solve_entries
-from knownmf.threads import run_in_threads
-from knownmf.validation import (
-    check_max_iter,
-    check_range,
-    check_sparse,
-    check_start,
-    check_support,
-    check_tol,
-    penalty,
-    per_bin,
-    real_array,
-    sparse_array,
-)
-
-CHUNK_BYTES = 2**20  # of double-precision data that a thread works on at a time
-
-Progress = Callable[[int, int], object]
-
-
-class PerFrame(NamedTuple):
-    """What belongs to single frames, a frame a column; but for V and H_init, one column stands for all frames."""
-
-    V: Any
-    weights: NDArray
-    background: NDArray
-    support: NDArray
-    H_init: NDArray | None
-
-
-@dataclass(frozen=True, eq=False)
-class Activations:
-    """Activations of a known basis and the proof of how good they are, frame by frame.
-
-    Attributes
-    ----------
-    H : (n_components, n_frames) float32 or float64
-        The activations, not negative; what is not used is exactly zero.
-    gap : (n_frames,) float64
-        Upper bound on how far the objective lies above its minimum, in the units of the objective. NaN for a beta
-        outside [1, 2], where the problem is not convex.
-    relative_gap : (n_frames,) float64
-        ``gap`` divided by the sum of m x^beta over the frame's bins.
-    kkt : (n_frames,) float64
-        Karush-Kuhn-Tucker residual, free of every scale; 0 at a stationary point.
-    converged : (n_frames,) bool
-        Whether ``relative_gap`` (outside [1, 2]: ``kkt``) is at most ``tol``.
-    objective : (n_frames,) float64
-        What was minimised: the weighted divergence plus the penalties.
-    n_iter : (n_frames,) int64
-        Newton steps taken.
-    beta : float
-        The beta-divergence that was minimised.
-    tol : float
-        The tolerance asked for.
-    """
-
-    H: NDArray[np.floating] = field(repr=False)
-    gap: NDArray[np.float64] = field(repr=False)
-    relative_gap: NDArray[np.float64] = field(repr=False)
-    kkt: NDArray[np.float64] = field(repr=False)
-    converged: NDArray[np.bool_] = field(repr=False)
-    objective: NDArray[np.float64] = field(repr=False)
-    n_iter: NDArray[np.int64] = field(repr=False)
-    beta: float
-    tol: float
-
-    @property
-    def promise(self) -> NDArray[np.float64]:
-        """The certificate that ``tol`` bounds: ``relative_gap`` for a beta in [1, 2], else ``kkt``; (n_frames,)."""
-        return self.relative_gap if 1.0 <= self.beta <= 2.0 else self.kkt
-
-    def __repr__(self) -> str:
-        n_components, n_frames = self.H.shape
-        text = f"Activations({n_components} components x {n_frames} frames, beta={self.beta:g}"
-        if n_frames:
-            name = "relative gap" if 1.0 <= self.beta <= 2.0 else "KKT residual"
-            text += f": {self.converged.sum()} of {n_frames} frames within tol={self.tol:g}"
-            text += f", worst {name} {self.promise.max():.1e}"
-        return text + ")"
+from knownmf.solver import Activations, Progress, Solver, warn_of_missed
+from knownmf.validation import per_bin, real_array
 
 
 def activations(
@@ -168,7 +85,7 @@ def activations(
 
     Notes
     -----
-    Frames run in ``numba.get_num_threads()`` threads. The answer of a frame does not depend on its neighbours, on
+    Frames run in :func:`knownmf.get_num_threads` threads. The answer of a frame does not depend on its neighbors, on
     their number or on the threads, to the last bit.
 
     References
@@ -187,24 +104,12 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    given, problem = checked(V, W, beta_of(beta_loss), l1, l2, weights, background, support, H_init)
-    problem = problem._replace(tol=check_tol(tol), max_iter=check_max_iter(max_iter))
-    n_frames, n_components = given.V.shape[1], len(problem.atoms)
-    found = Activations(
-        H=np.empty((n_components, n_frames), given.V.dtype if problem.single else np.float64),
-        gap=np.empty(n_frames),
-        relative_gap=np.empty(n_frames),
-        kkt=np.empty(n_frames),
-        converged=np.zeros(n_frames, np.bool_),
-        objective=np.empty(n_frames),
-        n_iter=np.zeros(n_frames, np.int64),
-        beta=problem.beta,
-        tol=problem.tol,
-    )
-    for n_done in solve_in_chunks(given, problem, found):
-        if progress is not None:
-            progress(n_done, n_frames)
-    warn_of_missed(found)
+    data: Any = V if issparse(V) else real_array(V, "V", 2)
+    shared_weights, weights = shared_or_own(weights, data.shape[-1])
+    shared_support, support = shared_or_own(support, data.shape[-1])
+    solver = Solver(W, beta_loss, l1, l2, shared_weights, shared_support, tol, max_iter)
+    found = solver._solve(data, background, H_init, weights, support, progress)
+    warn_of_missed(found, stacklevel=2)
     return found
 
 
@@ -280,110 +185,12 @@ def basis(
     )
 
 
-def checked(
-    V: Any,
-    W: ArrayLike,
-    beta: float,
-    l1: ArrayLike,
-    l2: ArrayLike,
-    weights: ArrayLike | None,
-    background: ArrayLike | None,
-    support: ArrayLike | None,
-    H_init: ArrayLike | None,
-) -> tuple[PerFrame, Problem]:
-    """Return what :func:`activations` was given, checked: what each frame has of its own, and what all share."""
-    V = sparse_array(V, "V") if issparse(V) else real_array(V, "V", 2)
-    W = real_array(W, "W", 2)
-    (n_bins, n_frames), n_components = V.shape, W.shape[1]
-    if len(W) != n_bins or not n_bins:
-        raise ValueError(f"V has {n_bins} bins but W has {len(W)}: both need the same bins in their rows.")
-    if not n_components:
-        raise ValueError("W has no columns: give at least one basis vector.")
-    if issparse(V):
-        check_sparse(beta, background=background)
-    else:
-        check_range(V, "V", missing=True)
-    # One column stands for all frames, unless it is the only frame's own: the answer must not depend on that.
-    shared = weights is None or np.ndim(weights) < 2 or (np.shape(weights)[1] == 1 and n_frames != 1) or issparse(V)
-    weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", V.shape)
-    if issparse(V) and weights.shape[1] > 1:
-        raise TypeError(
-            f"weights has one value for each entry of a sparse matrix: give one for each of the {n_bins} bins, or pass "
-            "the data as a dense array."
-        )
-    background = np.zeros((n_bins, 1)) if background is None else per_bin(background, "background", V.shape)
-    alike = support is None or np.ndim(support) < 2 or (np.shape(support)[1] == 1 and n_frames != 1)
-    support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, n_frames)
-    H_init = None if H_init is None else check_start(H_init, n_components, n_frames)
-    penalties = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
-    problem = prepared(W, beta, *penalties, weights[:, 0] if shared else None, support[:, 0] if alike else None)
-    problem = problem._replace(warm=H_init is not None, single=V.dtype == np.float32)
-    return PerFrame(V, weights, background, support, H_init), problem
+def shared_or_own(values: ArrayLike | None, n_frames: int) -> tuple[ArrayLike | None, ArrayLike | None]:
+    """Return weights or a support as what all frames share and what is the frames' own, one of them None.
 
-
-def solve_in_chunks(given: PerFrame, problem: Problem, found: Activations) -> Iterator[int]:
-    """Fill ``found`` chunk by chunk, in threads; yield how many frames are done."""
-    V, n_components = given.V, len(problem.atoms)
-    n_bins, n_frames = V.shape
-    by_entry = issparse(V) and (problem.beta == 1.0 or len(problem.gram) > 0)
-    if by_entry:
-        problem = problem._replace(columns=np.ascontiguousarray(problem.W.T))
-    # Of sparse frames only what they have takes room.
-    chunks = chunks_of(n_frames, 1 + np.size(V.data) // max(n_frames, 1) if by_entry else n_bins)
-    # Few frames go by fours, so that buffers are not much larger than the data.
-    size = GROUP if n_frames >= 16 * GROUP else min(4, n_frames)
-
-    def solve_chunk(chunk: slice, buffers: dict[int, Group]) -> int:
-        rows = problem._replace(
-            X=problem.X if by_entry else frames_of(V, chunk),
-            M=frames_of(given.weights, chunk),
-            background=frames_of(given.background, chunk),
-            support=frames_of(given.support, chunk),
-        )
-        answer = new_answer(len(range(n_frames)[chunk]), n_components)
-        if given.H_init is not None:
-            answer.H[:] = frames_of(given.H_init, chunk) / problem.units
-        if by_entry:
-            solve_entries(rows, V[:, chunk], buffers, answer)
-        else:
-            solve(rows, buffers_of(buffers, size, n_bins, n_components), answer)
-        found.H[:, chunk] = (answer.H * problem.units).T
-        for name in ("gap", "relative_gap", "kkt", "objective", "n_iter", "converged"):
-            getattr(found, name)[chunk] = getattr(answer, name)
-        return chunk.stop
-
-    return run_in_threads(solve_chunk, chunks, dict)
-
-
-def chunks_of(n_frames: int, n_bins: int) -> list[slice]:
-    """Return chunks of frames, small enough to stay in the cache and to keep every thread busy to the end."""
-    if n_frames <= GROUP:
-        return [slice(0, n_frames)] if n_frames else []
-    n_threads = min(numba.get_num_threads(), -(-n_frames // GROUP))
-    most = max(1, CHUNK_BYTES // (8 * n_bins * GROUP))
-    size = GROUP * max(1, min(most, n_frames // (4 * GROUP * n_threads)))
-    return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
-
-
-def frames_of(values: Any, block: slice) -> NDArray[np.float64]:
-    """Return a block of frames as rows in double precision; one column stands for all frames."""
-    if issparse(values):
-        return values[:, block].T.toarray().astype(np.float64)
-    return np.array((values if values.shape[1] == 1 else values[:, block]).T, dtype=np.float64, order="C")
-
-
-def warn_of_missed(found: Activations) -> None:
-    """Warn once if frames missed the tolerance."""
-    missed = np.flatnonzero(~found.converged)
-    if not len(missed):
-        return
-    from sklearn.exceptions import ConvergenceWarning
-
-    name = "relative gap" if 1.0 <= found.beta <= 2.0 else "KKT residual"
-    worst = missed[np.argmax(found.promise[missed])]
-    warnings.warn(
-        f"{len(missed)} of {len(found.converged)} frames missed tol={found.tol:g}; the worst is frame {worst} with a "
-        f"{name} of {found.promise[worst]:.1e}. Raise tol or max_iter; `converged` says which frames they are.",
-        ConvergenceWarning,
-        stacklevel=3,
-    )
+    One dimension is shared. A single column is too, unless there is a single frame: then it is the frame's own, as it
+    would be among others.
+    """
+    shape = np.shape(values) if values is not None else ()
+    own = len(shape) == 2 and (shape[1] == n_frames or shape[1] != 1)
+    return (None, values) if own else (values, None)

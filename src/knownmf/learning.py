@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from knownmf.divergences import ZERO_FLOOR
-from knownmf.solver import carry_on, descend_rows, measure, measure_entries, multiply_rows
+from knownmf.native import descend_rows, extrapolate, measure, multiply_rows, pull_of_activations, pull_of_basis
 from knownmf.threads import run_in_threads
 
 BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20  # how many, and how few and many entries of X are in one
@@ -236,6 +236,8 @@ def visit(task: Task, W: NDArray, gram: NDArray, H: NDArray, block: slice, pace:
     """Improve the activations of a block, in place; return their cost before that, and the statistics after it."""
     if task.sparse and (task.least_squares or task.beta == 1.0):
         part = task.frames.X[block].astype(pace.precision) * pace.precision(1.0 / task.scale)
+        # What the native code takes; blocks are far below 2^31 entries.
+        part.indices, part.indptr = (index.astype(np.int32, copy=False) for index in (part.indices, part.indptr))
         if task.least_squares:
             return visit_squares(task, W, gram, H, part, rows_of(task.frames.support, block))
         return visit_entries(task, W, H, part, pace)
@@ -248,7 +250,7 @@ def visit(task: Task, W: NDArray, gram: NDArray, H: NDArray, block: slice, pace:
     cost += measure(x, m, v, beta, True, pull, push)
     shared = beta == 1.0 and len(m) == 1
     power = bold_power(task.h_power) if pace.bold else task.h_power
-    multiply_rows(H, pull @ W.T, (m if shared else push) @ W.T, task.l1, task.l2, power)
+    multiply_rows(H, pull @ W.T, (m if shared else push) @ W.T, task.l1.astype(H.dtype), task.l2.astype(H.dtype), power)
     np.add(np.matmul(H, W, out=v), b, out=v)
     measure(x, m, v, beta, False, pull, push)
     return cost, Statistics(H.T @ pull, H.sum(axis=0)[:, np.newaxis] * m if shared else H.T @ push)
@@ -272,9 +274,10 @@ def visit_entries(task: Task, W: NDArray, H: NDArray, x: Any, pace: Pace) -> tup
     columns, push = W.T, W.sum(axis=1)[np.newaxis]
     cost = price_of_activations(task, H) + float(H.sum(axis=0, dtype=np.float64) @ push[0])
     pull, linear = np.zeros_like(H), np.zeros_like(columns)
-    cost += measure_entries(x.data, x.indices, x.indptr, H, columns, pull, linear, False)
-    multiply_rows(H, pull, push, task.l1, task.l2, bold_power(task.h_power) if pace.bold else task.h_power)
-    measure_entries(x.data, x.indices, x.indptr, H, columns, pull, linear, True)
+    cost += pull_of_activations(x, H, columns, pull)
+    power = bold_power(task.h_power) if pace.bold else task.h_power
+    multiply_rows(H, pull, push, task.l1.astype(H.dtype), task.l2.astype(H.dtype), power)
+    pull_of_basis(x, H, columns, linear)
     return cost, Statistics(linear.T, H.sum(axis=0)[:, np.newaxis] * np.ones((1, task.n_bins), W.dtype))
 
 
@@ -290,7 +293,7 @@ def visit_all(task: Task, W: NDArray[np.float64], H: NDArray, pace: Pace) -> tup
     total = Statistics(np.zeros(shape), np.zeros((len(W), len(W)) if task.least_squares else shape))
     value = task.constant + price_of_basis(task, W)
 
-    def work(block: slice, _: None) -> tuple[float, Statistics]:
+    def work(block: slice) -> tuple[float, Statistics]:
         return visit(task, rough, gram, improved[block], block, pace)
 
     for cost, statistics in run_in_threads(work, task.blocks, lambda: None):
@@ -426,7 +429,7 @@ def learn(
 def beyond(ended: Point, here: Point, before: Point, n_carried: int) -> Point:
     """Return what lies beyond the point where a pass ended that began ``here``; the one before it ended ``before``."""
     share = n_carried / (n_carried + 3)
-    W, H = (carry_on(*points, share, np.empty_like(points[0])) for points in zip(ended, here, before, strict=True))
+    W, H = (extrapolate(*points, share) for points in zip(ended, here, before, strict=True))
     return W, H
 
 

@@ -209,7 +209,7 @@ def _mark_events(axes: Axes, events: Iterable[Event], names: Sequence[str]) -> N
 def _draw_gap(axes: Axes, found: Activations, edges: tuple[float, float]) -> None:
     """The certificate of each frame on a log axis, with the line it should lie under."""
     tol, certified = found.tol, 1 <= found.beta <= 2
-    worst = _fewer(found.promise[None, :], _COLUMNS)[0]
+    worst = _fewer(found.criterion[None, :], _COLUMNS)[0]
     times = edges[0] + (np.arange(len(worst)) + 0.5) * (edges[1] - edges[0]) / max(len(worst), 1)
     within = worst <= tol
     floored = np.clip(worst, _GAP_FLOOR, _GAP_CEILING)

@@ -38,7 +38,7 @@ def said_of_decomposition(decomposition: Decomposition) -> list[str]:
     """How much was explained and what was proven, a line each."""
     found = decomposition.found
     share = percent(float(found.converged.mean()))
-    worst = f"{100 * float(found.promise.max()):.2g} %"
+    worst = f"{100 * float(found.criterion.max()):.2g} %"
     frames, bound = _counted(len(found.converged), "frame"), f"{100 * found.tol:.3g} %"
     explained = f"Explained: the dictionary accounts for {percent(decomposition.explained)} of the recording."
     if 1 <= found.beta <= 2:

@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can hold."""
+"""The structure of the package: layers of modules, what each offers, and what belongs to a release."""
 
 import ast
 import importlib
@@ -18,54 +18,90 @@ import knownmf
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "knownmf"
 
-# From the ground up: a room imports only from rooms before it in this list.
-FLOORS = [
-    "validation",
+# The layers from bottom to top: a module imports only from modules before it in this list.
+LAYERS = [
     "divergences",
-    "kernels",
-    "certificates",
+    "validation",
+    "files",
     "threads",
+    "native_files",
+    "native",
+    "versions",
+    "observations",
     "solver",
     "activations",
-    "blocks",
     "learning",
     "starts",
     "parameters",
     "estimators",
-    "files",
     "dictionary",
     "audio",
     "demo",
     "plots",
     "cli",
-    "web",
 ]
+PUBLIC = PACKAGE / "__init__.py"
+FILES = sorted({*PACKAGE.rglob("*.py")} - {PUBLIC})
 MODULES = sorted(["knownmf", *(module.name for module in pkgutil.walk_packages(knownmf.__path__, prefix="knownmf."))])
-FILES = sorted({*PACKAGE.rglob("*.py")} - {PACKAGE / "__init__.py"})  # the front door opens to every room
 
 
-def room(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_name(path):
+    """Return the dotted name of the module in a file."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_rooms(path):
-    """Rooms that a file imports from, wherever in the file it does."""
-    here = ("knownmf", *path.relative_to(PACKAGE).with_suffix("").parts)
+NAMES = {module_name(path): path for path in (PUBLIC, *FILES)}
+
+
+def imported(path):
+    """Yield the dotted names of the modules of the package that a file imports, wherever in the file it does."""
+    here = path.relative_to(PACKAGE.parent).with_suffix("").parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.ImportFrom):
             base = here[: len(here) - node.level] if node.level else ()
-            full = (*base, *(node.module.split(".") if node.module else ()))
-            if full[:1] == ("knownmf",):
-                yield from [full[1]] if len(full) > 1 else [alias.name for alias in node.names]
+            full = ".".join((*base, *(node.module.split(".") if node.module else ())))
+            for alias in node.names:
+                name = f"{full}.{alias.name}"
+                yield name if name in NAMES else full
         elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("knownmf."))
+            yield from (alias.name for alias in node.names)
+
+
+def layer(name):
+    """Return the layer of a module by its dotted name, None for the package itself and for other packages."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "knownmf" and len(parts) > 1 else None
+
+
+def test_every_module_has_a_layer():
+    assert {layer(module_name(path)) for path in FILES} == set(LAYERS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path):
-    assert room(path) in FLOORS, f"{path.name} is in no room of the list"
-    above = FLOORS[FLOORS.index(room(path)) + 1 :]
-    assert not [other for other in imported_rooms(path) if other in above]
+    here = layer(module_name(path))
+    above = LAYERS[LAYERS.index(here) + 1 :]
+    assert not [name for name in imported(path) if layer(name) in above]
+
+
+def test_no_modules_import_each_other():
+    """Inside packages too; the package that a module is in counts, as it imports its modules."""
+    left = {name: {other for other in imported(path) if other in NAMES} - {name} for name, path in NAMES.items()}
+    while leaves := [name for name, others in left.items() if not others & left.keys()]:
+        for name in leaves:
+            del left[name]
+    assert not left, f"these modules import each other, or import some that do: {sorted(left)}"
+
+
+def names_in(path):
+    """Return all top-level packages that a file imports."""
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def test_only_one_module_calls_the_native_code_and_none_compiles_at_run_time():
+    assert [module_name(path) for path in FILES if "ctypes" in names_in(path)] == ["knownmf.native"]
+    assert not [module_name(path) for path in FILES if names_in(path) & {"numba", "llvmlite", "cffi", "pybind11"}]
 
 
 def offered_by(module):
@@ -75,7 +111,7 @@ def offered_by(module):
 
 
 @pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli"])
-def test_front_doors_list_what_they_offer(name):
+def test_packages_list_what_they_offer(name):
     listed = importlib.import_module(name).__all__
     assert listed
     assert len(set(listed)) == len(listed)
@@ -103,19 +139,34 @@ def test_public_methods_are_documented(name):
 
 
 def loaded_after(code):
-    """Names of all modules that a fresh interpreter has loaded after running some code."""
+    """Return the names of all top-level packages that a fresh interpreter has loaded after running some code."""
     script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-def test_importing_the_package_loads_no_audio_plotting_or_web_package():
-    foreign = {"librosa", "soundfile", "soxr", "audioread", "matplotlib", "typer", "rich", "pandas", "dask"}
-    assert not loaded_after("import knownmf") & foreign
+def loaded_beside(code, expected):
+    """Return what some code loads that is neither in the standard library nor loaded by the imports that are expected."""
+    return loaded_after(code) - loaded_after(expected) - set(sys.stdlib_module_names)
+
+
+def test_importing_the_package_loads_numpy_and_sparse_matrices_only():
+    assert loaded_beside("import knownmf", "import numpy, scipy.sparse") == {"knownmf"}
+
+
+def test_solving_loads_nothing_more():
+    """Neither the first call, nor threads, nor a failure to import what is not needed."""
+    solve = "import knownmf, numpy as np; V = np.random.rand(20, 100); knownmf.activations(V, V[:, :3] + 0.1, tol=1e-2)"
+    assert loaded_beside(solve, "import numpy.random, scipy.sparse") == {"knownmf"}
+
+
+def test_the_estimator_loads_neither_audio_nor_plotting():
+    foreign = {"librosa", "soundfile", "soxr", "audioread", "matplotlib", "typer", "rich", "dask", "numba"}
+    assert not loaded_after("import knownmf; knownmf.NMF") & foreign
 
 
 def test_the_command_line_starts_without_what_its_verbs_need():
-    slow = {"librosa", "soundfile", "soxr", "matplotlib", "sklearn"}
+    slow = {"librosa", "soundfile", "soxr", "matplotlib", "sklearn", "numba"}
     assert not loaded_after("import knownmf.cli") & slow
 
 
@@ -146,8 +197,8 @@ def test_the_readme_shows_every_command():
 def test_the_sounds_of_the_package_are_small_and_licensed(sounds):
     files = sorted(sounds.glob("*.flac"))
     assert sum(path.stat().st_size for path in files) < 1.5e6
-    licences = (sounds / "LICENCES.md").read_text(encoding="utf8")
-    assert not [path.name for path in files if path.name not in licences]
+    licenses = (sounds / "LICENCES.md").read_text(encoding="utf8")
+    assert not [path.name for path in files if path.name not in licenses]
 
 
 def test_a_wheel_would_hold_the_sounds_and_the_type_marker(sounds):

@@ -1,0 +1,504 @@
+"""Load the compiled library that fits this processor, and call it. No other module uses ctypes.
+
+There are three builds of the library for x86-64, and one elsewhere; the best that the processor can run is loaded. Two
+environment variables change that, for tests:
+
+KNOWNMF_CPU_LEVEL
+    The build to load: ``x86-64-v2``, ``x86-64-v3`` or ``x86-64-v4`` (``baseline`` on other processors).
+KNOWNMF_LIBRARY_FOLDER
+    The folder with the libraries, instead of the package's own (for example a build with sanitizers).
+"""
+
+import ctypes
+import math
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from knownmf.native_files import BASELINE, FOLDER, X86_LEVELS, library_name, source_hash
+
+_LEVEL_VARIABLE = "KNOWNMF_CPU_LEVEL"
+_FOLDER_VARIABLE = "KNOWNMF_LIBRARY_FOLDER"
+_REMEDY = "In a checkout, run `make library`; otherwise reinstall: pip install --force-reinstall --no-deps knownmf"
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    """Return the library in a file, if it was compiled from the sources that are installed."""
+    if not path.exists():
+        raise ImportError(f"The compiled library is missing, expected {path}. {_REMEDY}")
+    try:
+        library = ctypes.CDLL(str(path))
+        library.knownmf_source_hash.restype = ctypes.c_char_p
+        library.knownmf_compiler.restype = ctypes.c_char_p
+    except (OSError, AttributeError) as error:
+        raise ImportError(f"The compiled library {path} cannot be loaded: {error}. {_REMEDY}") from error
+    found, expected = library.knownmf_source_hash().decode(), source_hash()
+    if found != expected:
+        raise ImportError(
+            f"The compiled library {path} was built from other sources: its hash is {found}, that of the sources in "
+            f"{FOLDER} is {expected}. {_REMEDY}"
+        )
+    return library
+
+
+def choose_level(levels: tuple[str, ...], supported: tuple[str, ...]) -> str:
+    """Return the level that the user asks for, else the best that the processor supports.
+
+    Parameters
+    ----------
+    levels, supported : tuple of str
+        The levels that there are libraries for, and those of them that the processor can run; lowest first.
+    """
+    level = os.environ.get(_LEVEL_VARIABLE) or supported[-1]
+    if level not in levels:
+        raise ImportError(f"{_LEVEL_VARIABLE} is {level!r}, expected one of: {', '.join(levels)}.")
+    if level not in supported:
+        raise ImportError(
+            f"{_LEVEL_VARIABLE} is {level!r}, but this processor runs at most {supported[-1]}: unset the variable, or "
+            f"set it to one of: {', '.join(supported)}."
+        )
+    return level
+
+
+def _load() -> tuple[ctypes.CDLL, str]:
+    """Return the library to use, and the CPU level that it was compiled for."""
+    folder = Path(os.environ.get(_FOLDER_VARIABLE) or FOLDER)
+    levels = (BASELINE,) if (folder / library_name(BASELINE)).exists() else X86_LEVELS
+    lowest = _open(folder / library_name(levels[0]))
+    # The library says 2 for the first of these levels, and 1 for processors older than that.
+    supported = levels if levels == (BASELINE,) else X86_LEVELS[: max(lowest.knownmf_cpu_level() - 1, 0)]
+    if not supported:
+        raise ImportError(f"knownmf needs a processor that runs {levels[0]} (SSE4.2 and POPCNT): this one does not.")
+    level = choose_level(levels, supported)
+    return (lowest if level == levels[0] else _open(folder / library_name(level))), level
+
+
+library, _level = _load()
+
+
+def cpu_level() -> str:
+    """Return the CPU level of the library in use: ``"x86-64-v2"`` to ``"x86-64-v4"``, or ``"baseline"``."""
+    return _level
+
+
+def compiler() -> str:
+    """Return the name and version of the compiler that made the library in use."""
+    return library.knownmf_compiler().decode()
+
+
+# ---- Calls. Every array is checked here before its address is handed over. A NumPy array that a structure points to is
+# kept alive by the object that owns the structure.
+
+_STATUS_OUT_OF_MEMORY, _STATUS_INTERRUPTED = 1, 2
+_ALIGNMENT = 64  # bytes, as in memory.hpp: rows begin at vector registers
+_PADDING = 16  # numbers, as in memory.hpp
+
+_PRECISIONS = {np.dtype(np.float32): "single", np.dtype(np.float64): "double"}
+
+
+class Interrupted(Exception):
+    """Raised where a call ended early because its caller asked for that."""
+
+
+class InterruptFlag:
+    """Ends calls that run in other threads: they look at it at least every few milliseconds."""
+
+    def __init__(self) -> None:
+        self._value = ctypes.c_int32(0)
+        self.address = ctypes.addressof(self._value)
+
+    def set(self) -> None:
+        """End all calls that were given this flag."""
+        self._value.value = 1
+
+
+def _structure(name: str, **fields: Any) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+_address, _index, _double, _int32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int32
+
+# The structures of frame.hpp, field by field.
+_Basis = _structure(
+    "_Basis",
+    n_bins=_index,
+    n_components=_index,
+    bin_stride=_index,
+    component_stride=_index,
+    beta=_double,
+    atoms=_address,
+    atoms_single=_address,
+    bins_single=_address,
+    bins=_address,
+    gram=_address,
+    gram_units=_address,
+    units=_address,
+    l1=_address,
+    l2=_address,
+    weights=_address,
+    weighted_sums=_address,
+    support=_address,
+    reach=_address,
+)
+_Observations = _structure(
+    "_Observations",
+    n_frames=_index,
+    data=_address,
+    weights=_address,
+    background=_address,
+    background_stride=_index,
+    support=_address,
+    start=_address,
+    entries=_address,
+    entry_bins=_address,
+    starts=_address,
+)
+_Options = _structure(
+    "_Options", tol=_double, max_iter=_index, round_to_single=_int32, certify_only=_int32, interrupted=_address
+)
+_Answer = _structure(
+    "_Answer",
+    H=_address,
+    gap=_address,
+    relative_gap=_address,
+    kkt=_address,
+    objective=_address,
+    n_iter=_address,
+    converged=_address,
+)
+
+
+def _pointer(array: NDArray | None, dtype: DTypeLike, *shape: int) -> int | None:
+    """Return the address of an array, which must have exactly this type and shape and be contiguous; None for None."""
+    if array is None:
+        return None
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise TypeError(
+            f"The native code got {array.dtype} of shape {array.shape}, "
+            f"{'' if array.flags.c_contiguous else 'not '}contiguous; expected contiguous {np.dtype(dtype)} of {shape}."
+        )
+    return array.ctypes.data
+
+
+def _check(status: int) -> None:
+    """Raise what a status stands for."""
+    if status == _STATUS_OUT_OF_MEMORY:
+        raise MemoryError(
+            "There is not enough memory to solve these frames: pass fewer frames or components at a time."
+        )
+    if status == _STATUS_INTERRUPTED:
+        raise Interrupted
+
+
+def _padded(size: int) -> int:
+    return -(-size // _PADDING) * _PADDING
+
+
+def _aligned_zeros(shapes: dict[str, tuple[tuple[int, ...], DTypeLike]]) -> dict[str, NDArray]:
+    """Return arrays of zeros that begin at vector registers, in one piece of memory, which the system maps fastest."""
+    sizes = {name: math.prod(shape) * np.dtype(dtype).itemsize for name, (shape, dtype) in shapes.items()}
+    steps = {name: -(-size // _ALIGNMENT) * _ALIGNMENT for name, size in sizes.items()}
+    memory = np.zeros(sum(steps.values()) + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    arrays = {}
+    for name, (shape, dtype) in shapes.items():
+        arrays[name] = memory[first : first + sizes[name]].view(dtype).reshape(shape)
+        first += steps[name]
+    return arrays
+
+
+class PreparedBasis:
+    """A basis as the native code reads it: scaled, padded, in the precisions and orientations that its mode needs.
+
+    Parameters
+    ----------
+    W : (n_bins, n_components) float64, C-contiguous
+        The basis vectors.
+    beta : float
+        The beta-divergence.
+    l1, l2 : (n_components,) float64
+        The penalties.
+    weights : (n_bins,) float64
+        The weights that all frames share.
+    support : (n_components,) float64
+        The support that all frames share, zeros and ones.
+    sparse : bool
+        Whether it is for sparse data.
+    gram : bool
+        Whether least squares may use one Gram matrix for all frames.
+    """
+
+    def __init__(
+        self,
+        W: NDArray[np.float64],
+        beta: float,
+        l1: NDArray[np.float64],
+        l2: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        support: NDArray[np.float64],
+        *,
+        sparse: bool,
+        gram: bool,
+    ):
+        n_bins, n_components = W.shape
+        bins, components = _padded(n_bins), _padded(n_components)
+        shapes: dict[str, tuple[tuple[int, ...], DTypeLike]] = dict.fromkeys(
+            ("l1", "l2", "units", "weighted_sums", "support"), ((components,), np.float64)
+        )
+        shapes |= dict.fromkeys(("weights", "reach"), ((bins,), np.float64))
+        if sparse:
+            shapes["bins"] = (n_bins, components), np.float64
+        else:
+            shapes["atoms"] = (n_components, bins), np.float64
+            shapes["atoms_single"] = (n_components, bins), np.float32
+            shapes["bins_single"] = (n_bins, components), np.float32
+        if gram:
+            shapes["gram"] = (n_components, components), np.float64
+            shapes["gram_units"] = (components,), np.float64
+        self._arrays = _aligned_zeros(shapes)
+        for name, values in (("l1", l1), ("l2", l2), ("weights", weights), ("support", support)):
+            self._arrays[name][: len(values)] = values
+        addresses = {name: values.ctypes.data for name, values in self._arrays.items()}
+        self.shape = W.shape
+        self.structure = _Basis(n_bins, n_components, bins, components, beta, **addresses)
+        flag = InterruptFlag()
+        _check(
+            library.knownmf_prepare(
+                ctypes.byref(self.structure),
+                _address(_pointer(W, np.float64, n_bins, n_components)),
+                _address(flag.address),
+            )
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of its arrays."""
+        return sum(values.nbytes for values in self._arrays.values())
+
+    def columns(self) -> NDArray[np.float64]:
+        """Return the basis vectors as they were given, (n_bins, n_components); the basis is not for sparse data."""
+        n_bins, n_components = self.shape
+        # Powers of two: scaling there and back loses no digit.
+        return np.ascontiguousarray(self._arrays["atoms"][:, :n_bins].T / self._arrays["units"][:n_components])
+
+
+class Workspace:
+    """Memory that one thread needs to solve blocks of frames. It grows as needed and is kept for the next block."""
+
+    def __init__(self) -> None:
+        self.handle = library.knownmf_new_workspace()
+        if not self.handle:
+            raise MemoryError("There is not enough memory for a workspace.")
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            library.knownmf_free_workspace(self.handle)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes that it holds."""
+        return library.knownmf_workspace_bytes(self.handle)
+
+
+class Block(NamedTuple):
+    """Frames to solve, a frame a row; ``data`` or, of a sparse block, ``entries``, ``entry_bins`` and ``starts``."""
+
+    n_frames: int
+    data: NDArray[np.float64] | None = None  # (n_frames, n_bins), NaN = missing
+    entries: NDArray[np.float64] | None = None
+    entry_bins: NDArray[np.int32] | None = None
+    starts: NDArray[np.int64] | None = None  # (n_frames + 1,)
+    weights: NDArray[np.float64] | None = None  # (n_frames, n_bins)
+    background: NDArray[np.float64] | None = None  # (n_frames, n_bins), or (1, n_bins) for all frames
+    support: NDArray[np.float64] | None = None  # (n_frames, n_components)
+    start: NDArray[np.float64] | None = None  # (n_frames, n_components)
+
+
+class Answer(NamedTuple):
+    """Where the answers of a block are written, a frame a row."""
+
+    H: NDArray[np.float64]  # (n_frames, n_components)
+    gap: NDArray[np.float64]
+    relative_gap: NDArray[np.float64]
+    kkt: NDArray[np.float64]
+    objective: NDArray[np.float64]
+    n_iter: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+
+
+def solve(
+    workspace: Workspace,
+    basis: PreparedBasis,
+    block: Block,
+    answer: Answer,
+    tol: float,
+    max_iter: int,
+    round_to_single: bool,
+    certify_only: bool,
+    interrupt: InterruptFlag,
+) -> None:
+    """Solve a block of frames, or certify the activations that it starts from.
+
+    Raises
+    ------
+    MemoryError
+        If the workspace could not grow.
+    Interrupted
+        If the flag was set before the end.
+    """
+    n, (n_bins, n_components) = block.n_frames, basis.shape
+    n_backgrounds = 0 if block.background is None else len(block.background)
+    observations = _Observations(
+        n,
+        _pointer(block.data, np.float64, n, n_bins),
+        _pointer(block.weights, np.float64, n, n_bins),
+        _pointer(block.background, np.float64, 1 if n_backgrounds == 1 else n, n_bins),
+        0 if n_backgrounds == 1 else n_bins,
+        _pointer(block.support, np.float64, n, n_components),
+        _pointer(block.start, np.float64, n, n_components),
+    )
+    if block.starts is not None and block.entries is not None and block.entry_bins is not None:
+        observations.entries = _pointer(block.entries, np.float64, block.starts[-1])
+        observations.entry_bins = _pointer(block.entry_bins, np.int32, block.starts[-1])
+        observations.starts = _pointer(block.starts, np.int64, n + 1)
+    options = _Options(tol, min(max_iter, 2**62), round_to_single, certify_only, interrupt.address)
+    rows = _Answer(
+        _pointer(answer.H, np.float64, n, n_components),
+        _pointer(answer.gap, np.float64, n),
+        _pointer(answer.relative_gap, np.float64, n),
+        _pointer(answer.kkt, np.float64, n),
+        _pointer(answer.objective, np.float64, n),
+        _pointer(answer.n_iter, np.int64, n),
+        _pointer(answer.converged, np.bool_, n),
+    )
+    pointers = map(ctypes.byref, (basis.structure, observations, options, rows))
+    _check(library.knownmf_solve(workspace.handle, *pointers))
+
+
+# ---- Learning passes. Matrices are frames-major and of one floating type; one with a single row stands for all frames.
+
+
+def measure(
+    x: NDArray, weights: NDArray, v: NDArray, beta: float, with_cost: bool, pull: NDArray, push: NDArray
+) -> float:
+    """Write the two halves of the slope of a block, (n_frames, n_bins); return its divergence, if it is asked for."""
+    shape, dtype = x.shape, x.dtype
+    return _learning("measure", dtype, _double)(
+        _address(_pointer(x, dtype, *shape)),
+        *_rows(weights, dtype, shape[1]),
+        _address(_pointer(v, dtype, *shape)),
+        _double(beta),
+        int(with_cost),
+        _address(_pointer(pull, dtype, *shape)),
+        _address(_pointer(push, dtype, *shape)),
+        _index(shape[0]),
+        _index(shape[1]),
+    )
+
+
+def pull_of_activations(block: Any, H: NDArray, columns: NDArray, pull: NDArray) -> float:
+    """Add ``W'(x / v)`` of the entries of a CSR block to the rows of ``pull``; return their part of the cost.
+
+    ``columns`` is the transposed basis, (n_bins, n_components). For beta = 1; the cost is ``sum x (log(x / v) - 1)``.
+    """
+    n_components = H.shape[1]
+    return _learning("pull_of_activations", H.dtype, _double)(
+        *_sparse_rows(block, H.dtype),
+        _address(_pointer(H, H.dtype, block.shape[0], n_components)),
+        _address(_pointer(columns, H.dtype, block.shape[1], n_components)),
+        _index(n_components),
+        _address(_pointer(pull, H.dtype, *H.shape)),
+    )
+
+
+def pull_of_basis(block: Any, H: NDArray, columns: NDArray, pull: NDArray) -> None:
+    """Add ``(x / v) h`` of the entries of a CSR block to ``pull``, (n_bins, n_components), at the entry's bin."""
+    n_components = H.shape[1]
+    _learning("pull_of_basis", H.dtype, None)(
+        *_sparse_rows(block, H.dtype),
+        _address(_pointer(H, H.dtype, block.shape[0], n_components)),
+        _address(_pointer(columns, H.dtype, block.shape[1], n_components)),
+        _index(n_components),
+        _address(_pointer(pull, H.dtype, *columns.shape)),
+    )
+
+
+def multiply_rows(Z: NDArray, A: NDArray, B: NDArray, l1: NDArray, l2: NDArray, power: float) -> None:
+    """Take one multiplicative update of every row of Z, in place: ``Z *= (A / (B + l1 + l2 Z))^power``."""
+    (n, size), dtype = Z.shape, Z.dtype
+    _learning("multiply_rows", dtype, None)(
+        _address(_pointer(Z, dtype, n, size)),
+        _address(_pointer(A, dtype, n, size)),
+        *_rows(B, dtype, size),
+        *_rows(l1, dtype, size),
+        *_rows(l2, dtype, size),
+        _double(power),
+        _index(n),
+        _index(size),
+    )
+
+
+def extrapolate(ended: NDArray, here: NDArray, before: NDArray, share: float) -> NDArray:
+    """Return what lies beyond ``ended``, by its ratio to ``before`` to the power ``share``, entry by entry.
+
+    Entries stay where they ended if the steps to there from ``here`` and from ``before`` differ in direction.
+    """
+    out, (shape, dtype) = np.empty_like(ended), (ended.shape, ended.dtype)
+    _learning("extrapolate", dtype, None)(
+        *(_address(_pointer(values, dtype, *shape)) for values in (ended, here, before)),
+        _double(share),
+        _address(_pointer(out, dtype, *shape)),
+        _index(out.size),
+    )
+    return out
+
+
+def descend_rows(Q: NDArray, q: NDArray, Z: NDArray, free: NDArray[np.bool_], n_sweeps: int) -> None:
+    """Lower ``1/2 z'Qz - q'z`` for every row z of Z over its free entries, in place, by coordinate sweeps (HALS)."""
+    (n, size), gradient = Z.shape, np.empty(Z.shape[1])
+    library.knownmf_descend_rows(
+        _address(_pointer(Q, np.float64, size, size)),
+        _address(_pointer(q, np.float64, n, size)),
+        _address(_pointer(Z, np.float64, n, size)),
+        *_rows(free, np.bool_, size),
+        int(n_sweeps),
+        _address(_pointer(gradient, np.float64, size)),
+        _index(n),
+        _index(size),
+    )
+
+
+def _rows(values: NDArray, dtype: DTypeLike, size: int) -> tuple[Any, Any]:
+    """Return the address and the number of rows of a matrix of which one row may stand for all."""
+    return _address(_pointer(values, dtype, len(values), size)), _index(len(values))
+
+
+def _sparse_rows(block: Any, dtype: DTypeLike) -> tuple[Any, ...]:
+    """Return the addresses of the arrays of a CSR block, and its number of rows."""
+    n_entries = int(block.indptr[-1])
+    return (
+        _address(_pointer(block.data, dtype, n_entries)),
+        _address(_pointer(block.indices, np.int32, n_entries)),
+        _address(_pointer(block.indptr, np.int32, block.shape[0] + 1)),
+        _index(block.shape[0]),
+    )
+
+
+def _learning(name: str, dtype: np.dtype, result: Any) -> Any:
+    """Return the function of the library for a floating type."""
+    function = getattr(library, f"knownmf_{name}_{_PRECISIONS[dtype]}")
+    function.restype = result
+    return function
+
+
+library.knownmf_new_workspace.restype = _address
+library.knownmf_free_workspace.argtypes = [_address]
+library.knownmf_free_workspace.restype = None
+library.knownmf_workspace_bytes.argtypes = [_address]
+library.knownmf_workspace_bytes.restype = _index
+library.knownmf_solve.argtypes = [_address] * 5
+library.knownmf_prepare.argtypes = [_address] * 3
+library.knownmf_descend_rows.restype = None

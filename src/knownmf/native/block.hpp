@@ -1,0 +1,116 @@
+// Loading frames from a block of observations, and writing their answers.
+#pragma once
+
+#include "certificate.hpp"
+
+namespace knownmf {
+
+// Return row t of what a block has, or the row that all frames share, or null where there is neither.
+inline const double* row_of(const double* rows, Index t, Index size, const double* shared) {
+    return rows != nullptr ? rows + t * size : shared;
+}
+
+// Copy a row and fill its padding with zeros.
+inline void load_row(const double* source, Index size, double* target, Index stride) {
+    if (source != nullptr) copy(source, target, size);
+    fill(target + (source != nullptr ? size : 0), stride - (source != nullptr ? size : 0), 0.0);
+}
+
+// Fill a frame with frame t of a dense block: data, weights, background and reach, at the frame's own scale.
+inline void load_bins(Frame& frame, const Observations& block, Index t, const Basis& basis) {
+    const Index n_bins = basis.n_bins, stride = basis.bin_stride;
+    load_row(block.data + t * n_bins, n_bins, frame.x, stride);
+    load_row(row_of(block.weights, t, n_bins, basis.weights), n_bins, frame.weight, stride);
+    load_row(row_of(block.background, block.background_stride != 0 ? t : 0, n_bins, nullptr), n_bins, frame.background,
+             stride);
+    if (block.support == nullptr) {
+        copy(basis.reach, frame.reach, stride);
+    } else {
+        fill(frame.reach, stride, 0.0);
+        add_active(block.support + t * basis.n_components, basis.n_components, basis.atoms, stride, frame.reach,
+                   stride);
+    }
+    frame.live = scale_frame(frame, basis);
+}
+
+// Return whether a loaded frame has the weights that all share, and no bin that lost its own.
+inline bool has_shared_weights(const Frame& frame, const Observations& block, const Basis& basis) {
+    if (block.weights != nullptr) return false;
+    bool differs = false;
+    for (Index f = 0; f < basis.bin_stride; ++f) differs |= frame.weight[f] != basis.weights[f];
+    return !differs;
+}
+
+// Fill a frame with what it has of every component, W' weights being there already: penalties in the frame's scale,
+// whether the component may be used, and a warm start. `number` is the frame's place in `block`.
+inline void load_components(Frame& frame, const Observations& block, const Basis& basis, bool certify_only) {
+    const Index n_components = basis.n_components, t = frame.number;
+    const double beta = basis.beta, scale = std::ldexp(1.0, static_cast<int>(frame.exponent));
+    const double l1_unit = std::pow(scale, 1.0 - beta), l2_unit = std::pow(scale, 2.0 - beta);
+    const double* support = row_of(block.support, t, n_components, basis.support);
+    const double* start = row_of(block.start, t, n_components, nullptr);
+    fill(frame.h, basis.component_stride, 0.0);
+    fill(frame.A, basis.component_stride, 0.0);
+    fill(frame.B, basis.component_stride, 0.0);
+    for (Index k = 0; k < n_components; ++k) {
+        frame.allowed[k] = support[k] != 0.0 && frame.weighted_sums[k] > 0.0;
+        frame.l1[k] = basis.l1[k] * l1_unit;
+        frame.l2[k] = basis.l2[k] * l2_unit;
+        if (start != nullptr && frame.live && frame.allowed[k]) frame.h[k] = start[k] / basis.units[k] / scale;
+    }
+    frame.n_iter = 0;
+    frame.n_roundings = 0;
+    frame.rung = beta < 1.0 ? Rung::double_precision : Rung::single_precision;  // below 1 curvatures span too much
+    frame.exactness = 0.0;
+    frame.lost_a_whole_model = false;
+    frame.was_rescued = false;
+    constexpr double far_too_large =
+        1e6;  // a start's model over the data: bring it down before anything is computed with it
+    const double model = dot(frame.h, frame.weighted_sums, n_components);
+    if (!certify_only && model > far_too_large * frame.sums.data)
+        for (Index k = 0; k < n_components; ++k) frame.h[k] *= frame.sums.data / model;
+}
+
+// Return the penalties of a frame's activations.
+inline double penalties(const Frame& frame, Index n_components) {
+    double total = 0.0;
+    for (Index k = 0; k < n_components; ++k) total += frame.h[k] * (frame.l1[k] + 0.5 * frame.l2[k] * frame.h[k]);
+    return total;
+}
+
+// Write what was found of a frame, in the user's units. `objective` is in the frame's own.
+inline void write_answer(const Frame& frame, const Basis& basis, double objective, double kkt, bool converged,
+                         Answer& answer) {
+    const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent)), unit = std::pow(scale, basis.beta);
+    double* H = answer.H + frame.number * basis.n_components;
+    for (Index k = 0; k < basis.n_components; ++k) H[k] = frame.h[k] * scale * basis.units[k];
+    answer.objective[frame.number] = objective * unit;
+    answer.gap[frame.number] = frame.gap * unit;
+    answer.relative_gap[frame.number] = relative_gap(frame);
+    answer.kkt[frame.number] = kkt;
+    answer.n_iter[frame.number] = frame.n_iter;
+    answer.converged[frame.number] = converged;
+}
+
+// Write the answer of a frame without data: nothing, which is exact.
+inline void write_silence(Frame& frame, const Basis& basis, Answer& answer) {
+    fill(frame.h, basis.n_components, 0.0);
+    frame.gap = is_convex(basis.beta) ? 0.0 : not_a_number;
+    const double cost = total_divergence(frame.x, frame.background, frame.weight, basis.beta, basis.bin_stride);
+    write_answer(frame, basis, frame.constant + cost, 0.0, true, answer);
+}
+
+// Round the activations of a frame to what single precision can hold in the user's units; return whether that changed
+// them.
+inline bool round_to_single(Frame& frame, const Basis& basis) {
+    const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent));
+    bool changed = false;
+    for (Index k = 0; k < basis.n_components; ++k) {
+        const double rounded = rounded_to_single(frame.h[k], basis.units[k] * scale);
+        changed |= rounded != frame.h[k];
+        frame.h[k] = rounded;
+    }
+    return changed;
+}
+
+}  // namespace knownmf

@@ -1,0 +1,212 @@
+// The problem that all frames share, and one frame at work.
+//
+// Over h >= 0, and h_k = 0 outside the frame's support, each frame x minimizes
+//
+//     P(h) = sum_f weight_f d_beta(x_f | v_f) + sum_k (l1_k h_k + l2_k h_k^2 / 2),    v = background + W h
+//
+// Its gradient is B - A + l1 + l2 h with A = W' (weight x v^(beta-2)) and B = W' (weight v^(beta-1)). Each frame has a
+// scale of its own, a power of two, and nothing of a frame is read for another.
+#pragma once
+
+#include "divergences.hpp"
+#include "products.hpp"
+
+namespace knownmf {
+
+// A basis prepared once (knownmf_prepare), and what all frames share. Rows are padded: see memory.hpp. An array that a
+// problem does not have is null; `solver.py` says which.
+struct Basis {
+    Index n_bins, n_components;
+    Index bin_stride, component_stride;  // padded lengths of rows over bins, over components
+    double beta;
+    double*
+        atoms;  // (n_components, bin_stride): the columns of W, each times a power of two, so that it sums to [1, 2)
+    float* atoms_single;  // the same in single precision
+    float* bins_single;   // (n_bins, component_stride): its transpose
+    double* bins;         // the transpose in double precision, for sparse data
+    double* gram;  // (n_components, component_stride): W diag(weights) W' + diag(l2), least squares with shared weights
+    double* gram_units;  // (n_components): the gram is scaled by these on both sides, to a unit diagonal
+    double* units;       // (n_components): the powers of two
+    double* l1;          // (n_components), in units of the scaled columns, as is l2
+    double* l2;
+    double* weights;        // (bin_stride): weights that all frames share
+    double* weighted_sums;  // (n_components): W' weights
+    double* support;        // (n_components) zeros and ones: support that all frames share
+    double* reach;          // (bin_stride): the sum of the atoms in the shared support
+};
+
+// A block of frames as Python hands them over, frames-major: (n_frames, n_bins) or (n_frames, n_components).
+struct Observations {
+    Index n_frames;
+    const double* data;        // NaN means missing
+    const double* weights;     // null: the shared ones
+    const double* background;  // null: none
+    Index background_stride;   // 0: one background for all frames
+    const double* support;     // null: the shared one
+    const double* start;       // null: none
+    // A sparse block instead of `data`: the entries of frame t are entries[starts[t]] .. entries[starts[t + 1] - 1].
+    const double* entries;
+    const std::int32_t* entry_bins;
+    const std::int64_t* starts;
+};
+
+struct Options {
+    double tol;
+    Index max_iter;
+    std::int32_t round_to_single;              // whether the answer is for single precision
+    std::int32_t certify_only;                 // whether the start is the answer, and only its certificate is wanted
+    const volatile std::int32_t* interrupted;  // becomes nonzero when the caller wants no more
+};
+
+// What is found, a frame a row. H is in the user's units.
+struct Answer {
+    double* H;  // (n_frames, n_components)
+    double* gap;
+    double* relative_gap;
+    double* kkt;
+    double* objective;
+    std::int64_t* n_iter;
+    std::uint8_t* converged;
+};
+
+// Sums over a frame's bins that the gap needs beside A and B.
+struct BinSums {
+    double weight;           // sum of weight
+    double data;             // sum of weight x
+    double energy;           // sum of weight x^2
+    double size;             // sum of weight x^beta, which a gap is relative to
+    double background_push;  // sum of weight b v^(beta-1)
+    double background_pull;  // sum of weight b x v^(beta-2)
+    double floor_push;       // sum of weight v^beta, over the bins where the slopes' v is a floor above the model
+    double floor_pull;       // sum of weight x v^(beta-1) over the same bins
+};
+
+// How a Newton step computes its curvature: where a step finds no way down, one rung further.
+enum class Rung { single_precision, double_precision, none_left };
+
+// One frame at work, in its own scale. Rows over bins have the basis' bin_stride, rows over components its
+// component_stride.
+struct Frame {
+    double *x, *weight, *background, *model, *pull, *push, *reach;
+    double *h, *A, *B, *weighted_sums, *l1, *l2;
+    bool* allowed;  // inside the support, and not zero on every observed bin
+
+    BinSums sums;
+    double constant;  // what bins cost that neither an atom nor the background reaches
+    Index exponent;   // of two, of the frame's scale
+    Index number;     // which frame of the block it is
+
+    Index n_iter;
+    int n_roundings;          // how often its activations were rounded to single precision
+    Rung rung;                // of the next Newton step
+    double exactness;         // of its curvature: 1 is the exact second derivative, 0 its expectation
+    bool lost_a_whole_model;  // the last step was cut short by a bin that lost its whole model
+    bool was_rescued;         // started anew once, where no step found a way down
+    bool live;                // has data
+    bool shares_weights;      // has the weights that all frames share, and no bin without
+    bool was_rounded_now;     // its certificate is that of the activations before they were rounded
+    double gap, criterion;    // at the last certificate; the criterion is what `tol` bounds
+};
+
+constexpr int rows_over_bins = 7, rows_over_components = 6;
+
+// A frame's rows, in one array each.
+inline void place(Frame& frame, double* bins, Index bin_stride, double* components, Index component_stride,
+                  bool* allowed) {
+    double** over_bins[] = {&frame.x,    &frame.weight, &frame.background, &frame.model,
+                            &frame.pull, &frame.push,   &frame.reach};
+    double** over_components[] = {&frame.h, &frame.A, &frame.B, &frame.weighted_sums, &frame.l1, &frame.l2};
+    for (int i = 0; i < rows_over_bins; ++i) *over_bins[i] = bins + i * bin_stride;
+    for (int i = 0; i < rows_over_components; ++i) *over_components[i] = components + i * component_stride;
+    frame.allowed = allowed;
+}
+
+// Write the sums of weight, weight x, weight x^2 and weight x^beta.
+inline void sum_data(Frame& frame, const Basis& basis) {
+    const double *RESTRICT x = frame.x, *RESTRICT weight = frame.weight;
+    double total = 0.0, data = 0.0, energy = 0.0;
+    VECTORIZED_SUM(total, data, energy)
+    for (Index f = 0; f < basis.bin_stride; ++f) {
+        total += weight[f];
+        data += weight[f] * x[f];
+        energy += weight[f] * x[f] * x[f];
+    }
+    BinSums& sums = frame.sums;
+    sums = BinSums{total, data, energy, basis.beta == 2.0 ? energy : data, 0.0, 0.0, 0.0, 0.0};
+    if (basis.beta == 1.0 || basis.beta == 2.0) return;
+    const Power power(basis.beta);
+    sums.size = 0.0;
+    for (Index f = 0; f < basis.bin_stride; ++f)
+        if (weight[f] > 0.0 && x[f] > 0.0) sums.size += weight[f] * power(x[f]);
+}
+
+inline double largest_of(const double* RESTRICT values, Index size) {
+    double largest = 0.0;
+    for (Index f = 0; f < size; ++f) largest = larger(largest, values[f]);
+    return largest;
+}
+
+// Return the exponent of two of a scale for numbers up to `largest`.
+inline Index exponent_of(double largest) {
+    constexpr int most = 1000;  // so that neither the scale nor its inverse overflows
+    if (largest == 0.0) return 0;
+    return smaller(larger(std::ilogb(largest), -most), most);
+}
+
+// Bring a loaded frame to a scale of its own.
+//
+// Missing bins lose their weight, and so do bins with data that neither an atom nor the background reaches: they cost a
+// constant. Writes exponent, constant and sums. Returns whether any bin with data is left.
+inline bool scale_frame(Frame& frame, const Basis& basis) {
+    const Index size = basis.bin_stride;
+    const double beta = basis.beta;
+    double *RESTRICT x = frame.x, *RESTRICT weight = frame.weight, *RESTRICT background = frame.background;
+    for (Index f = 0; f < size; ++f) {
+        weight[f] = x[f] == x[f] ? weight[f] : 0.0;
+        x[f] = weight[f] == 0.0 ? 0.0 : x[f];
+    }
+    double largest = largest_of(x, size);
+    if (largest == 0.0 && beta < 1.0) {
+        for (Index f = 0; f < size; ++f)
+            if (weight[f] > 0.0) largest = larger(largest, background[f]);
+    }
+    frame.exponent = exponent_of(largest);
+    const double scale = std::ldexp(1.0, static_cast<int>(-frame.exponent));
+    const double floor = zero_floor * largest * scale;
+    Index n_with_data = 0, n_unreached = 0;
+    for (Index f = 0; f < size; ++f) {
+        x[f] = larger(x[f] * scale, beta < 1.0 && weight[f] > 0.0 ? floor : 0.0);
+        background[f] *= scale;
+        const bool with_data = (weight[f] > 0.0) & (x[f] > 0.0);
+        n_with_data += with_data;
+        n_unreached += with_data & (background[f] == 0.0) & (frame.reach[f] == 0.0);
+    }
+    sum_data(frame, basis);
+    frame.constant = 0.0;
+    if (n_unreached == 0) return n_with_data > 0;
+    const double size_of_data = frame.sums.size;
+    for (Index f = 0; f < size; ++f) {
+        if (!(weight[f] > 0.0 && x[f] > 0.0 && background[f] == 0.0 && frame.reach[f] == 0.0)) continue;
+        frame.constant += weight[f] * divergence(x[f], beta <= 1.0 ? floor : 0.0, beta);
+        weight[f] = 0.0;
+    }
+    sum_data(frame, basis);
+    frame.sums.size = size_of_data;
+    return n_with_data > n_unreached;
+}
+
+// Recompute the model of a frame from its activations, and the two halves of its slope.
+inline void update_model(Frame& frame, const Basis& basis) {
+    copy(frame.background, frame.model, basis.bin_stride);
+    add_active(frame.h, basis.n_components, basis.atoms, basis.bin_stride, frame.model, basis.bin_stride);
+    slopes(frame.x, frame.model, frame.weight, basis.beta, frame.pull, frame.push, basis.bin_stride);
+}
+
+constexpr double largest_single = std::numeric_limits<float>::max();
+
+// Return the nearest activation that single precision can hold in the user's units.
+inline double rounded_to_single(double value, double unit) {
+    return static_cast<double>(static_cast<float>(smaller(value * unit, largest_single))) / unit;
+}
+
+}  // namespace knownmf

@@ -1,0 +1,270 @@
+// One Newton step of one frame: its working set, its curvature, its quadratic program, its line search.
+//
+// Where a step finds no way down, the frame's next one goes one rung down the ladder (see Rung): curvature in single
+// precision, in double precision, none left.
+#pragma once
+
+#include "line_search.hpp"
+#include "quadratic_program.hpp"
+#include "start.hpp"
+
+namespace knownmf {
+
+// The relative gap, or KKT residual, from which on a frame counts as near its optimum, where the exact curvature is the
+// best.
+constexpr double near_optimum = 1e-2;
+
+class NewtonStep {
+   public:
+    [[nodiscard]] bool reserve(const Basis& basis) {
+        return components_.reserve(4 * basis.component_stride) && bins_.reserve(3 * basis.bin_stride) &&
+               atoms_.reserve(basis.component_stride);
+    }
+
+    Index bytes() const {
+        return components_.bytes() + bins_.bytes() + atoms_.bytes() + program_.bytes() + scaled_.bytes() +
+               scaled_single_.bytes() + product_.bytes() + rows_.bytes();
+    }
+
+    // Move a frame to the minimizer of its quadratic model, or as far that way as the objective falls.
+    [[nodiscard]] Status run(Frame& frame, const Basis& basis, const Options& options) {
+        double* gradient = components_.begin();
+        for (Index k = 0; k < basis.n_components; ++k)
+            gradient[k] = frame.B[k] - frame.A[k] + frame.l1[k] + frame.l2[k] * frame.h[k];
+        choose_atoms(frame, basis, gradient);
+        if (!reserve_step(frame, basis)) return out_of_memory;
+        const bool convex = is_convex(basis.beta);
+        if (convex) frame.exactness = exactness_of(frame, basis);
+        bool positive = find_target(frame, basis, options);
+        if (!convex && frame.exactness != 0.0 && !(positive && slope_ < 0.0)) {
+            frame.exactness = 0.0;
+            positive = find_target(frame, basis, options);
+        }
+        ++frame.n_iter;
+        if (slope_ < 0.0) {
+            walk(frame, basis);
+        } else {
+            go_one_rung_down(frame);
+        }
+        return done;
+    }
+
+   private:
+    // Steps with curvature in single precision, which is twice as fast; a frame that needs more has a hard problem.
+    static constexpr Index single_precision_steps = 8;
+    // From this step on, every third looks far again: the exact curvature at most doubles a model that is far too
+    // small.
+    static constexpr Index patience = 9;
+
+    // List the working set: what is active, and the worst of what wants to become active.
+    void choose_atoms(const Frame& frame, const Basis& basis, const double* gradient) {
+        double* priority = components_.begin() + basis.component_stride;
+        const Index n_components = basis.n_components;
+        Index n_active = 0;
+        double largest = 0.0;
+        for (Index k = 0; k < n_components; ++k) {
+            const bool enters = frame.h[k] == 0.0 && frame.allowed[k] && gradient[k] < 0.0;
+            constexpr double smallest = 1e-300;  // keeps a component without any price from being divided by zero
+            priority[k] = enters ? -gradient[k] / (frame.B[k] + frame.l1[k] + smallest) : 0.0;
+            largest = larger(largest, priority[k]);
+            n_active += frame.h[k] > 0.0;
+        }
+        for (Index k = 0; k < n_components; ++k)
+            if (frame.h[k] > 0.0) priority[k] = 2.0 * largest + 1.0;
+        const bool takes_all = n_components <= dense_components;
+        const Index limit = takes_all ? n_components : n_active + larger(admitted_at_once, n_active / 2);
+        n_ = strongest(priority, n_components, limit, atoms_.begin());
+    }
+
+    [[nodiscard]] bool reserve_step(const Frame& frame, const Basis& basis) {
+        const Index n = padded(n_), size = n_ * basis.bin_stride;
+        const bool single = frame.rung == Rung::single_precision;
+        return program_.reserve_matrix(n_) && (single ? scaled_single_.reserve(size) : scaled_.reserve(size)) &&
+               product_.reserve(n * n) && rows_.reserve(2 * n) && step_.reserve(4 * n);
+    }
+
+    // For 1 <= beta <= 2: the mean of exact and expected curvature until the frame is near its optimum, as that looks
+    // further from a poor start; the expected one alone where the start is poorest, and now and then where steps make
+    // little progress.
+    static double exactness_of(const Frame& frame, const Basis& basis) {
+        const bool first_of_many = frame.n_iter == 0 && basis.n_components > dense_components;
+        const bool looks_far = first_of_many || (frame.n_iter >= patience && frame.n_iter % 3 == 0);
+        return looks_far ? 0.0 : frame.criterion <= near_optimum ? 1.0 : 0.5;
+    }
+
+    // Solve the quadratic model. Writes the target activations of the working set and slope_, the objective's slope on
+    // the way there; returns whether the model has a minimum.
+    bool find_target(Frame& frame, const Basis& basis, const Options& options) {
+        const double* gradient = components_.begin();
+        const Index* atoms = atoms_.begin();
+        double *target = step_.begin(), *l2 = target + padded(n_), *unit = l2 + padded(n_), *base = unit + padded(n_);
+        const bool single = frame.rung == Rung::single_precision;
+        compute_curvature(frame, basis);
+        // A bin that lost its whole model to zeros is approached by tenths.
+        const double least_share = frame.lost_a_whole_model ? 0.1 : 0.0;
+        bool positive = true;
+        double* Q = program_.Q;
+        const Index stride = program_.stride;
+        for (Index p = 0; p < n_; ++p) {
+            l2[p] = frame.l2[atoms[p]];
+            const double diagonal = Q[p * stride + p] + l2[p];
+            positive = positive && diagonal > 0.0;
+            unit[p] = 1.0 / std::sqrt(larger(diagonal, 1e-200));
+            base[p] = least_share * frame.h[atoms[p]];
+            program_.z[p] = (frame.h[atoms[p]] - base[p]) / unit[p];
+        }
+        for (Index p = 0; p < n_; ++p) {
+            double* row = Q + p * stride;
+            for (Index j = 0; j < n_; ++j) row[j] *= unit[p] * unit[j];
+            row[p] = 1.0;
+            program_.q[p] = gradient[atoms[p]] * unit[p] - dot(row, program_.z, n_);
+        }
+        // About the rounding of the curvature, so that duplicate atoms have one answer; it slows steps along directions
+        // that the data can hardly tell apart.
+        const double ridge = single ? 2e-6 : 1e-14;
+        positive = program_.minimize(ridge) && positive;
+        const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent));
+        slope_ = 0.0;
+        for (Index p = 0; p < n_; ++p) {
+            target[p] = base[p] + program_.z[p] * unit[p];
+            // An end that single precision can hold may be proven and returned as it is; the last digits go without.
+            if (options.round_to_single && single)
+                target[p] = rounded_to_single(target[p], basis.units[atoms[p]] * scale);
+            slope_ += gradient[atoms[p]] * (target[p] - frame.h[atoms[p]]);
+        }
+        return positive;
+    }
+
+    // Write the second derivative of the divergence in the chosen atoms to the program's Q.
+    void compute_curvature(const Frame& frame, const Basis& basis) {
+        double* curvature = bins_.begin();
+        const double largest = curvature_of_bins(frame, basis, curvature);
+        for (Index f = 0; f < basis.bin_stride; ++f) curvature[f] /= largest;
+        if (frame.rung == Rung::single_precision) {
+            weighted_products<float>(basis.atoms_single, basis, curvature, largest, scaled_single_.begin());
+        } else {
+            weighted_products<double>(basis.atoms, basis, curvature, largest, scaled_.begin());
+        }
+    }
+
+    // Write, for every bin, a blend of the exact curvature and its expectation (Fisher's), which is never negative:
+    //
+    //     exactness * weight v^(beta-3) ((beta-1) v + (2-beta) x) + (1 - exactness) * weight v^(beta-2)
+    //
+    // Returns the largest absolute value.
+    static double curvature_of_bins(const Frame& frame, const Basis& basis, double* RESTRICT curvature) {
+        // Data over model from which on curvature no longer grows, as no step would be long enough to change anything.
+        constexpr double most_data_over_model = 1e12;
+        // An empty bin with a model below this counts as if it had this one: the limit, 0 or infinite, would say
+        // nothing.
+        constexpr double smallest_model = 1e-12;
+        const double *RESTRICT x = frame.x, *RESTRICT v = frame.model, *RESTRICT weight = frame.weight;
+        const double *RESTRICT pull = frame.pull, *RESTRICT push = frame.push;
+        const double beta = basis.beta, b = frame.exactness * (2.0 - beta), a = 1.0 - b;
+        const Index size = basis.bin_stride;
+        if (beta == 2.0) {
+            copy(weight, curvature, size);
+            return larger(largest_of(curvature, size), 1e-300);
+        }
+        const double of_empty = larger(a, 0.0) * std::pow(smallest_model, beta - 2.0) + 1e-2;
+        bool any_stretched = false;
+        for (Index f = 0; f < size; ++f) {
+            const bool empty = (x[f] == 0.0) & (v[f] < smallest_model);
+            any_stretched |= v[f] * most_data_over_model < x[f];
+            curvature[f] = empty ? weight[f] * of_empty : (a * push[f] + b * pull[f]) / v[f];
+        }
+        for (Index f = 0; any_stretched && f < size; ++f) {
+            if (!(v[f] * most_data_over_model < x[f])) continue;
+            const double model = x[f] / most_data_over_model;
+            curvature[f] = weight[f] * std::pow(model, beta - 3.0) * (a * model + b * x[f]);
+        }
+        if (is_convex(beta)) {
+            // Never much flatter than the expected curvature of a frame's own size.
+            for (Index f = 0; f < size; ++f) curvature[f] = larger(curvature[f], 1e-8 * push[f] / larger(v[f], 1e-6));
+        }
+        double largest = 0.0;
+        for (Index f = 0; f < size; ++f) largest = larger(largest, std::fabs(curvature[f]));
+        return larger(largest, 1e-300);
+    }
+
+    // Write Q[p][q] = largest * sum_f curvature_f atom_p_f atom_q_f, with products in the precision of the atoms.
+    template <class T>
+    void weighted_products(const T* atoms, const Basis& basis, const double* RESTRICT curvature, double largest,
+                           T* scaled) {
+        const Index size = basis.bin_stride, stride = program_.stride;
+        const T** left = reinterpret_cast<const T**>(rows_.begin());
+        const T** right = left + n_;
+        for (Index p = 0; p < n_; ++p) {
+            const T* RESTRICT atom = atoms + atoms_[p] * size;
+            T* RESTRICT row = scaled + p * size;
+            for (Index f = 0; f < size; ++f) row[f] = static_cast<T>(curvature[f]) * atom[f];
+            left[p] = row;
+            right[p] = atom;
+        }
+        T* product = reinterpret_cast<T*>(product_.begin());
+        lower_products<T>(left, right, n_, size, product, stride);
+        double* Q = program_.Q;
+        for (Index p = 0; p < n_; ++p)
+            for (Index q = 0; q <= p; ++q) Q[p * stride + q] = Q[q * stride + p] = product[p * stride + q] * largest;
+    }
+
+    // Go from the present point to the target, as far as the objective falls.
+    void walk(Frame& frame, const Basis& basis) {
+        const Index* atoms = atoms_.begin();
+        const double *target = step_.begin(), *l2 = target + padded(n_);
+        double* end = components_.begin() + 2 * basis.component_stride;
+        copy(frame.h, end, basis.n_components);
+        Direction direction{bins_.begin() + basis.bin_stride, slope_, 0.0, 0.0};
+        for (Index p = 0; p < n_; ++p) {
+            const Index k = atoms[p];
+            const double step = target[p] - frame.h[k];
+            end[k] = target[p];
+            direction.penalty += step * (frame.l1[k] + l2[p] * frame.h[k]);
+            direction.bend += step * step * l2[p];
+        }
+        double* model = bins_.begin() + basis.bin_stride;
+        copy(frame.background, model, basis.bin_stride);
+        add_active(end, basis.n_components, basis.atoms, basis.bin_stride, model, basis.bin_stride);
+        LineSearch search(frame, basis, direction, model + basis.bin_stride);
+        const double t = search.run();
+        for (Index k = 0; k < basis.n_components; ++k) frame.h[k] = (1.0 - t) * frame.h[k] + t * end[k];
+        if (basis.beta > 2.0 && drop_vanishing(frame, basis)) update_model(frame, basis);
+        frame.lost_a_whole_model = search.loses_a_model() && t < 0.5;
+        // Outside [1, 2] the exact curvature is worth a try once a whole step has succeeded; if a step made no
+        // progress, try the other curvature.
+        frame.exactness = t == 1.0 ? 1.0 : t < 0.1 ? 1.0 - frame.exactness : 0.0;
+        if (t == 0.0) {
+            go_one_rung_down(frame);
+        } else if (frame.n_iter >= single_precision_steps) {
+            frame.rung = Rung::double_precision;
+        }
+    }
+
+    // Zero what is on its way to zero without ever arriving: for beta > 2 the slope vanishes with the model. Returns
+    // whether anything was.
+    static bool drop_vanishing(Frame& frame, const Basis& basis) {
+        constexpr double vanishing = 1e-30;  // in units of the frame's scale
+        bool dropped = false;
+        for (Index k = 0; k < basis.n_components; ++k) {
+            if (!(0.0 < frame.h[k] && frame.h[k] < vanishing)) continue;
+            frame.h[k] = 0.0;
+            dropped = true;
+        }
+        return dropped;
+    }
+
+    static void go_one_rung_down(Frame& frame) {
+        frame.rung = frame.rung == Rung::single_precision ? Rung::double_precision : Rung::none_left;
+        frame.exactness = 0.0;
+    }
+
+    Index n_ = 0;         // atoms in the working set
+    double slope_ = 0.0;  // of the objective, from the present point to the target
+    QuadraticProgram program_;
+    Buffer<double> components_, bins_, step_, scaled_, product_;
+    Buffer<float> scaled_single_;
+    Buffer<Index> atoms_;
+    Buffer<const void*> rows_;
+};
+
+}  // namespace knownmf

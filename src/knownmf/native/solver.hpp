@@ -1,0 +1,269 @@
+// The loop: from a block of frames to proven answers.
+//
+// Order of calls for a group of frames that move together:
+//
+//     load -> start -> multiplicative updates -> [ prices -> certificate -> Newton step ] until each is proven, or no
+//     better
+//
+// Frames of a group share the reading of the basis, and nothing else.
+#pragma once
+
+#include "least_squares.hpp"
+#include "newton.hpp"
+#include "updates.hpp"
+
+namespace knownmf {
+
+// Frames that move together: enough to share the reading of W, few enough to stay in the second-level cache beside it.
+constexpr Index group_size = 8;
+
+class Solver {
+   public:
+    // Make room for frames over the basis' bins; of a sparse block, over as many as its longest frame has entries.
+    [[nodiscard]] bool reserve(const Basis& basis, Index n_frames) {
+        const bool is_large = basis.n_components * basis.bin_stride > 262144;
+        n_places_ = smaller(is_large ? 2 * group_size : group_size, n_frames);
+        const Index per_frame = rows_over_bins * basis.bin_stride,
+                    of_components = rows_over_components * basis.component_stride;
+        if (!frames_.reserve(n_places_) || !over_bins_.reserve(n_places_ * per_frame) ||
+            !over_components_.reserve(n_places_ * of_components) ||
+            !allowed_.reserve(n_places_ * basis.component_stride) || !group_.reserve(n_places_) ||
+            !late_.reserve(n_places_) || !stuck_.reserve(n_places_) || !rows_.reserve(2 * n_places_)) {
+            return false;
+        }
+        for (Index i = 0; i < n_places_; ++i) {
+            place(frames_[i], over_bins_.begin() + i * per_frame, basis.bin_stride,
+                  over_components_.begin() + i * of_components, basis.component_stride,
+                  allowed_.begin() + i * basis.component_stride);
+        }
+        return true;
+    }
+
+    Index bytes() const {
+        return over_bins_.bytes() + over_components_.bytes() + updates_.bytes() + step_.bytes() +
+               least_squares_.bytes();
+    }
+
+    // Solve all frames of a dense block.
+    [[nodiscard]] Status solve(const Basis& basis, const Observations& block, const Options& options, Answer& answer) {
+        if (!reserve(basis, block.n_frames)) return out_of_memory;
+        Status status = done;
+        const bool has_gram = basis.gram != nullptr && block.weights == nullptr && options.certify_only == 0;
+        for (Index first = 0; first < block.n_frames && status == done;) {
+            const Index last = smaller(first + n_places_, block.n_frames);
+            load(basis, block, first, last, has_gram, options, answer);
+            first = last;
+            if (n_least_squares_ > 0) status = solve_least_squares(basis, options, answer);
+            if (status != done || n_group_ == 0) continue;
+            if (options.certify_only != 0) {
+                certify_group(basis, options, answer);
+            } else {
+                status = solve_group(basis, block.start != nullptr, options, answer);
+            }
+        }
+        return status;
+    }
+
+   private:
+    // ---- Loading
+
+    // Load frames, and sort them: those without data are finished; those that the Gram matrix serves come last in
+    // group_.
+    void load(const Basis& basis, const Observations& block, Index first, Index last, bool has_gram,
+              const Options& options, Answer& answer) {
+        const Index n = last - first;
+        Index n_own = 0;
+        for (Index i = 0; i < n; ++i) {
+            Frame& frame = frames_[i];
+            frame.number = first + i;
+            load_bins(frame, block, first + i, basis);
+            frame.shares_weights = has_shared_weights(frame, block, basis);
+            if (frame.shares_weights) {
+                copy(basis.weighted_sums, frame.weighted_sums, basis.n_components);
+            } else {
+                group_[n_own++] = &frame;
+            }
+        }
+        price(group_.begin(), n_own, basis, &Frame::weight, &Frame::weighted_sums);
+        n_group_ = n_least_squares_ = 0;
+        for (Index i = 0; i < n; ++i) {
+            Frame& frame = frames_[i];
+            load_components(frame, block, basis, options.certify_only != 0);
+            if (!frame.live) {
+                write_silence(frame, basis, answer);
+            } else if (has_gram && frame.shares_weights) {
+                late_[n_least_squares_++] = &frame;
+            } else {
+                group_[n_group_++] = &frame;
+            }
+        }
+    }
+
+    // Write W' half of the given frames.
+    void price(Frame* const* frames, Index n, const Basis& basis, double* Frame::* half, double* Frame::* out) {
+        const double** sources = const_cast<const double**>(rows_.begin());
+        double** targets = rows_.begin() + n_places_;
+        for (Index i = 0; i < n; ++i) {
+            sources[i] = frames[i]->*half;
+            targets[i] = frames[i]->*out;
+        }
+        products_of_rows<double>(sources, n, basis.atoms, basis.n_components, basis.bin_stride, targets);
+    }
+
+    // ---- Least squares with one Gram matrix
+
+    [[nodiscard]] Status solve_least_squares(const Basis& basis, const Options& options, Answer& answer) {
+        if (!least_squares_.reserve(basis)) return out_of_memory;
+        const Index n = n_least_squares_;
+        bool with_background = false;
+        for (Index i = 0; i < n; ++i) {
+            Frame& frame = *late_[i];
+            slopes(frame.x, frame.background, frame.weight, 2.0, frame.pull, frame.push, basis.bin_stride);
+            with_background |= largest_of(frame.background, basis.bin_stride) > 0.0;
+        }
+        price(late_.begin(), n, basis, &Frame::pull, &Frame::A);
+        if (with_background) price(late_.begin(), n, basis, &Frame::push, &Frame::B);
+        for (Index i = 0; i < n; ++i) {
+            Frame& frame = *late_[i];
+            const double background_energy = dot(frame.background, frame.push, basis.bin_stride);
+            const double data_along_background = dot(frame.background, frame.pull, basis.bin_stride);
+            if (!with_background) fill(frame.B, basis.n_components, 0.0);
+            if (*options.interrupted != 0) return interrupted;
+            const Status status = least_squares_.solve(frame, basis, true);
+            if (status != done) return status;
+            if (options.round_to_single != 0) least_squares_.round(frame, basis, true);
+            frame.sums.background_push = background_energy + dot(frame.h, least_squares_.offset(), basis.n_components);
+            frame.sums.background_pull = data_along_background;
+            certify(frame, basis);
+            finish(frame, basis, options, answer);
+        }
+        return done;
+    }
+
+    // ---- Any activations
+
+    // Certify the activations that the frames came with.
+    void certify_group(const Basis& basis, const Options& options, Answer& answer) {
+        for (Index i = 0; i < n_group_; ++i) update_model(*group_[i], basis);
+        update_prices(basis);
+        for (Index i = 0; i < n_group_; ++i) {
+            certify(*group_[i], basis);
+            finish(*group_[i], basis, options, answer);
+        }
+    }
+
+    // ---- Newton's method
+
+    [[nodiscard]] Status solve_group(const Basis& basis, bool warm, const Options& options, Answer& answer) {
+        // Updates in single precision before the first Newton step. Ad hoc: 10 to 18 are alike on harmonic
+        // spectrograms. Of many atoms a few find the strongest.
+        const Index n_updates = basis.n_components > dense_components ? 3 : 14;
+        constexpr Index n_updates_of_poor_start = 6;
+        if (!updates_.reserve(basis, n_places_) || !step_.reserve(basis)) return out_of_memory;
+        for (Index i = 0; i < n_group_; ++i) start_frame(*group_[i], basis, warm);
+        if (!warm) updates_.run(group_.begin(), n_group_, basis, options, n_updates);
+        // Updates may raise the objective for a while: they follow a warm start only where any start leads to the same
+        // optimum.
+        const bool convex = is_convex(basis.beta),
+                   may_be_poor = warm && convex && basis.n_components <= dense_components;
+        for (Index round = 0; n_group_ > 0; ++round) {
+            if (*options.interrupted != 0) return interrupted;
+            update_prices(basis);
+            Index n_staying = 0, n_poor = 0, n_stuck = 0;
+            for (Index i = 0; i < n_group_; ++i) {
+                Frame& frame = *group_[i];
+                certify(frame, basis);
+                if (frame.rung == Rung::none_left && !frame.was_rescued && convex &&
+                    frame.criterion > larger(options.tol, MultiplicativeUpdates::smallest_gap)) {
+                    stuck_[n_stuck++] = &frame;
+                    group_[n_staying++] = &frame;
+                    continue;
+                }
+                if (is_finished(frame, basis, warm, options)) {
+                    finish(frame, basis, options, answer);
+                    continue;
+                }
+                group_[n_staying++] = &frame;
+                if (frame.was_rounded_now) continue;
+                if (round == 0 && may_be_poor && frame.criterion > near_optimum) {
+                    // A start that is far off, and zero where it should not be, misleads the quadratic model.
+                    constexpr double share = 1e-2;
+                    spread_start(frame, basis, share);
+                    late_[n_poor++] = &frame;
+                    continue;
+                }
+                const Status status = step_.run(frame, basis, options);
+                if (status != done) return status;
+            }
+            n_group_ = n_staying;
+            rescue(n_stuck, basis, options);
+            if (n_poor > 0) updates_.run(late_.begin(), n_poor, basis, options, n_updates_of_poor_start);
+        }
+        return done;
+    }
+
+    // The last rung: start anew where no step found a way down, with a little of every atom and many updates, which
+    // move each activation by its own ratio, however small it is.
+    void rescue(Index n, const Basis& basis, const Options& options) {
+        constexpr double share = 1e-3;
+        constexpr Index n_updates = 400;
+        for (Index i = 0; i < n; ++i) {
+            spread_start(*stuck_[i], basis, share);
+            stuck_[i]->was_rescued = true;
+            stuck_[i]->rung = Rung::double_precision;
+        }
+        if (n > 0) updates_.run(stuck_.begin(), n, basis, options, n_updates);
+    }
+
+    // Bring A, B and the sums of the group up to date.
+    void update_prices(const Basis& basis) {
+        price(group_.begin(), n_group_, basis, &Frame::pull, &Frame::A);
+        if (basis.beta != 1.0) {
+            price(group_.begin(), n_group_, basis, &Frame::push, &Frame::B);
+        } else {
+            for (Index i = 0; i < n_group_; ++i) copy(group_[i]->weighted_sums, group_[i]->B, basis.n_components);
+        }
+        for (Index i = 0; i < n_group_; ++i) sum_slopes(*group_[i], basis);
+    }
+
+    // Return whether a certified frame is proven, stuck, or has had all its steps. One whose activations are to be in
+    // single precision is rounded first, as the proof must hold for the numbers that are returned, and looked at again.
+    bool is_finished(Frame& frame, const Basis& basis, bool warm, const Options& options) {
+        // A tolerance below this asks for more digits than a start has, whatever its gap: around the optimum that is
+        // flat.
+        constexpr double start_tolerance = 1e-6;
+        constexpr int most_roundings = 2;
+        frame.was_rounded_now = false;
+        if (frame.n_roundings == most_roundings) return true;
+        const bool may_end = frame.n_iter > 0 || warm || options.tol >= start_tolerance;
+        const bool proven = frame.criterion <= options.tol && may_end;
+        if (!proven && frame.rung != Rung::none_left && frame.n_iter < options.max_iter) return false;
+        if (options.round_to_single != 0 && round_to_single(frame, basis)) {
+            ++frame.n_roundings;
+            frame.was_rounded_now = true;
+            update_model(frame, basis);
+            return false;
+        }
+        return true;
+    }
+
+    // Write the answer of a frame whose A, B, gap and model are those of its activations.
+    void finish(Frame& frame, const Basis& basis, const Options& options, Answer& answer) {
+        const double kkt = Certificate(frame, basis.n_components, basis.beta).kkt();
+        const double divergence = total_divergence(frame.x, frame.model, frame.weight, basis.beta, basis.bin_stride);
+        const double objective = frame.constant + divergence + penalties(frame, basis.n_components);
+        write_answer(frame, basis, objective, kkt, frame.criterion <= options.tol, answer);
+    }
+
+    Index n_places_ = 0, n_group_ = 0, n_least_squares_ = 0;
+    Buffer<Frame> frames_;
+    Buffer<double> over_bins_, over_components_;
+    Buffer<bool> allowed_;
+    Buffer<Frame*> group_, late_, stuck_;
+    Buffer<double*> rows_;
+    MultiplicativeUpdates updates_;
+    NewtonStep step_;
+    LeastSquares least_squares_;
+};
+
+}  // namespace knownmf

@@ -1,0 +1,340 @@
+// Multiplicative updates of a group of frames, in single precision [C. Fevotte and J. Idier, Neural Computation 23(9),
+// 2011].
+//
+// They bring a start near the optimum before Newton steps finish the work, and do all of it where they are cheaper:
+// with many active atoms, or where the tolerance is loose. A Newton step costs much more than an update, so each check
+// asks whether the updates that are left would cost more than the Newton steps instead of them.
+#pragma once
+
+#include "start.hpp"
+
+namespace knownmf {
+
+// Take one multiplicative update h *= (A / (B + l1 + l2 h))^power; what is zero stays zero. Vectorized: no branch.
+//
+// Ratios beyond the bounds change nothing, or would soon leave single precision.
+template <class T>
+inline void multiply(T* RESTRICT h, const T* RESTRICT A, const T* RESTRICT B, const T* RESTRICT l1,
+                     const T* RESTRICT l2, T power, Index size) {
+    constexpr T largest_ratio = static_cast<T>(1e15), smallest_activation = static_cast<T>(1e-25);
+    for (Index k = 0; k < size; ++k) {
+        T ratio = A[k] / (B[k] + l1[k] + l2[k] * h[k]);
+        if (power == T(0.5)) {
+            ratio = std::sqrt(ratio);
+        } else if (power != T(1)) {
+            ratio = std::pow(ratio, power);
+        }
+        const T updated = ratio < largest_ratio ? larger(h[k] * ratio, smallest_activation) : h[k];
+        h[k] = h[k] > T(0) ? updated : h[k];
+    }
+}
+
+// Move h, where an update ended that began at `begun`, on by its ratio to where the update before ended, to the power
+// of Nesterov's weight n / (n + 3), rounded to what square roots give. Writes h, and `ended`: where the update ended.
+//
+// Ratios keep everything positive; entries that the last two updates moved in different directions stay where they are
+// [L. T. K. Hien, V. Leplat and N. Gillis, arXiv:2401.06646, extrapolate differences instead].
+inline void extrapolate_by_roots(float* RESTRICT h, const float* RESTRICT begun, float* RESTRICT ended, Index n_before,
+                                 Index size) {
+    constexpr float largest_ratio = 3.0f;  // in the beginning entries fall by far more than is worth repeating
+    const bool half = n_before >= 2, quarter = n_before < 2 || n_before >= 6, eighth = n_before >= 15;
+    for (Index k = 0; k < size; ++k) {
+        const float end = h[k];
+        float ratio = smaller(larger(end / ended[k], 1.0f / largest_ratio), largest_ratio);
+        const float root = std::sqrt(ratio), fourth = std::sqrt(root);
+        ratio = (half ? root : 1.0f) * (quarter ? fourth : 1.0f) * (eighth ? std::sqrt(fourth) : 1.0f);
+        const bool same_direction = (end - begun[k]) * (end - ended[k]) > 0.0f;
+        h[k] = same_direction ? end * ratio : end;
+        ended[k] = end;
+    }
+}
+
+// Estimates what is left to do, in multiply-adds of single precision, which is the cheapest operation of all.
+struct Costs {
+    // Measured on one x86-64-v4 core, relative to such a multiply-add; ad hoc, as a factor of 1.5 in any of them
+    // changes the time of no benchmark by more than a few per cent.
+    static constexpr double factorization = 6.0;  // of a multiply-add in a Cholesky factorization or a sweep
+    static constexpr double bin = 60.0;           // of a bin in a Newton step, beyond its products
+    static constexpr double element = 12.0;       // of a bin or component in an update, beyond its products
+
+    static double update(const Basis& basis) {
+        const double n_products = basis.beta == 1.0 ? 2.0 : 3.0;
+        const double bins = static_cast<double>(basis.bin_stride),
+                     components = static_cast<double>(basis.component_stride);
+        const double size = bins * components;
+        return n_products * size + element * (bins + components);
+    }
+
+    // Of one Newton step over n atoms.
+    static double newton_step(const Basis& basis, Index n_atoms) {
+        const double bins = static_cast<double>(basis.bin_stride), components = static_cast<double>(basis.n_components);
+        const double n = static_cast<double>(n_atoms);
+        const double curvature = 0.5 * n * n * bins, prices = 4.0 * bins * components;
+        constexpr double n_factorizations = 3.0, n_sweeps = 10.0;
+        const double program = factorization * (n_factorizations * n * n * n / 6.0 + n_sweeps * n * n);
+        return curvature + prices + program + bin * bins;
+    }
+};
+
+// One frame of the group, in single precision.
+struct SingleFrame {
+    Frame* frame;
+    float *x, *weight, *background, *pull, *push, *model;
+    float *h, *begun, *ended, *A, *B, *l1, *l2;
+    double earlier_gap, last_gap;  // at the last but one check, at the last
+    Index n_left;                  // updates until the next decision
+    Index n_carried;               // updates in a row that were extrapolated
+    bool is_proven;                // its gap is within the tolerance, as far as single precision can tell
+};
+
+class MultiplicativeUpdates {
+   public:
+    [[nodiscard]] bool reserve(const Basis& basis, Index n_frames) {
+        bins_ = basis.bin_stride;
+        components_ = basis.component_stride;
+        return numbers_.reserve(n_frames * (6 * bins_ + 7 * components_)) && frames_.reserve(n_frames) &&
+               live_.reserve(n_frames) && rows_.reserve(2 * n_frames) && scratch_.reserve(components_) &&
+               chosen_.reserve(components_);
+    }
+
+    Index bytes() const { return numbers_.bytes() + frames_.bytes(); }
+
+    // Improve the starts of n frames, whose model and slopes are up to date, by at least `n_updates`, unless the
+    // tolerance is met before, and by more where they are worth it. Afterwards the frames have new activations, model
+    // and slopes.
+    void run(Frame* const* frames, Index n, const Basis& basis, const Options& options, Index n_updates) {
+        load(frames, n, n_updates);
+        const bool convex = is_convex(basis.beta);
+        const double exponent = larger(1.0, larger(2.0 - basis.beta, basis.beta - 1.0));
+        Index n_live = n;
+        for (Index i = 0; i < n; ++i) live_[i] = &frames_[i];
+        for (Index update = 0; n_live > 0 && *options.interrupted == 0; ++update) {
+            compute_slopes(n_live, basis);
+            if (convex && update % check_interval == 2) n_live = check(n_live, update, basis, options);
+            for (Index i = 0; i < n_live; ++i) {
+                SingleFrame& s = *live_[i];
+                copy(s.h, s.begun, components_);
+                multiply(s.h, s.A, s.B, s.l1, s.l2, static_cast<float>(1.0 / exponent), components_);
+                --s.n_left;
+                if (s.n_left > 0 && update > 0) {
+                    extrapolate_by_roots(s.h, s.begun, s.ended, s.n_carried++, components_);
+                } else {
+                    copy(s.h, s.ended, components_);
+                }
+            }
+            update_models(n_live, basis);
+            n_live = decide(n_live, basis, options);
+        }
+        for (Index i = 0; i < n; ++i) finish(frames_[i], basis);
+    }
+
+    // Below this, rounding in single precision hides the gap.
+    static constexpr double smallest_gap = 1e-5;
+
+   private:
+    static constexpr Index check_interval = 4;
+
+    void load(Frame* const* frames, Index n, Index n_updates) {
+        float* next = numbers_.begin();
+        const auto take = [&next](Index size) {
+            float* row = next;
+            next += size;
+            return row;
+        };
+        for (Index i = 0; i < n; ++i) {
+            Frame& frame = *frames[i];
+            SingleFrame& s = frames_[i];
+            s.frame = &frame;
+            for (float** row : {&s.x, &s.weight, &s.background, &s.pull, &s.push, &s.model}) *row = take(bins_);
+            for (float** row : {&s.h, &s.begun, &s.ended, &s.A, &s.B, &s.l1, &s.l2}) *row = take(components_);
+            convert(frame.x, s.x, bins_);
+            convert(frame.weight, s.weight, bins_);
+            convert(frame.background, s.background, bins_);
+            convert(frame.pull, s.pull, bins_);
+            convert(frame.push, s.push, bins_);
+            convert(frame.h, s.h, components_);
+            convert(frame.weighted_sums, s.B, components_);
+            convert(frame.l1, s.l1, components_);
+            convert(frame.l2, s.l2, components_);
+            s.earlier_gap = s.last_gap = infinity;
+            s.n_left = n_updates;
+            s.n_carried = 0;
+            s.is_proven = false;
+        }
+    }
+
+    // Write A, and B where it depends on the model.
+    void compute_slopes(Index n, const Basis& basis) {
+        product(n, basis, &SingleFrame::pull, &SingleFrame::A);
+        if (basis.beta != 1.0) product(n, basis, &SingleFrame::push, &SingleFrame::B);
+    }
+
+    void product(Index n, const Basis& basis, float* SingleFrame::* half, float* SingleFrame::* out) {
+        const float** rows = const_cast<const float**>(rows_.begin());
+        float** targets = rows_.begin() + n;
+        for (Index i = 0; i < n; ++i) {
+            rows[i] = live_[i]->*half;
+            targets[i] = live_[i]->*out;
+            fill(targets[i], components_, 0.0f);
+        }
+        combine_rows<float>(rows, n, basis.n_bins, basis.bins_single, components_, components_, targets);
+    }
+
+    void update_models(Index n, const Basis& basis) {
+        const float** rows = const_cast<const float**>(rows_.begin());
+        float** targets = rows_.begin() + n;
+        for (Index i = 0; i < n; ++i) {
+            rows[i] = live_[i]->h;
+            targets[i] = live_[i]->model;
+            copy(live_[i]->background, targets[i], bins_);
+        }
+        combine_rows<float>(rows, n, basis.n_components, basis.atoms_single, bins_, bins_, targets);
+        for (Index i = 0; i < n; ++i) {
+            const SingleFrame& s = *live_[i];
+            slopes<float>(s.x, s.model, s.weight, basis.beta, s.pull, s.push, bins_);
+        }
+    }
+
+    // Look at the gaps. Frames that are within the tolerance leave as they are. Returns how many stay.
+    Index check(Index n, Index n_done, const Basis& basis, const Options& options) {
+        Index n_staying = 0;
+        for (Index i = 0; i < n; ++i) {
+            SingleFrame& s = *live_[i];
+            const double gap = estimate_gap(s, basis);
+            // The estimate is rounded: leave where it has a little to spare.
+            s.is_proven = gap <= 0.9 * options.tol && gap >= smallest_gap;
+            if (s.is_proven) continue;
+            if (s.n_left <= check_interval && are_worth_while(s, gap, n_done, basis, options))
+                s.n_left += check_interval;
+
+            if (gap > 1.5 * s.last_gap) s.n_carried = 0;  // too bold: gather momentum anew
+            s.earlier_gap = s.last_gap;
+            s.last_gap = gap;
+            live_[n_staying++] = &s;
+        }
+        return n_staying;
+    }
+
+    double estimate_gap(const SingleFrame& s, const Basis& basis) {
+        Frame& frame = *s.frame;
+        convert(s.h, frame.h, components_);
+        convert(s.A, frame.A, components_);
+        convert(s.B, frame.B, components_);
+        convert(s.pull, frame.pull, bins_);
+        convert(s.push, frame.push, bins_);
+        convert(s.model, frame.model, bins_);
+        sum_slopes(frame, basis);
+        certify(frame, basis);
+        return frame.criterion;
+    }
+
+    // Return whether more updates cost less than the Newton steps that they save. Newton's method doubles the digits of
+    // the gap with every step, so that n = 1 + log2(log tol / log gap) steps are left; updates add digits at a rate of
+    // their own.
+    static bool are_worth_while(const SingleFrame& s, double gap, Index n_done, const Basis& basis,
+                                const Options& options) {
+        if (is_for_newton(s, basis)) return false;
+        const double update = Costs::update(basis), step = Costs::newton_step(basis, n_counting(s, basis));
+        // As long as all updates together have cost less than one step, there is little to lose.
+        const double patience = n_counting(s, basis) > basis.n_bins / 2 ? 5.0 : 1.0;
+        if (static_cast<double>(n_done) * update < patience * step) return true;
+        if (!(gap < s.earlier_gap)) return false;
+        constexpr double poor = 0.5;      // from such a gap on Newton's method doubles digits
+        constexpr double momentum = 2.0;  // updates get faster as they gather momentum
+        const double digits = std::log(1.0 / smaller(gap, poor));
+        const double rate = std::log(s.earlier_gap / gap) / static_cast<double>(2 * check_interval);
+        if (momentum * step * rate > update * std::log(2.0) * digits) return true;
+        const double n_steps = 1.0 + std::log2(larger(1.0, std::log(1.0 / options.tol) / digits));
+        const double n_updates = std::log(gap / options.tol) / rate;
+        return options.tol >= smallest_gap && n_updates * update < n_steps * step;
+    }
+
+    // Return how many activations count: what a Newton step would have to move.
+    static Index n_counting(const SingleFrame& s, const Basis& basis) {
+        constexpr float least = 1e-4f;  // of the frame
+        float total = 0.0f;
+        Index n = 0;
+        for (Index k = 0; k < basis.n_components; ++k) total += s.h[k] * s.B[k];
+        for (Index k = 0; k < basis.n_components; ++k) n += s.h[k] * s.B[k] > least * total;
+        return n;
+    }
+
+    // Return whether a few of many atoms will be active, which Newton steps over a growing working set find soonest.
+    static bool is_for_newton(const SingleFrame& s, const Basis& basis) {
+        // Ad hoc, from exemplar dictionaries: 7 steps over some 96 atoms, or 40 updates, to a gap of a few per cent.
+        constexpr double n_steps = 7.0, n_updates = 40.0;
+        constexpr Index n_atoms = 3 * admitted_at_once;
+        if (basis.n_components <= dense_components || n_steady(s, basis) > basis.n_components / 2) return false;
+        return n_steps * Costs::newton_step(basis, n_atoms) < n_updates * Costs::update(basis);
+    }
+
+    // Return how many activations are not falling: about as many will be active at the optimum.
+    static Index n_steady(const SingleFrame& s, const Basis& basis) {
+        constexpr float falling = 0.95f;  // ad hoc: after a few updates, .9 to .98 tell sparse answers from dense ones
+        Index n = 0;
+        for (Index k = 0; k < basis.n_components; ++k) n += s.A[k] > falling * (s.B[k] + s.l1[k]);
+        return n;
+    }
+
+    // Let frames leave that had their updates. Returns how many stay.
+    Index decide(Index n, const Basis&, const Options&) {
+        Index n_staying = 0;
+        for (Index i = 0; i < n; ++i)
+            if (live_[i]->n_left > 0) live_[n_staying++] = live_[i];
+        return n_staying;
+    }
+
+    // Hand a frame back in double precision. One that is not proven goes on with Newton steps, without the activations
+    // that are left weak, if no bin loses its model by that.
+    void finish(const SingleFrame& s, const Basis& basis) {
+        Frame& frame = *s.frame;
+        convert(s.h, frame.h, components_);
+        if (s.is_proven) {
+            update_model(frame, basis);
+            return;
+        }
+        drop_weak(s, basis);
+        if (basis.n_components > dense_components && n_active(frame, basis) > 2 * admitted_at_once) {
+            keep_strongest(frame, basis, scratch_.begin(), chosen_.begin());
+            return;
+        }
+        update_model(frame, basis);
+        if (!lacks_model(frame, basis)) return;
+        convert(s.h, frame.h, components_);
+        update_model(frame, basis);
+    }
+
+    // Zero the activations that count little and are falling.
+    void drop_weak(const SingleFrame& s, const Basis& basis) {
+        // Ad hoc: shares of 3e-4 to 3e-3 and ratios of .9 to .98 make no difference.
+        constexpr double weak = 1e-3, falling = 0.95;
+        Frame& frame = *s.frame;
+        double total = 0.0;
+        for (Index k = 0; k < basis.n_components; ++k) total += frame.h[k] * s.B[k];
+        for (Index k = 0; k < basis.n_components; ++k)
+            if (frame.h[k] * s.B[k] < weak * total && s.A[k] < falling * (s.B[k] + frame.l1[k])) frame.h[k] = 0.0;
+    }
+
+    static Index n_active(const Frame& frame, const Basis& basis) {
+        Index n = 0;
+        for (Index k = 0; k < basis.n_components; ++k) n += frame.h[k] > 0.0;
+        return n;
+    }
+
+    static bool lacks_model(const Frame& frame, const Basis& basis) {
+        bool lacks = false;
+        for (Index f = 0; f < basis.bin_stride; ++f)
+            lacks |= (frame.weight[f] > 0.0) & (frame.model[f] < 1e-3 * frame.x[f]);
+        return lacks;
+    }
+
+    Index bins_ = 0, components_ = 0;
+    Buffer<float> numbers_;
+    Buffer<SingleFrame> frames_;
+    Buffer<SingleFrame*> live_;
+    Buffer<float*> rows_;
+    Buffer<double> scratch_;
+    Buffer<Index> chosen_;
+};
+
+}  // namespace knownmf

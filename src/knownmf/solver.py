@@ -1,0 +1,375 @@
+"""The solver: a basis prepared once, blocks of frames solved with it in threads, and the result with its proof."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+
+from knownmf.divergences import beta_of
+from knownmf.native import Answer, InterruptFlag, PreparedBasis, Workspace, solve
+from knownmf.observations import Observations
+from knownmf.threads import get_num_threads, run_in_threads
+from knownmf.validation import check_max_iter, check_range, check_support, check_tol, penalty, per_bin, real_array
+
+Progress = Callable[[int, int], object]
+
+# Double-precision data that a thread takes at a time: small enough to stay in the cache, large enough that handing over
+# costs nothing beside the work.
+CHUNK_BYTES = 2**20
+# Frames that the native code moves together (group_size in solver.hpp): chunks are multiples of it.
+GROUP = 8
+# Least squares keeps the Gram matrix of at most so many components: 32 MB.
+GRAM_LIMIT = 2048
+# Multiply-adds of a call that is not worth the 0.3 ms that threads take: about 1 ms.
+SHORT_WORK = 5e7
+# Multiply-adds of the longest call that may run in the calling thread, where no interrupt is answered: about 0.1 s.
+INLINE_WORK = 2e9
+# Workspaces that a solver keeps for its next calls.
+KEPT_WORKSPACES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Activations of a known basis and the proof of how good they are, frame by frame.
+
+    Attributes
+    ----------
+    H : (n_components, n_frames) float32 or float64
+        The activations, not negative; what is not used is exactly zero.
+    gap : (n_frames,) float64
+        Upper bound on how far the objective lies above its minimum, in the units of the objective. NaN for a beta
+        outside [1, 2], where the problem is not convex.
+    relative_gap : (n_frames,) float64
+        ``gap`` divided by the sum of m x^beta over the frame's bins.
+    kkt : (n_frames,) float64
+        Karush-Kuhn-Tucker residual, free of every scale; 0 at a stationary point.
+    converged : (n_frames,) bool
+        Whether ``relative_gap`` (outside [1, 2]: ``kkt``) is at most ``tol``.
+    objective : (n_frames,) float64
+        What was minimized: the weighted divergence plus the penalties.
+    n_iter : (n_frames,) int64
+        Newton steps taken; 0 where multiplicative updates were enough.
+    beta : float
+        The beta-divergence that was minimized.
+    tol : float
+        The tolerance asked for.
+    """
+
+    H: NDArray[np.floating] = field(repr=False)
+    gap: NDArray[np.float64] = field(repr=False)
+    relative_gap: NDArray[np.float64] = field(repr=False)
+    kkt: NDArray[np.float64] = field(repr=False)
+    converged: NDArray[np.bool_] = field(repr=False)
+    objective: NDArray[np.float64] = field(repr=False)
+    n_iter: NDArray[np.int64] = field(repr=False)
+    beta: float
+    tol: float
+
+    @property
+    def criterion(self) -> NDArray[np.float64]:
+        """What ``tol`` bounds: ``relative_gap`` for a beta in [1, 2], else ``kkt``; (n_frames,)."""
+        return self.relative_gap if 1.0 <= self.beta <= 2.0 else self.kkt
+
+    @property
+    def criterion_name(self) -> str:
+        """The name of ``criterion`` in words."""
+        return "relative gap" if 1.0 <= self.beta <= 2.0 else "KKT residual"
+
+    def __repr__(self) -> str:
+        n_components, n_frames = self.H.shape
+        text = f"Activations({n_components} components x {n_frames} frames, beta={self.beta:g}"
+        if n_frames:
+            text += f": {self.converged.sum()} of {n_frames} frames within tol={self.tol:g}"
+            text += f", worst {self.criterion_name} {self.criterion.max():.1e}"
+        return text + ")"
+
+
+class Solver:
+    """Finds activations of a basis that is prepared once: for streams, and wherever the same basis is used again.
+
+    ``Solver(W, ...).solve(V, ...)`` is what :func:`knownmf.activations` does. A solver does not change, may be pickled,
+    and may be used from many threads at once.
+
+    Parameters
+    ----------
+    W : array_like, (n_bins, n_components)
+        The basis vectors, not negative. A column of zeros gets activations of zero.
+    beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
+        The beta-divergence, as in :func:`knownmf.activations`.
+    l1, l2 : float or array_like (n_components,), default 0
+        Penalties, not negative.
+    weights : array_like, (n_bins,), optional
+        How much a bin counts in every frame, not negative.
+    support : array_like of bool, (n_components,), optional
+        Which components every frame may use. All if not given.
+    tol : float, default 1e-4
+        Bound on the relative gap of every frame (on the KKT residual for beta outside [1, 2]).
+    max_iter : int, default 200
+        Most Newton steps for a frame; a handful is usual.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a value is negative, infinite or NaN, or a parameter is out of range.
+    TypeError
+        If something is not an array of real numbers.
+
+    Examples
+    --------
+    A stream, each frame started from the one before:
+
+    >>> import numpy as np
+    >>> W = np.array([[1.0, 0.2], [0.5, 0.5], [0.1, 1.0]])
+    >>> solver = Solver(W, tol=1e-6)
+    >>> h = None
+    >>> for frame in (W @ [[2.0], [1.0]], W @ [[2.0], [3.0]]):
+    ...     h = solver.solve(frame, H_init=h).H
+    ...     print(h.T.round(3))
+    [[2. 1.]]
+    [[2. 3.]]
+    """
+
+    def __init__(
+        self,
+        W: ArrayLike,
+        beta_loss: str | float = "kullback-leibler",
+        l1: ArrayLike = 0.0,
+        l2: ArrayLike = 0.0,
+        weights: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+        tol: float = 1e-4,
+        max_iter: int = 200,
+    ):
+        basis = real_array(W, "W", 2)
+        n_bins, n_components = basis.shape
+        if not n_components:
+            raise ValueError("W has no columns: give at least one basis vector.")
+        check_range(basis, "W")
+        shared_weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", (n_bins, 1))
+        shared_support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, 1)
+        self.beta = beta_of(beta_loss)
+        self.tol, self.max_iter = check_tol(tol), check_max_iter(max_iter)
+        self.n_bins, self.n_components = n_bins, n_components
+        self._l1, self._l2 = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
+        self._weights = shared_weights[:, 0].astype(np.float64)
+        self._support = shared_support[:, 0].astype(np.float64)
+        self._workspaces: list[Workspace] = []
+        self._dense_basis = self._prepare(np.ascontiguousarray(basis, np.float64), sparse=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = self._l1, self._l2, self._weights, self._support, self.tol, self.max_iter
+        return Solver, (self._dense_basis.columns(), self.beta, *options)
+
+    def __repr__(self) -> str:
+        return f"Solver({self.n_bins} bins x {self.n_components} components, beta={self.beta:g}, tol={self.tol:g})"
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory that the solver holds, in bytes: the prepared basis, and what its threads work in."""
+        sparse = self._sparse_basis.nbytes if "_sparse_basis" in vars(self) else 0
+        return self._dense_basis.nbytes + sparse + sum(workspace.nbytes for workspace in tuple(self._workspaces))
+
+    def solve(
+        self,
+        V: ArrayLike,
+        background: ArrayLike | None = None,
+        H_init: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+        progress: Progress | None = None,
+    ) -> Activations:
+        """Find the activations of some frames.
+
+        Parameters
+        ----------
+        V : array_like or sparse matrix, (n_bins, n_frames)
+            The data, as in :func:`knownmf.activations`.
+        background : array_like, (n_bins,) or (n_bins, n_frames), optional
+            A known part of the model, not negative.
+        H_init : array_like, (n_components, n_frames), optional
+            A warm start, not negative.
+        weights : array_like, (n_bins, n_frames), optional
+            Weights of the frames' own, instead of those of the solver.
+        support : array_like of bool, (n_components, n_frames), optional
+            The frames' own support, instead of that of the solver.
+        progress : callable, optional
+            Called as ``progress(frames_done, n_frames)`` as the work proceeds.
+
+        Returns
+        -------
+        Activations
+            ``H`` in V's type if that is float32, else float64, and the certificate of every frame.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Once, if frames miss ``tol``.
+        """
+        found = self._solve(V, background, H_init, weights, support, progress)
+        warn_of_missed(found, stacklevel=3)
+        return found
+
+    def certify(
+        self,
+        V: ArrayLike,
+        H: ArrayLike,
+        background: ArrayLike | None = None,
+        *,
+        weights: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+    ) -> Activations:
+        """Say how good activations are that were found elsewhere.
+
+        Parameters
+        ----------
+        V : array_like, (n_bins, n_frames)
+            The data.
+        H : array_like, (n_components, n_frames)
+            The activations, not negative. What the support forbids counts as zero.
+        background, weights, support : array_like, optional
+            As in :meth:`solve`.
+
+        Returns
+        -------
+        Activations
+            ``H`` and its certificate: ``gap`` bounds how far its objective lies above the minimum.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> W = np.array([[0.4, 0.4], [0.2, 0.1]])
+        >>> print(Solver(W, "frobenius").certify([[3.0], [1.2]], [[4.5122], [2.9871]]).relative_gap < 1e-3)
+        [ True]
+        """
+        if issparse(V):
+            raise TypeError("V is a sparse matrix: certify takes a dense one, pass V.toarray().")
+        return self._solve(V, background, H, weights, support, None, certify_only=True)
+
+    def _solve(
+        self,
+        V: ArrayLike,
+        background: ArrayLike | None,
+        H_init: ArrayLike | None,
+        weights: ArrayLike | None,
+        support: ArrayLike | None,
+        progress: Progress | None,
+        certify_only: bool = False,
+    ) -> Activations:
+        """Do what :meth:`solve` does, without the warning."""
+        options = weights, background, support, H_init
+        observations = Observations.check(V, self.n_bins, self.n_components, self.beta, *options)
+        n_frames = observations.n_frames
+        single = observations.V.dtype == np.float32
+        answer = new_answer(n_frames, self.n_components)
+        H = np.empty((n_frames, self.n_components), np.float32) if single else answer.H
+        interrupt = InterruptFlag()
+
+        def solve_chunk(chunk: slice) -> int:
+            part = Answer._make(values[chunk] for values in answer)
+            with self._workspace() as workspace:
+                solve(
+                    workspace,
+                    self._basis(observations),
+                    observations.block(chunk),
+                    part,
+                    self.tol,
+                    self.max_iter,
+                    single,
+                    certify_only,
+                    interrupt,
+                )
+            if single:
+                H[chunk] = part.H
+            return chunk.stop
+
+        chunks = chunks_of(n_frames, observations.bytes_per_frame)
+        if self._is_short(n_frames):
+            results: Iterator[int] = map(solve_chunk, chunks)
+        else:
+            self._basis(observations)  # prepare it before several threads ask for it
+            results = run_in_threads(solve_chunk, chunks, interrupt.set)
+        for n_done in results:
+            if progress is not None:
+                progress(n_done, n_frames)
+        return Activations(H.T, *answer[1:4], answer.converged, answer.objective, answer.n_iter, self.beta, self.tol)
+
+    def _is_short(self, n_frames: int) -> bool:
+        """Return whether a call is too short for threads, and ends soon even if every frame needs all its steps."""
+        size = self.n_bins * self.n_components
+        # Some 30 updates with two products each and a few steps are usual; a step may cost several times its curvature.
+        usual = n_frames * size * (60 + 3 * self.n_components)
+        most = n_frames * self.n_components * (size + self.n_components**2) * min(self.max_iter, 1000)
+        return (n_frames <= GROUP or usual <= SHORT_WORK) and most <= INLINE_WORK
+
+    @contextlib.contextmanager
+    def _workspace(self) -> Any:
+        """Lend a workspace to one thread."""
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = Workspace()
+        yield workspace
+        if len(self._workspaces) < KEPT_WORKSPACES:
+            self._workspaces.append(workspace)
+
+    def _basis(self, observations: Observations) -> PreparedBasis:
+        return self._sparse_basis if observations.is_sparse else self._dense_basis
+
+    @cached_property
+    def _sparse_basis(self) -> PreparedBasis:
+        return self._prepare(self._dense_basis.columns(), sparse=True)
+
+    def _prepare(self, W: NDArray[np.float64], sparse: bool) -> PreparedBasis:
+        gram = self.beta == 2.0 and (sparse or self.n_components <= GRAM_LIMIT)
+        options = self.beta, self._l1, self._l2, self._weights, self._support
+        return PreparedBasis(W, *options, sparse=sparse, gram=gram)
+
+
+def new_answer(n_frames: int, n_components: int) -> Answer:
+    """Return arrays for the answer to some frames."""
+    return Answer(
+        H=np.empty((n_frames, n_components)),
+        gap=np.empty(n_frames),
+        relative_gap=np.empty(n_frames),
+        kkt=np.empty(n_frames),
+        objective=np.empty(n_frames),
+        n_iter=np.zeros(n_frames, np.int64),
+        converged=np.zeros(n_frames, np.bool_),
+    )
+
+
+def chunks_of(n_frames: int, bytes_per_frame: float) -> list[slice]:
+    """Return chunks of frames, small enough to stay in the cache and to keep every thread busy to the end."""
+    if n_frames <= GROUP:
+        return [slice(0, n_frames)] if n_frames else []
+    n_threads = get_num_threads()
+    if n_frames <= GROUP * n_threads:
+        size = -(-n_frames // n_threads)
+        return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
+    most = max(1, int(CHUNK_BYTES / (bytes_per_frame * GROUP)))
+    size = GROUP * max(1, min(most, n_frames // (4 * GROUP * n_threads)))
+    return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
+
+
+def warn_of_missed(found: Activations, stacklevel: int) -> None:
+    """Warn once if frames missed the tolerance."""
+    missed = np.flatnonzero(~found.converged)
+    if not len(missed):
+        return
+    from sklearn.exceptions import ConvergenceWarning
+
+    worst = missed[np.argmax(found.criterion[missed])]
+    warnings.warn(
+        f"{len(missed)} of {len(found.converged)} frames missed tol={found.tol:g}; the worst is frame {worst} with a "
+        f"{found.criterion_name} of {found.criterion[worst]:.1e}. Raise tol or max_iter; `converged` says which frames "
+        "they are.",
+        ConvergenceWarning,
+        stacklevel=stacklevel + 1,
+    )
