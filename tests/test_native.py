@@ -215,7 +215,8 @@ def run(script, *arguments, **environment):
     return done.stdout
 
 
-# Takes away all memory but a little, then a little more, until the call succeeds: so every allocation fails once.
+# Takes away all memory but a little, then a little more, until the call succeeds: so every larger allocation fails once. The
+# call is short enough to run in the calling thread: Python itself hangs where it starts a thread without any memory left.
 STARVED = """
 import resource, sys, warnings
 import numpy as np, scipy.sparse, sklearn.exceptions
@@ -235,7 +236,7 @@ expected = knownmf.Solver(W, beta, **options).solve(V)
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 outcomes = {}
 solver = knownmf.Solver(W, beta, **options)
-for extra in range(0, 400 * 2**20, 2**20):
+for extra in range(0, 64 * 2**20, 2**17):
     resource.setrlimit(resource.RLIMIT_AS, (used() + extra, hard))
     try:
         found = solver.solve(V)

@@ -113,11 +113,12 @@ class Observations:
         )
         if not self.is_sparse:
             return block._replace(data=rows_of(self.V, chunk))
-        part = self.V[:, chunk]
+        starts = self.V.indptr[chunk.start : chunk.stop + 1].astype(np.int64)
+        entries = slice(starts[0], starts[-1])
         return block._replace(
-            entries=part.data.astype(np.float64, copy=False),
-            entry_bins=part.indices.astype(np.int32, copy=False),
-            starts=part.indptr.astype(np.int64, copy=False),
+            entries=np.ascontiguousarray(self.V.data[entries], np.float64),
+            entry_bins=np.ascontiguousarray(self.V.indices[entries], np.int32),
+            starts=starts - starts[0],
         )
 
 
