@@ -61,7 +61,8 @@ def solve(block, into, prepared, flag=None):
 def spoiled(array):
     """Yield arrays that the native code would misread in place of this one."""
     yield array.astype(np.float32 if array.dtype == np.float64 else np.float64)
-    yield array.astype(array.dtype.newbyteorder())
+    if array.dtype.itemsize > 1:
+        yield array.astype(array.dtype.newbyteorder())
     yield np.repeat(array, 2, axis=-1)[..., ::2]
     yield array[:-1].copy()
     yield np.concatenate([array, array[:1]])
@@ -229,14 +230,13 @@ def used():
 warnings.simplefilter("ignore")
 kind, beta, n_components = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 rng = np.random.default_rng(0)
-V, W = rng.random((60, 1)) + 0.1, rng.random((60, n_components)) ** 4
+V, W = rng.random((1000, 1)) + 0.1, rng.random((1000, n_components)) ** 4
 V = scipy.sparse.csc_array(V) if kind == "sparse" else V
 options = dict(tol=1e-3, max_iter=1)
-expected = knownmf.Solver(W, beta, **options).solve(V)
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
 outcomes = {}
 solver = knownmf.Solver(W, beta, **options)
-for extra in range(0, 64 * 2**20, 2**17):
+for extra in range(0, 64 * 2**20, 2**16):
     resource.setrlimit(resource.RLIMIT_AS, (used() + extra, hard))
     try:
         found = solver.solve(V)
@@ -248,6 +248,7 @@ for extra in range(0, 64 * 2**20, 2**17):
     outcomes[outcome] = outcomes.get(outcome, 0) + 1
     if outcome == "done":
         break
+expected = knownmf.Solver(W, beta, **options).solve(V)
 assert outcome == "done" and np.array_equal(found.H, expected.H), outcome
 assert np.array_equal(solver.solve(V).H, expected.H)
 print(outcomes)
@@ -257,18 +258,12 @@ print(outcomes)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the memory of a process")
 @pytest.mark.parametrize(
     ("kind", "beta", "n_components"),
-    [("dense", 1.0, 3000), ("dense", 2.0, 900), ("dense", 0.0, 3000), ("sparse", 1.0, 3000)],
+    [("dense", 1.0, 900), ("dense", 2.0, 900), ("dense", 0.0, 900), ("sparse", 1.0, 900)],
 )
 def test_too_little_memory_is_a_memory_error(kind, beta, n_components):
     """And the solver works afterwards, when there is enough. NumPy fails first, for the prepared basis; then the native code."""
     printed = run(STARVED, kind, str(beta), str(n_components), KNOWNMF_NUM_THREADS="1")
     assert "There is not enough memory to solve" in printed
-
-
-def test_a_basis_larger_than_any_memory_is_a_memory_error():
-    W = np.broadcast_to(np.ones((1, 1)), (2**22, 2**28))
-    with pytest.raises(MemoryError):
-        Solver(W)
 
 
 # ---- Interrupts

@@ -54,8 +54,8 @@ inline double minus_log(double a, double b) {
 inline double kullback_leibler(double x, double v) {
     const bool inside = (x > 0.0) & (v > 0.0);
     const double value = x * minus_log(inside ? v : 1.0, inside ? x : 1.0);
-    const double outside = (x < v) | (x == 0.0) ? v : infinity;
-    return inside & (value < infinity) ? value : outside;
+    const double outside = ((x < v) | (x == 0.0)) ? v : infinity;
+    return (inside & (value < infinity)) ? value : outside;
 }
 
 // Return x / v - log(x / v) - 1.

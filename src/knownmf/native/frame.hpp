@@ -97,16 +97,16 @@ struct Frame {
     Index number;     // which frame of the block it is
 
     Index n_iter;
-    int n_roundings;          // how often its activations were rounded to single precision
-    Rung rung;                // of the next Newton step
-    double exactness;         // of its curvature: 1 is the exact second derivative, 0 its expectation
-    bool lost_a_whole_model;  // the last step was cut short by a bin that lost its whole model
-    bool was_rescued;         // started anew once, where no step found a way down
-    bool live;                // has data
-    bool shares_weights;      // has the weights that all frames share, and no bin without
-    bool was_rounded_now;     // its certificate is that of the activations before they were rounded
+    int n_roundings;                         // how often its activations were rounded to single precision
+    Rung rung;                               // of the next Newton step
+    double exactness;                        // of its curvature: 1 is the exact second derivative, 0 its expectation
+    bool lost_a_whole_model;                 // the last step was cut short by a bin that lost its whole model
+    bool was_rescued;                        // started anew once, where no step found a way down
+    bool live;                               // has data
+    bool shares_weights;                     // has the weights that all frames share, and no bin without
+    bool was_rounded_now;                    // its certificate is that of the activations before they were rounded
     double squared_error, energy_elsewhere;  // of a sparse frame: at its entries, and of the model at the other bins
-    double gap, criterion;    // at the last certificate; the criterion is what `tol` bounds
+    double gap, criterion;                   // at the last certificate; the criterion is what `tol` bounds
 };
 
 constexpr int rows_over_bins = 7, rows_over_components = 6;

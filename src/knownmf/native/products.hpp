@@ -21,18 +21,12 @@ constexpr int vector_bytes = 16;
 constexpr int tile_rows = 4;
 constexpr int tile_columns = vector_bytes == 64 ? 6 : 3;
 
-template <class T>
-struct Lanes;
-template <>
-struct Lanes<double> {
-    typedef double Vector __attribute__((vector_size(vector_bytes)));
-};
-template <>
-struct Lanes<float> {
-    typedef float Vector __attribute__((vector_size(vector_bytes)));
+template <class T, int n_bytes>
+struct Register {
+    typedef T Lanes __attribute__((vector_size(n_bytes)));
 };
 template <class T>
-using Vector = typename Lanes<T>::Vector;
+using Vector = typename Register<T, vector_bytes>::Lanes;
 template <class T>
 constexpr Index lanes = vector_bytes / static_cast<Index>(sizeof(T));
 
@@ -48,14 +42,17 @@ inline void store(const Vector<T>& values, T* target) {
     std::memcpy(target, &values, sizeof values);
 }
 
-// Return the sum of the lanes of a vector, by halves.
-template <class T>
-inline T sum_of_lanes(const Vector<T>& values) {
-    T parts[lanes<T>];
-    store<T>(values, parts);
-    for (Index half = lanes<T> / 2; half > 0; half /= 2)
-        for (Index i = 0; i < half; ++i) parts[i] += parts[i + half];
-    return parts[0];
+// Return the sum of the lanes of a vector, by halves, which stay in registers.
+template <class T, int n_bytes>
+inline T sum_of_lanes(const typename Register<T, n_bytes>::Lanes& values) {
+    if constexpr (n_bytes > 2 * static_cast<int>(sizeof(T))) {
+        typename Register<T, n_bytes / 2>::Lanes low, high;
+        std::memcpy(&low, &values, sizeof low);
+        std::memcpy(&high, reinterpret_cast<const char*>(&values) + sizeof low, sizeof high);
+        return sum_of_lanes<T, n_bytes / 2>(low + high);
+    } else {
+        return values[0] + values[1];
+    }
 }
 
 // Write out[i][j] = rows[i] . columns[j] for one tile; `width` is a multiple of the lanes.
@@ -71,7 +68,7 @@ inline void tile_of_dots(const T* const* rows, const T* const* columns, Index wi
         }
     }
     for (int i = 0; i < n_rows; ++i)
-        for (int j = 0; j < n_columns; ++j) out[i][j] = sum_of_lanes<T>(sums[i][j]);
+        for (int j = 0; j < n_columns; ++j) out[i][j] = sum_of_lanes<T, vector_bytes>(sums[i][j]);
 }
 
 // The same for up to `tile_columns` columns: a column that is missing is computed again and thrown away.

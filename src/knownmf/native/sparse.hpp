@@ -89,7 +89,8 @@ class SparseSolver {
 
     // ---- Least squares
 
-    // Solve some frames. They pass over the basis together: of a large one, a few bins stay in the cache for all of them.
+    // Solve some frames. They pass over the basis together: of a large one, a few bins stay in the cache for all of
+    // them.
     [[nodiscard]] Status solve_least_squares(const Basis& basis, const Observations& block, Index first, Index last,
                                              const Options& options, Answer& answer) {
         const Index stride = basis.component_stride, of_components = rows_over_components * stride;
@@ -100,7 +101,8 @@ class SparseSolver {
         }
         for (Index t = first; t < last; ++t) {
             const Index i = t - first;
-            place(frames_[i], nullptr, 0, over_components_.begin() + i * of_components, stride, allowed_.begin() + i * stride);
+            place(frames_[i], nullptr, 0, over_components_.begin() + i * of_components, stride,
+                  allowed_.begin() + i * stride);
             load_sums(frames_[i], block, t, basis);
         }
         for_each_entry(basis, block, first, last, &SparseSolver::add_to_prices, &SparseSolver::add_block_to_prices);
@@ -110,8 +112,8 @@ class SparseSolver {
             if (status != done) return status;
             if (options.round_to_single != 0) least_squares_.round(frame, basis, false);
             certify(frame, basis);
-            // The squared error is, elsewhere than at the entries, the model's energy there: that everywhere less that at the
-            // entries.
+            // The squared error is, elsewhere than at the entries, the model's energy there: that everywhere less that
+            // at the entries.
             frame.squared_error = 0.0;
             frame.energy_elsewhere = dot(frame.h, frame.B, basis.n_components);
         }
@@ -202,7 +204,8 @@ class SparseSolver {
     }
 
     // Visit the entries from j to `end` of a frame.
-    static void visit_few(const Basis& basis, const Observations& block, Frame& frame, Index j, Index end, Visit visit) {
+    static void visit_few(const Basis& basis, const Observations& block, Frame& frame, Index j, Index end,
+                          Visit visit) {
         const double scale = std::ldexp(1.0, static_cast<int>(-frame.exponent));
         while (j < end) {
             Entries some;
@@ -266,7 +269,8 @@ class SparseSolver {
                 add_multiple(some.weight[i] * some.x[i], some.row[i], A, basis.component_stride);
             return;
         }
-        const double *RESTRICT a = some.row[0], *RESTRICT b = some.row[1], *RESTRICT c = some.row[2], *RESTRICT d = some.row[3];
+        const double *RESTRICT a = some.row[0], *RESTRICT b = some.row[1], *RESTRICT c = some.row[2],
+                               *RESTRICT d = some.row[3];
         const double xa = some.weight[0] * some.x[0], xb = some.weight[1] * some.x[1];
         const double xc = some.weight[2] * some.x[2], xd = some.weight[3] * some.x[3];
         for (Index k = 0; k < basis.component_stride; ++k) A[k] += (xa * a[k] + xb * b[k]) + (xc * c[k] + xd * d[k]);
@@ -280,7 +284,8 @@ class SparseSolver {
         if (some.n == Entries::most) {
             tile_of_dots<double, Entries::most, 1>(some.row, &h, basis.component_stride, out);
         } else {
-            for (Index i = 0; i < some.n; ++i) tile_of_dots<double, 1, 1>(some.row + i, &h, basis.component_stride, out + i);
+            for (Index i = 0; i < some.n; ++i)
+                tile_of_dots<double, 1, 1>(some.row + i, &h, basis.component_stride, out + i);
         }
         for (Index i = 0; i < some.n; ++i) {
             const double residual = some.x[i] - model[i];

@@ -103,6 +103,8 @@ class MultiplicativeUpdates {
     // tolerance is met before, and by more where they are worth it. Afterwards the frames have new activations, model
     // and slopes.
     void run(Frame* const* frames, Index n, const Basis& basis, const Options& options, Index n_updates) {
+        // A check takes half as long as an update of few components, and next to nothing beside one of many.
+        interval_ = basis.n_components > dense_components ? 2 : 4;
         load(frames, n, n_updates);
         const bool convex = is_convex(basis.beta);
         const double exponent = larger(1.0, larger(2.0 - basis.beta, basis.beta - 1.0));
@@ -110,7 +112,7 @@ class MultiplicativeUpdates {
         for (Index i = 0; i < n; ++i) live_[i] = &frames_[i];
         for (Index update = 0; n_live > 0 && *options.interrupted == 0; ++update) {
             compute_slopes(n_live, basis);
-            if (convex && update % check_interval == 2) n_live = check(n_live, update, basis, options);
+            if (convex && update % interval_ == 1) n_live = check(n_live, update, basis, options);
             for (Index i = 0; i < n_live; ++i) {
                 SingleFrame& s = *live_[i];
                 copy(s.h, s.begun, components_);
@@ -132,8 +134,6 @@ class MultiplicativeUpdates {
     static constexpr double smallest_gap = 1e-5;
 
    private:
-    static constexpr Index check_interval = 4;
-
     void load(Frame* const* frames, Index n, Index n_updates) {
         float* next = numbers_.begin();
         const auto take = [&next](Index size) {
@@ -203,9 +203,8 @@ class MultiplicativeUpdates {
             const double gap = estimate_gap(s, basis);
             // The estimate is rounded: leave where it has a little to spare.
             s.is_proven = gap <= 0.9 * options.tol && gap >= smallest_gap;
-            if (s.is_proven) continue;
-            if (s.n_left <= check_interval && are_worth_while(s, gap, n_done, basis, options))
-                s.n_left += check_interval;
+            if (s.is_proven || is_for_newton(s, basis)) continue;
+            if (s.n_left <= interval_ && are_worth_while(s, gap, n_done, basis, options)) s.n_left += interval_;
 
             if (gap > 1.5 * s.last_gap) s.n_carried = 0;  // too bold: gather momentum anew
             s.earlier_gap = s.last_gap;
@@ -231,18 +230,17 @@ class MultiplicativeUpdates {
     // Return whether more updates cost less than the Newton steps that they save. Newton's method doubles the digits of
     // the gap with every step, so that n = 1 + log2(log tol / log gap) steps are left; updates add digits at a rate of
     // their own.
-    static bool are_worth_while(const SingleFrame& s, double gap, Index n_done, const Basis& basis,
-                                const Options& options) {
-        if (is_for_newton(s, basis)) return false;
+    bool are_worth_while(const SingleFrame& s, double gap, Index n_done, const Basis& basis,
+                         const Options& options) const {
         const double update = Costs::update(basis), step = Costs::newton_step(basis, n_counting(s, basis));
         // As long as all updates together have cost less than one step, there is little to lose.
-        const double patience = n_counting(s, basis) > basis.n_bins / 2 ? 5.0 : 1.0;
+        const double patience = n_counting(s, basis) > basis.n_bins / 2 ? 10.0 : 1.0;
         if (static_cast<double>(n_done) * update < patience * step) return true;
         if (!(gap < s.earlier_gap)) return false;
         constexpr double poor = 0.5;      // from such a gap on Newton's method doubles digits
         constexpr double momentum = 2.0;  // updates get faster as they gather momentum
         const double digits = std::log(1.0 / smaller(gap, poor));
-        const double rate = std::log(s.earlier_gap / gap) / static_cast<double>(2 * check_interval);
+        const double rate = std::log(s.earlier_gap / gap) / static_cast<double>(2 * interval_);
         if (momentum * step * rate > update * std::log(2.0) * digits) return true;
         const double n_steps = 1.0 + std::log2(larger(1.0, std::log(1.0 / options.tol) / digits));
         const double n_updates = std::log(gap / options.tol) / rate;
@@ -328,7 +326,7 @@ class MultiplicativeUpdates {
         return lacks;
     }
 
-    Index bins_ = 0, components_ = 0;
+    Index bins_ = 0, components_ = 0, interval_ = 0;
     Buffer<float> numbers_;
     Buffer<SingleFrame> frames_;
     Buffer<SingleFrame*> live_;
