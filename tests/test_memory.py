@@ -119,12 +119,12 @@ rng = np.random.default_rng(0)
 V = rng.random((n_bins, n_frames), dtype=np.float32) + np.float32(0.01)
 W = rng.random((n_bins, n_components)) ** 8
 knownmf.activations(V[:, :100], W[:, :5], beta_loss, tol=1e9)  # threads, and what Python loads late
-solver = knownmf.Solver(W, beta_loss, tol=1e-2, max_iter=3)
 with open("/proc/self/clear_refs", "w") as reset:
     reset.write("5")  # forget the peak
 before = resident("VmRSS")
 import warnings
 warnings.simplefilter("ignore")
+solver = knownmf.Solver(W, beta_loss, tol=1e-2, max_iter=3)
 for _ in range(int(again)):
     found = solver.solve(V)
 result = sum(values.nbytes for values in vars(found).values() if isinstance(values, np.ndarray))
@@ -155,7 +155,7 @@ def test_a_process_does_not_grow_by_its_input(beta_loss):
 def test_a_solver_knows_what_it_holds(beta_loss, n_components):
     grown, _, result, held = resident_growth(600, n_components, 48, beta_loss)
     assert held > 10
-    # Its copy of W was there before, and what was never written takes no memory; on top come blocks in double precision.
+    # What was never written takes no memory; on top come blocks in double precision.
     assert 0.25 * held <= grown <= 1.2 * held + result + 10
 
 

@@ -85,7 +85,7 @@ class TestArrays:
     def test_arrays_of_a_dense_block(self, name):
         for wrong in spoiled(getattr(dense_block(), name)):
             into = answer()
-            with pytest.raises(TypeError, match="native code got .*, expected contiguous float64"):
+            with pytest.raises(TypeError, match="native code got .* expected contiguous float64"):
                 solve(dense_block()._replace(**{name: wrong}), into, basis())
             assert (into.H == 77).all()
 
@@ -234,23 +234,24 @@ V, W = rng.random((1000, 1)) + 0.1, rng.random((1000, n_components)) ** 4
 V = scipy.sparse.csc_array(V) if kind == "sparse" else V
 options = dict(tol=1e-3, max_iter=1)
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-outcomes = {}
-solver = knownmf.Solver(W, beta, **options)
+outcomes, outcome, survivors = {}, "", []
 for extra in range(0, 64 * 2**20, 2**16):
+    solver = found = None
     resource.setrlimit(resource.RLIMIT_AS, (used() + extra, hard))
     try:
+        solver = knownmf.Solver(W, beta, **options)
         found = solver.solve(V)
+        outcome = "done"
     except MemoryError as error:
         outcome = str(error)[:40]
-    else:
-        outcome = "done"
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     outcomes[outcome] = outcomes.get(outcome, 0) + 1
     if outcome == "done":
         break
+    survivors[:] = [solver] if solver else survivors
 expected = knownmf.Solver(W, beta, **options).solve(V)
 assert outcome == "done" and np.array_equal(found.H, expected.H), outcome
-assert np.array_equal(solver.solve(V).H, expected.H)
+assert all(np.array_equal(solver.solve(V).H, expected.H) for solver in survivors)
 print(outcomes)
 """
 
@@ -258,12 +259,14 @@ print(outcomes)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the memory of a process")
 @pytest.mark.parametrize(
     ("kind", "beta", "n_components"),
-    [("dense", 1.0, 900), ("dense", 2.0, 900), ("dense", 0.0, 900), ("sparse", 1.0, 900)],
+    [("dense", 1.0, 900), ("dense", 2.0, 900), ("dense", 0.0, 900), ("sparse", 2.0, 900)],
 )
 def test_too_little_memory_is_a_memory_error(kind, beta, n_components):
-    """And the solver works afterwards, when there is enough. NumPy fails first, for the prepared basis; then the native code."""
+    """And the solver works afterwards, when there is enough. NumPy fails first, for the prepared basis."""
     printed = run(STARVED, kind, str(beta), str(n_components), KNOWNMF_NUM_THREADS="1")
-    assert "There is not enough memory to solve" in printed
+    assert "Unable to allocate" in printed
+    if beta == 2.0:  # elsewhere the native code takes so little that it depends on the heap whether it fails
+        assert "There is not enough memory to solve" in printed
 
 
 # ---- Interrupts
@@ -312,7 +315,7 @@ LONG = {
         "knownmf.Solver(W, 'frobenius').solve(V)",
     ),
     "the Gram matrix of sparse data": (
-        "V, W = scipy.sparse.csc_array(rng.random((3000, 1))), rng.random((3000, 2500))",
+        "V, W = scipy.sparse.csc_array(rng.random((6000, 1))), rng.random((6000, 2500))",
         "knownmf.Solver(W, 'frobenius').solve(V)",
     ),
     "learning": (

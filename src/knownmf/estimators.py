@@ -463,9 +463,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_components, ones = len(plan.free), np.ones((1, X.shape[1]))
         return Frames(
             X=X,
-            weights=ones if given.weights is None else given.weights.astype(np.float64, copy=False),
-            background=0.0 * ones if given.background is None else given.background.astype(np.float64, copy=False),
-            support=np.ones((1, n_components), np.bool_) if given.support is None else given.support > 0,
+            weights=ones if given.weights is None else np.atleast_2d(given.weights).astype(np.float64, copy=False),
+            background=0.0 * ones if given.background is None else np.atleast_2d(given.background).astype(np.float64),
+            support=np.ones((1, n_components), np.bool_) if given.support is None else np.atleast_2d(given.support) > 0,
             l1=np.full(n_components, l1),
             l2=np.full(n_components, l2),
             beta=beta_of(self.beta_loss),

@@ -19,7 +19,7 @@ class Plan(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What came with X, checked, a sample a row; a single row stands for all."""
+    """What came with X, checked, a sample a row; one dimension, or a single row, stands for all."""
 
     weights: NDArray | None
     background: NDArray | None
@@ -29,8 +29,7 @@ class Given(NamedTuple):
     def columns(self) -> dict[str, Any]:
         """Return it as ``activations`` takes it: a sample a column."""
         return {
-            name: None if rows is None else (rows[0] if len(rows) == 1 else rows.T)
-            for name, rows in self._asdict().items()
+            name: None if rows is None else rows.T for name, rows in self._asdict().items()
         }
 
 

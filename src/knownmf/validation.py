@@ -95,10 +95,9 @@ def per_bin(values: ArrayLike, name: str, shape: tuple[int, int]) -> NDArray:
 
 
 def per_feature(values: ArrayLike, name: str, shape: tuple[int, int]) -> NDArray:
-    """Return what came with the samples, not negative, as (1, shape[1]) for all of them or (n_samples, shape[1])."""
+    """Return what came with the samples, not negative: (shape[1],) for all of them, or one row for all or each."""
     array = real_array(values, name, 1, 2)
-    array = array[np.newaxis] if array.ndim == 1 else array
-    if array.shape not in (shape, (1, shape[1])):
+    if array.shape not in (shape, (1, shape[1]), (shape[1],)):
         raise ValueError(
             f"{name} has shape {np.shape(values)}, expected {shape}, a sample a row, or ({shape[1]},) for all samples."
         )

@@ -64,11 +64,13 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     frame.exactness = 0.0;
     frame.lost_a_whole_model = false;
     frame.was_rescued = false;
-    constexpr double far_too_large =
-        1e6;  // a start's model over the data: bring it down before anything is computed with it
+    if (certify_only) return;
+    // A start's model over the data from which on it is brought down before anything is computed with it.
+    constexpr double far_too_large = 1e6;
     const double model = dot(frame.h, frame.weighted_sums, n_components);
-    if (!certify_only && model > far_too_large * frame.sums.data)
-        for (Index k = 0; k < n_components; ++k) frame.h[k] *= frame.sums.data / model;
+    if (model <= far_too_large * frame.sums.data) return;
+    const double factor = model < infinity ? frame.sums.data / model : 0.0;
+    for (Index k = 0; k < n_components; ++k) frame.h[k] = factor > 0.0 ? frame.h[k] * factor : 0.0;
 }
 
 // Return the penalties of a frame's activations.

@@ -13,9 +13,6 @@ constexpr Index dense_components = 128;
 // Of more atoms, how many enter a working set at a time; twice as many begin. Ad hoc: 16 to 64 are alike.
 constexpr Index admitted_at_once = 32;
 
-// A warm start's model over the data from which on it is brought down before anything is computed with it.
-constexpr double far_too_large = 1e6;
-
 // Return in `chosen`, in ascending order, the indices of the positive values; if there are more than `limit`, only
 // about as many of the largest. Returns how many.
 inline Index strongest(const double* values, Index size, Index limit, Index* chosen) {

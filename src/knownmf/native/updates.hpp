@@ -125,7 +125,7 @@ class MultiplicativeUpdates {
                 }
             }
             update_models(n_live, basis);
-            n_live = decide(n_live, basis, options);
+            n_live = leave(n_live);
         }
         for (Index i = 0; i < n; ++i) finish(frames_[i], basis);
     }
@@ -200,10 +200,10 @@ class MultiplicativeUpdates {
         Index n_staying = 0;
         for (Index i = 0; i < n; ++i) {
             SingleFrame& s = *live_[i];
-            const double gap = estimate_gap(s, basis);
+            const double gap = larger(estimate_gap(s, basis), smallest_gap);
             // The estimate is rounded: leave where it has a little to spare.
-            s.is_proven = gap <= 0.9 * options.tol && gap >= smallest_gap;
-            if (s.is_proven || is_for_newton(s, basis)) continue;
+            s.is_proven = gap <= 0.9 * options.tol;
+            if (s.is_proven || gap == smallest_gap || is_for_newton(s, basis)) continue;
             if (s.n_left <= interval_ && are_worth_while(s, gap, n_done, basis, options)) s.n_left += interval_;
 
             if (gap > 1.5 * s.last_gap) s.n_carried = 0;  // too bold: gather momentum anew
@@ -247,13 +247,12 @@ class MultiplicativeUpdates {
         return options.tol >= smallest_gap && n_updates * update < n_steps * step;
     }
 
-    // Return how many activations count: what a Newton step would have to move.
+    // Return how many activations a Newton step would have to move.
     static Index n_counting(const SingleFrame& s, const Basis& basis) {
-        constexpr float least = 1e-4f;  // of the frame
-        float total = 0.0f;
+        const double limit = weak * total(s, basis);
         Index n = 0;
-        for (Index k = 0; k < basis.n_components; ++k) total += s.h[k] * s.B[k];
-        for (Index k = 0; k < basis.n_components; ++k) n += s.h[k] * s.B[k] > least * total;
+        for (Index k = 0; k < basis.n_components; ++k)
+            n += s.h[k] > 0.0f && (s.h[k] * s.B[k] >= limit || !is_falling(s, k));
         return n;
     }
 
@@ -268,14 +267,13 @@ class MultiplicativeUpdates {
 
     // Return how many activations are not falling: about as many will be active at the optimum.
     static Index n_steady(const SingleFrame& s, const Basis& basis) {
-        constexpr float falling = 0.95f;  // ad hoc: after a few updates, .9 to .98 tell sparse answers from dense ones
         Index n = 0;
-        for (Index k = 0; k < basis.n_components; ++k) n += s.A[k] > falling * (s.B[k] + s.l1[k]);
+        for (Index k = 0; k < basis.n_components; ++k) n += !is_falling(s, k);
         return n;
     }
 
     // Let frames leave that had their updates. Returns how many stay.
-    Index decide(Index n, const Basis&, const Options&) {
+    Index leave(Index n) {
         Index n_staying = 0;
         for (Index i = 0; i < n; ++i)
             if (live_[i]->n_left > 0) live_[n_staying++] = live_[i];
@@ -288,10 +286,11 @@ class MultiplicativeUpdates {
         Frame& frame = *s.frame;
         convert(s.h, frame.h, components_);
         if (s.is_proven) {
+            drop_falling(s, basis, zero_floor * frame.sums.data);
             update_model(frame, basis);
             return;
         }
-        drop_weak(s, basis);
+        drop_falling(s, basis, weak * total(s, basis));
         if (basis.n_components > dense_components && n_active(frame, basis) > 2 * admitted_at_once) {
             keep_strongest(frame, basis, scratch_.begin(), chosen_.begin());
             return;
@@ -302,15 +301,22 @@ class MultiplicativeUpdates {
         update_model(frame, basis);
     }
 
-    // Zero the activations that count little and are falling.
-    void drop_weak(const SingleFrame& s, const Basis& basis) {
-        // Ad hoc: shares of 3e-4 to 3e-3 and ratios of .9 to .98 make no difference.
-        constexpr double weak = 1e-3, falling = 0.95;
-        Frame& frame = *s.frame;
-        double total = 0.0;
-        for (Index k = 0; k < basis.n_components; ++k) total += frame.h[k] * s.B[k];
+    // What counts for a smaller share of a frame than this, and is falling, will be zero. Ad hoc: shares of 3e-4 to
+    // 3e-3 and ratios of .9 to .98 make no difference.
+    static constexpr double weak = 1e-3, falling = 0.95;
+
+    static bool is_falling(const SingleFrame& s, Index k) { return s.A[k] < falling * (s.B[k] + s.l1[k]); }
+
+    static double total(const SingleFrame& s, const Basis& basis) {
+        double sum = 0.0;
+        for (Index k = 0; k < basis.n_components; ++k) sum += s.h[k] * s.B[k];
+        return sum;
+    }
+
+    // Zero the activations that count for less than `limit` and are falling.
+    static void drop_falling(const SingleFrame& s, const Basis& basis, double limit) {
         for (Index k = 0; k < basis.n_components; ++k)
-            if (frame.h[k] * s.B[k] < weak * total && s.A[k] < falling * (s.B[k] + frame.l1[k])) frame.h[k] = 0.0;
+            if (s.h[k] * s.B[k] < limit && is_falling(s, k)) s.frame->h[k] = 0.0;
     }
 
     static Index n_active(const Frame& frame, const Basis& basis) {
