@@ -75,7 +75,7 @@ def test_everything_that_is_reported_is_of_the_activations_passed_in(beta, optio
 def test_what_the_support_forbids_counts_as_zero():
     V, W, _ = random_problem(4, (), positive=True)
     support = np.array([1, 0, 1, 1, 0])
-    h = np.random.default_rng(0).gamma(1.0, 1.0, V[:, :1].shape[1:] + (5,)).T
+    h = np.random.default_rng(0).gamma(1.0, 1.0, (*V[:, :1].shape[1:], 5)).T
     found = Solver(W, support=support).certify(V[:, :1], h)
     expected = Solver(W, support=support).certify(V[:, :1], h * support[:, np.newaxis])
     assert np.array_equal(found.H[:, 0], np.where(support, h[:, 0], 0.0))

@@ -133,7 +133,7 @@ def test_missing_is_the_same_as_weightless(beta):
     weightless = activations(np.where(np.isnan(V), 3.0, V), W, beta, tol=1e-8, weights=weights)
     masked = activations(np.ma.masked_invalid(V), W, beta, tol=1e-8)
     assert np.array_equal(missing.H, masked.H)
-    # Frames without missing bins have the weights that all share, whose sums are kept, and under least squares a Gram matrix.
+    # Frames without missing bins have the weights that all share, and under least squares a Gram matrix.
     np.testing.assert_allclose(missing.H, weightless.H, rtol=1e-9 if beta != 2 else 1e-5)
 
 

@@ -502,7 +502,7 @@ def test_basis_is_the_mirror_of_activations():
         ({}, {"support": np.full(3, 2)}, "support holds values other than True and False"),
         ({}, {"support": np.ones((3, N_FRAMES))}, r"support has shape \(3, 20\), expected \(20, 3\)"),
         ({}, {"weights": np.zeros(N_BINS)}, "weights is 0 everywhere"),
-        ({}, {"weights": -np.ones(N_BINS)}, r"weights\[0, 0\] is -1.0"),
+        ({}, {"weights": -np.ones(N_BINS)}, r"weights\[0\] is -1.0"),
         ({}, {"background": np.ones(3)}, r"background has shape \(3,\), expected \(20, 11\)"),
         ({"tol": -1}, {}, "tol is -1"),
         ({"gap_tol": -1}, {}, "gap_tol is -1"),

@@ -24,7 +24,9 @@ def basis(sparse=False):
     """Return a prepared basis."""
     W = np.random.default_rng(0).random((N_BINS, N_COMPONENTS)) + 0.1
     nothing, ones = np.zeros(N_COMPONENTS), np.ones(N_COMPONENTS)
-    return PreparedBasis(W, 1.0, nothing, nothing, np.ones(N_BINS), ones, sparse=sparse, gram=False)
+    return PreparedBasis(
+        W, 1.0, nothing, nothing, np.ones(N_BINS), ones, sparse=sparse, gram=False, interrupt=InterruptFlag()
+    )
 
 
 def dense_block():
@@ -85,7 +87,7 @@ class TestArrays:
     def test_arrays_of_a_dense_block(self, name):
         for wrong in spoiled(getattr(dense_block(), name)):
             into = answer()
-            with pytest.raises(TypeError, match="native code got .* expected contiguous float64"):
+            with pytest.raises(TypeError, match=r"native code got .* expected contiguous float64"):
                 solve(dense_block()._replace(**{name: wrong}), into, basis())
             assert (into.H == 77).all()
 
@@ -216,8 +218,8 @@ def run(script, *arguments, **environment):
     return done.stdout
 
 
-# Takes away all memory but a little, then a little more, until the call succeeds: so every larger allocation fails once. The
-# call is short enough to run in the calling thread: Python itself hangs where it starts a thread without any memory left.
+# Takes away all memory but a little, then a little more, until the call succeeds: every larger allocation fails once.
+# The call is short enough to run in the calling thread: Python itself hangs where a thread starts without memory.
 STARVED = """
 import resource, sys, warnings
 import numpy as np, scipy.sparse, sklearn.exceptions

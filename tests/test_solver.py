@@ -25,7 +25,9 @@ def assert_same(found, expected):
 
 def solver_and_rest(W, beta, keywords, **settings):
     """Return a solver with all that belongs to it, and what belongs to the frames."""
-    of_frames = {name: v for name, v in keywords.items() if name in OF_FRAMES or (name not in ("l1", "l2") and v.ndim == 2)}
+    of_frames = {
+        name: v for name, v in keywords.items() if name in OF_FRAMES or (name not in ("l1", "l2") and v.ndim == 2)
+    }
     of_solver = {name: v for name, v in keywords.items() if name not in of_frames}
     return Solver(W, beta, **of_solver, **settings), of_frames
 
@@ -136,7 +138,9 @@ def test_no_frames_and_frames_without_data():
 
 def test_one_warning_tells_of_all_frames_that_missed():
     V, W, _ = random_problem(25, (), n_frames=30, positive=True)
-    with pytest.warns(ConvergenceWarning, match=r"^\d+ of 30 frames missed tol=1e-14; the worst is frame \d+") as caught:
+    with pytest.warns(
+        ConvergenceWarning, match=r"^\d+ of 30 frames missed tol=1e-14; the worst is frame \d+"
+    ) as caught:
         Solver(W, 1.5, tol=1e-14, max_iter=1).solve(V)
     assert [warning.filename for warning in caught] == [__file__]
 
@@ -195,8 +199,16 @@ class TestRefusals:
             ({"support": np.ones((2, 4))}, ValueError, r"support has shape \(2, 4\)"),
             ({"H_init": np.ones((2, 4))}, ValueError, r"H_init has shape \(2, 4\)"),
             ({"H_init": np.full((2, 5), np.nan)}, ValueError, r"H_init\[0, 0\] is nan"),
-            ({"V": scipy.sparse.csr_array(np.ones((3, 5))), "weights": np.ones((3, 5))}, TypeError, "weights has one value"),
-            ({"V": scipy.sparse.csr_array(np.ones((3, 5))), "background": np.ones(3)}, TypeError, "background is given"),
+            (
+                {"V": scipy.sparse.csr_array(np.ones((3, 5))), "weights": np.ones((3, 5))},
+                TypeError,
+                "weights has one value",
+            ),
+            (
+                {"V": scipy.sparse.csr_array(np.ones((3, 5))), "background": np.ones(3)},
+                TypeError,
+                "background is given",
+            ),
         ],
     )
     def test_bad_frames_are_named(self, change, error, message):

@@ -146,7 +146,7 @@ def loaded_after(code):
 
 
 def loaded_beside(code, expected):
-    """Return what some code loads that is neither in the standard library nor loaded by the imports that are expected."""
+    """Return what some code loads beyond the standard library and what the expected imports load."""
     return loaded_after(code) - loaded_after(expected) - set(sys.stdlib_module_names)
 
 

@@ -104,7 +104,7 @@ class Interrupted(Exception):
 
 
 class InterruptFlag:
-    """Ends calls that run in other threads: they look at it at least every few milliseconds."""
+    """Ends calls that run in other threads: they look at it between the steps of a frame, and within long ones."""
 
     def __init__(self) -> None:
         self._value = ctypes.c_int32(0)
@@ -229,6 +229,8 @@ class PreparedBasis:
         Whether it is for sparse data.
     gram : bool
         Whether least squares may use one Gram matrix for all frames.
+    interrupt : InterruptFlag
+        Ends the preparation early.
     """
 
     def __init__(
@@ -242,6 +244,7 @@ class PreparedBasis:
         *,
         sparse: bool,
         gram: bool,
+        interrupt: InterruptFlag,
     ):
         n_bins, n_components = W.shape
         bins, components = _padded(n_bins), _padded(n_components)
@@ -264,12 +267,11 @@ class PreparedBasis:
         addresses = {name: values.ctypes.data for name, values in self._arrays.items()}
         self.shape = W.shape
         self.structure = _Basis(n_bins, n_components, bins, components, beta, **addresses)
-        flag = InterruptFlag()
         _check(
             library.knownmf_prepare(
                 ctypes.byref(self.structure),
                 _address(_pointer(W, np.float64, n_bins, n_components)),
-                _address(flag.address),
+                _address(interrupt.address),
             )
         )
 
@@ -360,10 +362,11 @@ def solve(
         _pointer(block.support, np.float64, n, n_components),
         _pointer(block.start, np.float64, n, n_components),
     )
-    if block.starts is not None and block.entries is not None and block.entry_bins is not None:
+    if block.starts is not None:
+        observations.starts = _pointer(block.starts, np.int64, n + 1)
         observations.entries = _pointer(block.entries, np.float64, block.starts[-1])
         observations.entry_bins = _pointer(block.entry_bins, np.int32, block.starts[-1])
-        observations.starts = _pointer(block.starts, np.int64, n + 1)
+        _check_entries(block, n_bins)
     options = _Options(tol, min(max_iter, 2**62), round_to_single, certify_only, interrupt.address)
     rows = _Answer(
         _pointer(answer.H, np.float64, n, n_components),
@@ -376,6 +379,15 @@ def solve(
     )
     pointers = map(ctypes.byref, (basis.structure, observations, options, rows))
     _check(library.knownmf_solve(workspace.handle, *pointers))
+
+
+def _check_entries(block: Block, n_bins: int) -> None:
+    """Raise unless the entries of a sparse block are where its frames and bins are."""
+    starts, bins = block.starts, block.entry_bins
+    if starts is None or bins is None or block.entries is None:
+        raise TypeError("A sparse block has entries, entry_bins and starts: one of them is missing.")
+    if starts[0] != 0 or (np.diff(starts) < 0).any() or (len(bins) and not 0 <= bins.min() <= bins.max() < n_bins):
+        raise TypeError(f"A sparse block has entries outside of its {n_bins} bins or {len(starts) - 1} frames.")
 
 
 # ---- Learning passes. Matrices are frames-major and of one floating type; one with a single row stands for all frames.

@@ -28,9 +28,7 @@ class Given(NamedTuple):
 
     def columns(self) -> dict[str, Any]:
         """Return it as ``activations`` takes it: a sample a column."""
-        return {
-            name: None if rows is None else rows.T for name, rows in self._asdict().items()
-        }
+        return {name: None if rows is None else rows.T for name, rows in self._asdict().items()}
 
 
 def check_components(

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -291,13 +291,14 @@ class Solver:
 
         chunks = chunks_of(n_frames, observations.bytes_per_frame)
         if self._is_short(n_frames):
-            results: Iterator[int] = map(solve_chunk, chunks)
+            results: Generator[int, None, None] = (solve_chunk(chunk) for chunk in chunks)
         else:
             self._basis(observations)  # prepare it before several threads ask for it
             results = run_in_threads(solve_chunk, chunks, interrupt.set)
-        for n_done in results:
-            if progress is not None:
-                progress(n_done, n_frames)
+        with contextlib.closing(results):  # at once, also where `progress` raises
+            for n_done in results:
+                if progress is not None:
+                    progress(n_done, n_frames)
         return Activations(H.T, *answer[1:4], answer.converged, answer.objective, answer.n_iter, self.beta, self.tol)
 
     def _is_short(self, n_frames: int) -> bool:
@@ -328,8 +329,15 @@ class Solver:
 
     def _prepare(self, W: NDArray[np.float64], sparse: bool) -> PreparedBasis:
         gram = self.beta == 2.0 and (sparse or self.n_components <= GRAM_LIMIT)
-        options = self.beta, self._l1, self._l2, self._weights, self._support
-        return PreparedBasis(W, *options, sparse=sparse, gram=gram)
+        interrupt = InterruptFlag()
+
+        def prepare(_: slice) -> PreparedBasis:
+            options = self.beta, self._l1, self._l2, self._weights, self._support
+            return PreparedBasis(W, *options, sparse=sparse, gram=gram, interrupt=interrupt)
+
+        if not gram or self.n_bins * self.n_components**2 <= INLINE_WORK:
+            return prepare(slice(0))
+        return next(run_in_threads(prepare, [slice(0)], interrupt.set))
 
 
 def new_answer(n_frames: int, n_components: int) -> Answer:

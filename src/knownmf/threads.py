@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from pathlib import Path
@@ -104,7 +104,7 @@ def container_quota(cgroups: Path) -> float:
 
 def run_in_threads(
     work: Callable[[slice], Result], chunks: Sequence[slice], stop: Callable[[], None]
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield what ``work`` returns for every chunk, in the order of the chunks.
 
     The work runs in threads of its own, so that the calling thread can answer an interrupt while it waits.
@@ -116,7 +116,7 @@ def run_in_threads(
     chunks : sequence of slice
         What to work on.
     stop : callable
-        Called when no more results are wanted, at the end or because of an exception. It ends running calls of ``work``.
+        Called when no more results are wanted, at the end or after an exception. It ends running calls of ``work``.
     """
     pool = ThreadPoolExecutor(max(1, min(get_num_threads(), len(chunks))))
     try:

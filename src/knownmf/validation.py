@@ -37,6 +37,11 @@ def sparse_array(values: Any, name: str) -> Any:
         raise ValueError(f"{name} has {values.ndim} dimensions, expected 2: its shape is {values.shape}.")
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {values.dtype}, not real numbers.")
+    if hasattr(values, "check_format"):
+        try:
+            values.check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"{name} is not a valid sparse matrix: {error}") from error
     columns = values.tocsc()
     if not columns.has_canonical_format:
         columns = columns.copy() if columns is values else columns

@@ -15,13 +15,16 @@ constexpr double smallest_pivot = 1e-12;
 // Overwrite the upper triangle of the first n rows of R, `stride` apart, with the factor; write 1 / R[k][k] to
 // `inverse`.
 //
-// Returns whether the matrix is positive; if a pivot is mostly rounding, the factor ends there.
-inline bool factorize(double* R, Index stride, Index n, double* RESTRICT inverse) {
+// Returns whether the matrix is positive; if a pivot is mostly rounding, or the caller wants no more, the factor ends
+// there.
+inline bool factorize(double* R, Index stride, Index n, double* RESTRICT inverse,
+                      const volatile std::int32_t* interrupted) {
     for (Index k = 0; k < n; ++k) inverse[k] = R[k * stride + k];  // the diagonal, to compare pivots with
     constexpr Index block =
         4;  // rows that are eliminated together: each later row is then read and written once for four
     for (Index first = 0; first < n; first += block) {
         const Index last = smaller(first + block, n);
+        if (interrupted != nullptr && *interrupted != 0) return false;
         for (Index k = first; k < last; ++k) {
             double* RESTRICT row = R + k * stride;
             if (!(row[k] > smallest_pivot * inverse[k])) return false;

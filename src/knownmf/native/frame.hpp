@@ -14,7 +14,7 @@
 namespace knownmf {
 
 // A basis prepared once (knownmf_prepare), and what all frames share. Rows are padded: see memory.hpp. An array that a
-// problem does not have is null; `solver.py` says which.
+// problem does not have is null; `native.py` says which.
 struct Basis {
     Index n_bins, n_components;
     Index bin_stride, component_stride;  // padded lengths of rows over bins, over components
@@ -24,7 +24,7 @@ struct Basis {
     float* atoms_single;  // the same in single precision
     float* bins_single;   // (n_bins, component_stride): its transpose
     double* bins;         // the transpose in double precision, for sparse data
-    double* gram;  // (n_components, component_stride): W diag(weights) W' + diag(l2), least squares with shared weights
+    double* gram;  // (n_components, component_stride): W' diag(weights) W + diag(l2), least squares with shared weights
     double* gram_units;  // (n_components): the gram is scaled by these on both sides, to a unit diagonal
     double* units;       // (n_components): the powers of two
     double* l1;          // (n_components), in units of the scaled columns, as is l2

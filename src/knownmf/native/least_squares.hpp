@@ -18,10 +18,11 @@ class LeastSquares {
 
     // Solve one frame, for which A = W' (weight x), and B = W' (weight background), are there. Writes h, B, and the
     // model, if the frame has one (of sparse frames `model` is not used).
-    [[nodiscard]] Status solve(Frame& frame, const Basis& basis, bool dense) {
+    [[nodiscard]] Status solve(Frame& frame, const Basis& basis, const Options& options, bool dense) {
         double* offset = components_.begin();
         copy(frame.B, offset, basis.n_components);
         if (!set_program(frame, basis)) return out_of_memory;
+        program_.interrupted = options.interrupted;
         for (Index i = 0; i < n_; ++i) {
             const Index k = allowed_[i];
             program_.q[i] = (frame.l1[k] - frame.A[k] + offset[k]) * basis.gram_units[k];

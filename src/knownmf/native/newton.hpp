@@ -33,6 +33,7 @@ class NewtonStep {
             gradient[k] = frame.B[k] - frame.A[k] + frame.l1[k] + frame.l2[k] * frame.h[k];
         choose_atoms(frame, basis, gradient);
         if (!reserve_step(frame, basis)) return out_of_memory;
+        program_.interrupted = options.interrupted;
         const bool convex = is_convex(basis.beta);
         if (convex) frame.exactness = exactness_of(frame, basis);
         bool positive = find_target(frame, basis, options);
@@ -52,7 +53,7 @@ class NewtonStep {
    private:
     // Steps with curvature in single precision, which is twice as fast; a frame that needs more has a hard problem.
     static constexpr Index single_precision_steps = 8;
-    // From this step on, every third looks far again: the exact curvature at most doubles a model that is far too
+    // After so many steps, every third looks far again: the exact curvature at most doubles a model that is far too
     // small.
     static constexpr Index patience = 9;
 

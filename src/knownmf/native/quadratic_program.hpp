@@ -6,12 +6,10 @@
 //
 // 1. Coordinate sweeps guess which variables are positive ("passive"). They never raise the objective.
 // 2. Block principal pivoting [J. Kim and H. Park, SIAM J. Sci. Comput. 33(6), 2011]: solve for the passive variables,
-// let all
-//    that have the wrong sign change sides, and repeat. Each trial is one Cholesky factorization; a few are usual.
+//    let all that have the wrong sign change sides, and repeat. A trial is one Cholesky factorization; a few are usual.
 // 3. An active-set method [C. Lawson and R. Hanson, Solving Least Squares Problems, 1974], from zero: one variable at a
-// time,
-//    with an updated factorization. It lowers the objective with every step and cannot cycle, also where atoms are
-//    nearly dependent.
+//    time, with an updated factorization. It lowers the objective with every step and cannot cycle, also where atoms
+//    are nearly dependent.
 #pragma once
 
 #include "cholesky.hpp"
@@ -24,13 +22,13 @@ constexpr double gradient_rounding = 1e-14;
 
 class QuadraticProgram {
    public:
-    double* Q = nullptr;  // (n, stride) of the caller, or own_Q()
+    double* Q = nullptr;  // (n, stride) of the caller, or the program's own
     double* q = nullptr;
     double* z = nullptr;  // in: where to start; out: the minimizer
     Index n = 0, stride = 0;
+    const volatile std::int32_t* interrupted = nullptr;  // ends a long search early; z is then of no use
 
-    // Make room for n variables; return whether there was enough memory. The rows of Q, if it is the caller's, are
-    // `row_stride` apart.
+    // Make room for n variables; return whether there was enough memory.
     [[nodiscard]] bool reserve(Index n_variables) {
         n = n_variables;
         stride = padded(n);
@@ -64,9 +62,8 @@ class QuadraticProgram {
     // what the sweeps found.
     bool minimize(double ridge) {
         constexpr int most_sweeps = 10;  // ad hoc: they usually end before, where they leave the support as it is
-
         compute_gradient();
-        for (int n_done = 0; n_done < most_sweeps && sweep();) ++n_done;
+        for (int n_done = 0; n_done < most_sweeps && !is_interrupted() && sweep();) ++n_done;
         copy(z, guess_, n);
         const double lowest = value();
         bool positive = true;
@@ -74,7 +71,7 @@ class QuadraticProgram {
         copy(guess_, z, n);
         const bool found = exchange_one_by_one();
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
-        for (int n_done = 0; n_done < 10 * most_sweeps; ++n_done) sweep();
+        for (int n_done = 0; n_done < 10 * most_sweeps && !is_interrupted(); ++n_done) sweep();
         if (is_no_higher_than(lowest)) return found && positive;
         copy(guess_, z, n);
         compute_gradient();
@@ -97,6 +94,8 @@ class QuadraticProgram {
     const double* gradient() const { return y_; }
 
    private:
+    bool is_interrupted() const { return interrupted != nullptr && *interrupted != 0; }
+
     void compute_gradient() {
         copy(q, y_, n);
         for (Index k = 0; k < n; ++k)
@@ -169,7 +168,7 @@ class QuadraticProgram {
             for (Index j = i; j < n_passive; ++j) row[j] = source[passive_[j]];
             row[i] += ridge;
         }
-        return factorize(R, stride, n_passive, inverse_);
+        return factorize(R, stride, n_passive, inverse_, interrupted);
     }
 
     // Minimize over the passive variables, all others at zero, if Q is positive among them; return whether it is.
@@ -232,7 +231,7 @@ class QuadraticProgram {
         fill(refused_, n, Index{0});
         compute_gradient();
         const Index most = 3 * n + 30;  // far more than it takes; SciPy's nnls stops at 3 n
-        for (Index trial = 0; trial < most; ++trial) {
+        for (Index trial = 0; trial < most && !is_interrupted(); ++trial) {
             const Index entering = steepest();
             if (entering < 0) return true;
             const double before = value();

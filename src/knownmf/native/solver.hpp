@@ -21,8 +21,7 @@ class Solver {
    public:
     // Make room for frames over the basis' bins; of a sparse block, over as many as its longest frame has entries.
     [[nodiscard]] bool reserve(const Basis& basis, Index n_frames) {
-        const bool is_large = basis.n_components * basis.bin_stride > 262144;
-        n_places_ = smaller(is_large ? 2 * group_size : group_size, n_frames);
+        n_places_ = smaller(group_size, n_frames);
         const Index per_frame = rows_over_bins * basis.bin_stride,
                     of_components = rows_over_components * basis.component_stride;
         if (!frames_.reserve(n_places_) || !over_bins_.reserve(n_places_ * per_frame) ||
@@ -40,8 +39,8 @@ class Solver {
     }
 
     Index bytes() const {
-        return over_bins_.bytes() + over_components_.bytes() + updates_.bytes() + step_.bytes() +
-               least_squares_.bytes();
+        return frames_.bytes() + over_bins_.bytes() + over_components_.bytes() + allowed_.bytes() + updates_.bytes() +
+               step_.bytes() + least_squares_.bytes();
     }
 
     // Solve all frames of a dense block.
@@ -129,7 +128,7 @@ class Solver {
             const double data_along_background = dot(frame.background, frame.pull, basis.bin_stride);
             if (!with_background) fill(frame.B, basis.n_components, 0.0);
             if (*options.interrupted != 0) return interrupted;
-            const Status status = least_squares_.solve(frame, basis, true);
+            const Status status = least_squares_.solve(frame, basis, options, true);
             if (status != done) return status;
             if (options.round_to_single != 0) least_squares_.round(frame, basis, true);
             frame.sums.background_push = background_energy + dot(frame.h, least_squares_.offset(), basis.n_components);
@@ -155,13 +154,13 @@ class Solver {
     // ---- Newton's method
 
     [[nodiscard]] Status solve_group(const Basis& basis, bool warm, const Options& options, Answer& answer) {
-        // Updates in single precision before the first Newton step. Ad hoc: 10 to 18 are alike on harmonic
-        // spectrograms. Of many atoms a few find the strongest.
-        const Index n_updates = basis.n_components > dense_components ? 3 : 14;
-        constexpr Index n_updates_of_poor_start = 6;
+        // At least so many updates before the first Newton step. Ad hoc: 10 to 22 are alike on harmonic spectrograms;
+        // of many atoms a few updates find the strongest; a poor start needs no more than a correction.
+        const Effort from_cold{basis.n_components > dense_components ? 3 : 14, true};
+        constexpr Effort from_poor{6, true};
         if (!updates_.reserve(basis, n_places_) || !step_.reserve(basis)) return out_of_memory;
         for (Index i = 0; i < n_group_; ++i) start_frame(*group_[i], basis, warm);
-        if (!warm) updates_.run(group_.begin(), n_group_, basis, options, n_updates);
+        if (!warm) updates_.run(group_.begin(), n_group_, basis, options, from_cold);
         // Updates may raise the objective for a while: they follow a warm start only where any start leads to the same
         // optimum.
         const bool convex = is_convex(basis.beta),
@@ -197,7 +196,7 @@ class Solver {
             }
             n_group_ = n_staying;
             rescue(n_stuck, basis, options);
-            if (n_poor > 0) updates_.run(late_.begin(), n_poor, basis, options, n_updates_of_poor_start);
+            if (n_poor > 0) updates_.run(late_.begin(), n_poor, basis, options, from_poor);
         }
         return done;
     }
@@ -206,13 +205,13 @@ class Solver {
     // move each activation by its own ratio, however small it is.
     void rescue(Index n, const Basis& basis, const Options& options) {
         constexpr double share = 1e-3;
-        constexpr Index n_updates = 400;
+        constexpr Effort until_proven{400, false};
         for (Index i = 0; i < n; ++i) {
             spread_start(*stuck_[i], basis, share);
             stuck_[i]->was_rescued = true;
             stuck_[i]->rung = Rung::double_precision;
         }
-        if (n > 0) updates_.run(stuck_.begin(), n, basis, options, n_updates);
+        if (n > 0) updates_.run(stuck_.begin(), n, basis, options, until_proven);
     }
 
     // Bring A, B and the sums of the group up to date.

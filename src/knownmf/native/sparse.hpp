@@ -12,7 +12,8 @@ namespace knownmf {
 class SparseSolver {
    public:
     Index bytes() const {
-        return solver_.bytes() + least_squares_.bytes() + numbers_.bytes() + single_.bytes() + over_components_.bytes();
+        return solver_.bytes() + least_squares_.bytes() + frames_.bytes() + numbers_.bytes() + filled_.bytes() +
+               models_.bytes() + single_.bytes() + over_components_.bytes() + allowed_.bytes();
     }
 
     // Solve all frames of a sparse block.
@@ -108,7 +109,7 @@ class SparseSolver {
         for_each_entry(basis, block, first, last, &SparseSolver::add_to_prices, &SparseSolver::add_block_to_prices);
         for (Index i = 0; i < last - first; ++i) {
             Frame& frame = frames_[i];
-            const Status status = least_squares_.solve(frame, basis, false);
+            const Status status = least_squares_.solve(frame, basis, options, false);
             if (status != done) return status;
             if (options.round_to_single != 0) least_squares_.round(frame, basis, false);
             certify(frame, basis);

@@ -1,7 +1,4 @@
-// Where frames start: every atom a little, or the caller's activations, and multiplicative updates from there.
-//
-// Updates [C. Fevotte and J. Idier, Neural Computation 23(9), 2011] look far and never leave the positive. They run for
-// a whole group of frames at once, in single precision: the certificate is computed in double precision afterwards.
+// Where frames start: every atom a little, or the caller's activations; and which of many atoms are the strongest.
 #pragma once
 
 #include "certificate.hpp"

@@ -87,6 +87,12 @@ struct SingleFrame {
     bool is_proven;                // its gap is within the tolerance, as far as single precision can tell
 };
 
+// How many updates to take, unless the tolerance is met before.
+struct Effort {
+    Index n_updates;
+    bool may_leave_early;  // whether Newton steps may begin before, or after more updates, where that looks cheaper
+};
+
 class MultiplicativeUpdates {
    public:
     [[nodiscard]] bool reserve(const Basis& basis, Index n_frames) {
@@ -97,15 +103,17 @@ class MultiplicativeUpdates {
                chosen_.reserve(components_);
     }
 
-    Index bytes() const { return numbers_.bytes() + frames_.bytes(); }
+    Index bytes() const {
+        return numbers_.bytes() + frames_.bytes() + live_.bytes() + rows_.bytes() + scratch_.bytes() + chosen_.bytes();
+    }
 
-    // Improve the starts of n frames, whose model and slopes are up to date, by at least `n_updates`, unless the
-    // tolerance is met before, and by more where they are worth it. Afterwards the frames have new activations, model
-    // and slopes.
-    void run(Frame* const* frames, Index n, const Basis& basis, const Options& options, Index n_updates) {
+    // Improve the starts of n frames, whose model and slopes are up to date. Afterwards the frames have new
+    // activations, model and slopes.
+    void run(Frame* const* frames, Index n, const Basis& basis, const Options& options, const Effort& effort) {
         // A check takes half as long as an update of few components, and next to nothing beside one of many.
         interval_ = basis.n_components > dense_components ? 2 : 4;
-        load(frames, n, n_updates);
+        may_leave_early_ = effort.may_leave_early;
+        load(frames, n, effort.n_updates);
         const bool convex = is_convex(basis.beta);
         const double exponent = larger(1.0, larger(2.0 - basis.beta, basis.beta - 1.0));
         Index n_live = n;
@@ -203,9 +211,10 @@ class MultiplicativeUpdates {
             const double gap = larger(estimate_gap(s, basis), smallest_gap);
             // The estimate is rounded: leave where it has a little to spare.
             s.is_proven = gap <= 0.9 * options.tol;
-            if (s.is_proven || gap == smallest_gap || is_for_newton(s, basis)) continue;
-            if (s.n_left <= interval_ && are_worth_while(s, gap, n_done, basis, options)) s.n_left += interval_;
-
+            if (s.is_proven || gap == smallest_gap) continue;
+            if (may_leave_early_ && is_for_newton(s, basis)) continue;
+            const bool decides = may_leave_early_ && s.n_left <= interval_;
+            if (decides && are_worth_while(s, gap, n_done, basis, options)) s.n_left += interval_;
             if (gap > 1.5 * s.last_gap) s.n_carried = 0;  // too bold: gather momentum anew
             s.earlier_gap = s.last_gap;
             s.last_gap = gap;
@@ -236,7 +245,7 @@ class MultiplicativeUpdates {
         // As long as all updates together have cost less than one step, there is little to lose.
         const double patience = n_counting(s, basis) > basis.n_bins / 2 ? 10.0 : 1.0;
         if (static_cast<double>(n_done) * update < patience * step) return true;
-        if (!(gap < s.earlier_gap)) return false;
+        if (!(gap < s.earlier_gap && s.earlier_gap < infinity)) return false;
         constexpr double poor = 0.5;      // from such a gap on Newton's method doubles digits
         constexpr double momentum = 2.0;  // updates get faster as they gather momentum
         const double digits = std::log(1.0 / smaller(gap, poor));
@@ -333,6 +342,7 @@ class MultiplicativeUpdates {
     }
 
     Index bins_ = 0, components_ = 0, interval_ = 0;
+    bool may_leave_early_ = true;
     Buffer<float> numbers_;
     Buffer<SingleFrame> frames_;
     Buffer<SingleFrame*> live_;
