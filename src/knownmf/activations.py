@@ -105,7 +105,8 @@ def activations(
     True
     """
     data: Any = V if issparse(V) else real_array(V, "V", 2)
-    shared_weights, weights = shared_or_own(weights, data.shape[-1])
+    # Entries of a sparse matrix have no weights of their own.
+    shared_weights, weights = shared_or_own(weights, 0 if issparse(V) else data.shape[-1])
     shared_support, support = shared_or_own(support, data.shape[-1])
     solver = Solver(W, beta_loss, l1, l2, shared_weights, shared_support, tol, max_iter)
     found = solver._solve(data, background, H_init, weights, support, progress)

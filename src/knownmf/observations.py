@@ -54,8 +54,9 @@ class Observations:
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
+        start_name: str = "H_init",
     ) -> Self:
-        """Return observations for a basis of so many bins and components.
+        """Return observations for a basis of so many bins and components; ``start_name`` is what the caller calls H_init.
 
         Raises
         ------
@@ -83,7 +84,7 @@ class Observations:
             None if weights is None else per_bin(weights, "weights", V.shape),
             None if background is None else per_bin(background, "background", V.shape),
             None if support is None else check_support(support, n_components, n_frames),
-            None if H_init is None else check_start(H_init, n_components, n_frames),
+            None if H_init is None else check_start(H_init, n_components, n_frames, start_name),
         )
 
     @property

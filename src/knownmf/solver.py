@@ -213,7 +213,7 @@ class Solver:
             Once, if frames miss ``tol``.
         """
         found = self._solve(V, background, H_init, weights, support, progress)
-        warn_of_missed(found, stacklevel=3)
+        warn_of_missed(found, stacklevel=2)
         return found
 
     def certify(
@@ -264,7 +264,8 @@ class Solver:
     ) -> Activations:
         """Do what :meth:`solve` does, without the warning."""
         options = weights, background, support, H_init
-        observations = Observations.check(V, self.n_bins, self.n_components, self.beta, *options)
+        start_name = "H" if certify_only else "H_init"
+        observations = Observations.check(V, self.n_bins, self.n_components, self.beta, *options, start_name=start_name)
         n_frames = observations.n_frames
         single = observations.V.dtype == np.float32
         answer = new_answer(n_frames, self.n_components)

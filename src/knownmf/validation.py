@@ -124,14 +124,14 @@ def check_support(support: ArrayLike, n_components: int, n_frames: int) -> NDArr
     return array
 
 
-def check_start(H_init: ArrayLike, n_components: int, n_frames: int) -> NDArray:
-    """Return a warm start of the shape of H."""
-    array = real_array(H_init, "H_init", 2)
+def check_start(start: ArrayLike, n_components: int, n_frames: int, name: str = "H_init") -> NDArray:
+    """Return activations to start from, of the shape of H."""
+    array = real_array(start, name, 2)
     if array.shape != (n_components, n_frames):
         raise ValueError(
-            f"H_init has shape {array.shape}, expected (n_components, n_frames) = {(n_components, n_frames)}."
+            f"{name} has shape {array.shape}, expected (n_components, n_frames) = {(n_components, n_frames)}."
         )
-    check_range(array, "H_init")
+    check_range(array, name)
     return array
 
 
