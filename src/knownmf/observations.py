@@ -56,7 +56,7 @@ class Observations:
         H_init: ArrayLike | None = None,
         start_name: str = "H_init",
     ) -> Self:
-        """Return observations for a basis of so many bins and components; ``start_name`` is what the caller calls H_init.
+        """Return observations for a basis of so many bins and components; the caller calls H_init ``start_name``.
 
         Raises
         ------
