@@ -259,22 +259,33 @@ class QuadraticProgram {
         while (n_passive > 0) {
             for (Index i = 0; i < n_passive; ++i) packed_[i] = -q[passive_[i]];
             solve_factorized(factor_.begin(), stride, n_passive, inverse_, packed_);
+            if (!is_finite(packed_, n_passive)) break;
+            // The variable that reaches zero first ends the step; that it leaves is what ends this loop.
             double step = 1.0;
+            Index first = -1;
             for (Index i = 0; i < n_passive; ++i) {
                 const double now = z[passive_[i]];
-                if (packed_[i] <= 0.0) step = smaller(step, now / (now - packed_[i]));
+                const double ratio = now > 0.0 ? now / (now - packed_[i]) : 0.0;
+                if (packed_[i] > 0.0 || ratio > step) continue;
+                step = ratio;
+                first = i;
             }
             for (Index i = 0; i < n_passive; ++i) {
                 double& now = z[passive_[i]];
-                const bool leaves = packed_[i] <= 0.0 && now <= step * (now - packed_[i]);
-                now = leaves ? 0.0 : now + step * (packed_[i] - now);
+                now = i == first ? 0.0 : larger(now + step * (packed_[i] - now), 0.0);
             }
-            if (step == 1.0) break;
+            if (first < 0) break;
             for (Index i = n_passive - 1; i >= 0; --i)
                 if (z[passive_[i]] <= 0.0) remove(n_passive--, i);
         }
         compute_gradient();
         return n_passive;
+    }
+
+    static bool is_finite(const double* values, Index size) {
+        double sum = 0.0;
+        for (Index i = 0; i < size; ++i) sum += std::fabs(values[i]);
+        return sum < infinity;
     }
 
     // Add variable k to the factor; return false where it depends on the others.
