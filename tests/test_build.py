@@ -93,6 +93,7 @@ def test_a_level_that_the_processor_lacks_is_refused(monkeypatch):
         native.choose_level(native_files.X86_LEVELS, native_files.X86_LEVELS[:2])
 
 
+@pytest.mark.plain_library
 @pytest.mark.parametrize("change", ["edited", "added", "renamed"])
 def test_a_library_of_other_sources_is_refused(package, change):
     assert str(package) in load(package).stdout
@@ -109,6 +110,7 @@ def test_a_library_of_other_sources_is_refused(package, change):
     assert "make library" in done.stderr
 
 
+@pytest.mark.plain_library
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_missing_library_is_refused(package, level):
     if level not in (LEVELS[0], native.cpu_level()):
@@ -125,6 +127,7 @@ def test_a_file_that_is_no_library_is_refused(package):
     assert re.search(r"ImportError: The compiled library .* cannot be loaded: ", load(package).stderr)
 
 
+@pytest.mark.plain_library
 @pytest.mark.skipif(shutil.which("readelf") is None or sys.platform != "linux", reason="needs readelf")
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_library_needs_neither_a_cpp_runtime_nor_python(level):

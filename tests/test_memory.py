@@ -142,6 +142,7 @@ def resident_growth(n_bins, n_components, n_frames, beta_loss, again=1):
 needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 
 
+@pytest.mark.plain_library
 @needs_proc
 @pytest.mark.parametrize("beta_loss", ["kullback-leibler", "frobenius"])
 def test_a_process_does_not_grow_by_its_input(beta_loss):
@@ -159,6 +160,7 @@ def test_a_solver_knows_what_it_holds(beta_loss, n_components):
     assert 0.25 * held <= grown <= 1.2 * held + result + 10
 
 
+@pytest.mark.plain_library
 @needs_proc
 def test_nothing_leaks():
     once = resident_growth(100, 200, 64, "kullback-leibler")[0]

@@ -258,6 +258,7 @@ print(outcomes)
 """
 
 
+@pytest.mark.plain_library
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the memory of a process")
 @pytest.mark.parametrize(
     ("kind", "beta", "n_components"),
