@@ -113,3 +113,94 @@ def test_atoms_alike_to_the_ninth_digit_get_off_the_ground(seed):
     found = activations(V, W, "itakura-saito", tol=1e-6)
     assert found.converged.all()
     assert max(naive.kkt_residual(x, h, W, 0) for x, h in zip(V.T, found.H.T, strict=True)) <= 1.01e-6
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize(("n_bins", "n_components"), [(3, 40), (8, 79), (30, 300)])
+def test_a_penalty_chooses_among_atoms_that_depend_on_each_other(beta, n_bins, n_components):
+    """More atoms than bins: the data alone leave a face of optima, along which L1 is linear."""
+    rng = np.random.default_rng(n_bins)
+    W = rng.random((n_bins, n_components))
+    V = (W @ (rng.gamma(1.0, 1.0, (n_components, 30)) * (rng.random((n_components, 30)) < 0.1)) + 0.01) * 0.9
+    found = activations(V, W, beta, l1=1e-2, tol=1e-6)
+    assert found.converged.all()
+    assert found.n_iter.max() <= 60
+
+
+def exact_divergence(x, v, beta):
+    """d(x | v) in extended precision, by differences that do not cancel."""
+    x, v, b = np.longdouble(x), np.longdouble(v), np.longdouble(beta)
+    u = np.log(v / x)
+    return x**b * (np.expm1(b * u) / b - np.expm1((b - 1) * u) / (b - 1))
+
+
+@pytest.mark.parametrize("beta", [-2.2e-16, 1e-12, 1e-6, 1 - 4e-16, 1 - 1e-9, 1 + 2.2e-16, 1 + 1e-12, 1 + 1e-6, 1.0001])
+def test_a_loss_next_to_a_limit_keeps_objective_and_proof(beta):
+    """As np.arange gives them: the formulas with 1 / beta and 1 / (beta - 1) must not cancel."""
+    rng = np.random.default_rng(0)
+    W = rng.random((40, 6)) + 0.01
+    V = (W @ rng.gamma(1, 1, (6, 20)) + 0.05) * rng.gamma(4, 0.25, (40, 20))
+    found = activations(V, W, beta, tol=1e-6)
+    truth = exact_divergence(V, W @ found.H, beta).sum(axis=0)
+    np.testing.assert_allclose(found.objective, truth.astype(float), rtol=1e-9)
+    assert found.converged.all()
+    if beta > 1:
+        best = activations(V, W, 1.0, tol=1e-12).H
+        excess = truth - exact_divergence(V, W @ best, beta).sum(axis=0)
+        assert (excess <= found.gap * (1 + 1e-6) + 1e-13 * V.sum(axis=0)).all()
+
+
+@pytest.mark.parametrize(("beta", "scale"), [(-1.0, 1e110), (0.0, 1e160), (3.0, 1e-160), (2.0, 1e160), (3.0, 1e110)])
+def test_units_beyond_the_range_of_numbers_leave_no_nan(beta, scale):
+    rng = np.random.default_rng(1)
+    W = rng.random((12, 3)) + 0.1
+    H = rng.random((3, 4)) + 0.1
+    with np.errstate(over="ignore"):
+        found = activations(scale * (W @ H), W, beta, tol=1e-8)
+    np.testing.assert_allclose(found.H, scale * H, rtol=1e-3)
+    assert not np.isnan(found.gap).any() or beta in (-1.0, 0.0, 3.0)
+    assert not np.isnan(found.objective).any()
+
+
+def test_tiny_atoms_have_penalties_of_their_own_size():
+    found = activations(np.ones((3, 2)), np.full((3, 2), 1e-160), tol=1e-6)
+    np.testing.assert_allclose((np.full((3, 2), 1e-160) @ found.H), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("start", [1e290, 1e308])
+@pytest.mark.parametrize("beta", BETAS)
+def test_a_start_of_any_size_leaves_no_nan(beta, start):
+    rng = np.random.default_rng(0)
+    W = rng.random((6, 3)) + 0.1
+    found = activations(W @ rng.random((3, 5)), W, beta, H_init=np.full((3, 5), start), tol=1e-6)
+    assert np.isfinite(found.H).all()
+    assert found.converged.all()
+
+
+class TestCertify:
+    def test_a_frame_without_data_is_judged_by_what_it_was_given(self):
+        found = Solver(np.ones((4, 1)), l1=0.1).certify(np.zeros((4, 1)), [[5.0]])
+        assert found.H == 5.0
+        assert found.objective == pytest.approx(20.5)
+        assert found.gap >= 20.5 * (1 - 1e-12)
+        assert not found.converged
+
+    def test_an_atom_on_missing_bins_alone_pays_its_penalty(self):
+        W = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        found = Solver(W, l1=0.1).certify([[1.0], [1.0], [np.nan]], [[1.0], [7.0]])
+        assert found.H[1] == 7.0
+        assert found.gap >= 0.7 * (1 - 1e-12)
+        assert found.kkt > 0
+
+    def test_activations_of_more_digits_than_the_data_keep_them(self):
+        V, H = np.ones((4, 2), np.float32), np.full((1, 2), 1 + 1e-12)
+        assert np.array_equal(Solver(np.ones((4, 1))).certify(V, H).H, H)
+
+
+def test_least_squares_with_a_shared_weight_in_solve():
+    """One value for each bin, or for each component, is for all frames, in solve as in the solver."""
+    rng = np.random.default_rng(3)
+    V, W, weights = rng.random((5, 7)), rng.random((5, 3)), rng.random(5)
+    whole = Solver(W, tol=1e-9).solve(V, weights=weights, support=[True, False, True])
+    expected = Solver(W, weights=weights, support=[True, False, True], tol=1e-9).solve(V)
+    np.testing.assert_allclose(whole.H, expected.H, rtol=1e-5, atol=1e-9)

@@ -75,6 +75,10 @@ def spoiled(array):
         yield array.ravel()
 
 
+def test_structures_are_laid_out_as_in_the_library():
+    assert all(here == there for here, there in native.structure_sizes().values())
+
+
 class TestArrays:
     def test_what_fits_is_solved(self):
         for block, prepared in ((dense_block(), basis()), (sparse_block(), basis(sparse=True))):
@@ -122,6 +126,32 @@ class TestArrays:
                 native.extrapolate(x, x, wrong, 0.5)
             with pytest.raises(TypeError):
                 native.descend_rows(np.eye(4), x, x.copy(), wrong, 1)
+
+    def test_nothing_is_written_to_read_only_arrays(self):
+        for name in Answer._fields:
+            into = answer()
+            getattr(into, name).flags.writeable = False
+            with pytest.raises(TypeError, match="read-only"):
+                solve(dense_block(), into, basis())
+
+    def test_entries_of_a_sparse_block_are_in_order(self):
+        block = sparse_block()
+        start, end = block.starts[:2]
+        bins = block.entry_bins.copy()
+        bins[start:end] = bins[start:end][::-1]
+        with pytest.raises(TypeError, match="ascending order"):
+            solve(block._replace(entry_bins=bins), answer(), basis(sparse=True))
+
+    def test_a_sparse_matrix_that_lost_its_order_is_put_in_order(self):
+        V = scipy.sparse.csc_array(np.random.default_rng(0).poisson(1.0, (2000, 3)).astype(float))
+        assert V.has_canonical_format
+        expected = activations(V, np.eye(2000, 5) + 0.1, 2.0).H
+        for t in range(3):
+            frame = slice(V.indptr[t], V.indptr[t + 1])
+            V.indices[frame], V.data[frame] = V.indices[frame][::-1].copy(), V.data[frame][::-1].copy()
+        before = V.indices.copy()
+        assert np.array_equal(activations(V, np.eye(2000, 5) + 0.1, 2.0).H, expected)
+        assert np.array_equal(V.indices, before)
 
     def test_a_block_that_was_given_up_is_not_an_answer(self):
         flag = InterruptFlag()

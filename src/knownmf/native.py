@@ -171,8 +171,19 @@ _Answer = _structure(
 )
 
 
-def _pointer(array: NDArray | None, dtype: DTypeLike, *shape: int) -> int | None:
-    """Return the address of an array, which must have exactly this type and shape and be contiguous; None for None."""
+def structure_sizes() -> dict[str, tuple[int, int]]:
+    """Return, for every structure, its size here and in the library, in bytes: they must agree."""
+    structures = (_Basis, _Observations, _Options, _Answer)
+    sizes = (_index * len(structures))()
+    library.knownmf_structure_sizes(sizes)
+    return {kind.__name__: (ctypes.sizeof(kind), size) for kind, size in zip(structures, sizes, strict=True)}
+
+
+def _pointer(array: NDArray | None, dtype: DTypeLike, *shape: int, written: bool = False) -> int | None:
+    """Return the address of an array, None for None.
+
+    It must have exactly this type and shape and be contiguous, and writable if it is ``written``.
+    """
     if array is None:
         return None
     if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
@@ -180,15 +191,15 @@ def _pointer(array: NDArray | None, dtype: DTypeLike, *shape: int) -> int | None
             f"The native code got {array.dtype} of shape {array.shape}, "
             f"{'' if array.flags.c_contiguous else 'not '}contiguous; expected contiguous {np.dtype(dtype)} of {shape}."
         )
+    if written and not array.flags.writeable:
+        raise TypeError("The native code got an array to write to that is read-only.")
     return array.ctypes.data
 
 
 def _check(status: int) -> None:
     """Raise what a status stands for."""
     if status == _STATUS_OUT_OF_MEMORY:
-        raise MemoryError(
-            "There is not enough memory to solve these frames: pass fewer frames or components at a time."
-        )
+        raise MemoryError("There is not enough memory to solve this: pass fewer frames or components at a time.")
     if status == _STATUS_INTERRUPTED:
         raise Interrupted
 
@@ -362,6 +373,8 @@ def solve(
         _pointer(block.support, np.float64, n, n_components),
         _pointer(block.start, np.float64, n, n_components),
     )
+    if block.data is None and block.starts is None:
+        raise TypeError("A block has neither data nor entries.")
     if block.starts is not None:
         observations.starts = _pointer(block.starts, np.int64, n + 1)
         observations.entries = _pointer(block.entries, np.float64, block.starts[-1])
@@ -369,13 +382,13 @@ def solve(
         _check_entries(block, n_bins)
     options = _Options(tol, min(max_iter, 2**62), round_to_single, certify_only, interrupt.address)
     rows = _Answer(
-        _pointer(answer.H, np.float64, n, n_components),
-        _pointer(answer.gap, np.float64, n),
-        _pointer(answer.relative_gap, np.float64, n),
-        _pointer(answer.kkt, np.float64, n),
-        _pointer(answer.objective, np.float64, n),
-        _pointer(answer.n_iter, np.int64, n),
-        _pointer(answer.converged, np.bool_, n),
+        _pointer(answer.H, np.float64, n, n_components, written=True),
+        _pointer(answer.gap, np.float64, n, written=True),
+        _pointer(answer.relative_gap, np.float64, n, written=True),
+        _pointer(answer.kkt, np.float64, n, written=True),
+        _pointer(answer.objective, np.float64, n, written=True),
+        _pointer(answer.n_iter, np.int64, n, written=True),
+        _pointer(answer.converged, np.bool_, n, written=True),
     )
     pointers = map(ctypes.byref, (basis.structure, observations, options, rows))
     _check(library.knownmf_solve(workspace.handle, *pointers))
@@ -388,6 +401,11 @@ def _check_entries(block: Block, n_bins: int) -> None:
         raise TypeError("A sparse block has entries, entry_bins and starts: one of them is missing.")
     if starts[0] != 0 or (np.diff(starts) < 0).any() or (len(bins) and not 0 <= bins.min() <= bins.max() < n_bins):
         raise TypeError(f"A sparse block has entries outside of its {n_bins} bins or {len(starts) - 1} frames.")
+    rises = np.diff(bins) > 0
+    first = starts[1:-1]  # of all frames but the first, whose bins start anew
+    rises[first[(first > 0) & (first < len(bins))] - 1] = True
+    if not rises.all():
+        raise TypeError("A sparse block has entries that are not in ascending order of their bins within a frame.")
 
 
 # ---- Learning passes. Matrices are frames-major and of one floating type; one with a single row stands for all frames.
@@ -404,8 +422,8 @@ def measure(
         _address(_pointer(v, dtype, *shape)),
         _double(beta),
         int(with_cost),
-        _address(_pointer(pull, dtype, *shape)),
-        _address(_pointer(push, dtype, *shape)),
+        _address(_pointer(pull, dtype, *shape, written=True)),
+        _address(_pointer(push, dtype, *shape, written=True)),
         _index(shape[0]),
         _index(shape[1]),
     )
@@ -422,7 +440,7 @@ def pull_of_activations(block: Any, H: NDArray, columns: NDArray, pull: NDArray)
         _address(_pointer(H, H.dtype, block.shape[0], n_components)),
         _address(_pointer(columns, H.dtype, block.shape[1], n_components)),
         _index(n_components),
-        _address(_pointer(pull, H.dtype, *H.shape)),
+        _address(_pointer(pull, H.dtype, *H.shape, written=True)),
     )
 
 
@@ -434,7 +452,7 @@ def pull_of_basis(block: Any, H: NDArray, columns: NDArray, pull: NDArray) -> No
         _address(_pointer(H, H.dtype, block.shape[0], n_components)),
         _address(_pointer(columns, H.dtype, block.shape[1], n_components)),
         _index(n_components),
-        _address(_pointer(pull, H.dtype, *columns.shape)),
+        _address(_pointer(pull, H.dtype, *columns.shape, written=True)),
     )
 
 
@@ -442,7 +460,7 @@ def multiply_rows(Z: NDArray, A: NDArray, B: NDArray, l1: NDArray, l2: NDArray, 
     """Take one multiplicative update of every row of Z, in place: ``Z *= (A / (B + l1 + l2 Z))^power``."""
     (n, size), dtype = Z.shape, Z.dtype
     _learning("multiply_rows", dtype, None)(
-        _address(_pointer(Z, dtype, n, size)),
+        _address(_pointer(Z, dtype, n, size, written=True)),
         _address(_pointer(A, dtype, n, size)),
         *_rows(B, dtype, size),
         *_rows(l1, dtype, size),
@@ -474,7 +492,7 @@ def descend_rows(Q: NDArray, q: NDArray, Z: NDArray, free: NDArray[np.bool_], n_
     library.knownmf_descend_rows(
         _address(_pointer(Q, np.float64, size, size)),
         _address(_pointer(q, np.float64, n, size)),
-        _address(_pointer(Z, np.float64, n, size)),
+        _address(_pointer(Z, np.float64, n, size, written=True)),
         *_rows(free, np.bool_, size),
         int(n_sweeps),
         _address(_pointer(gradient, np.float64, size)),

@@ -81,9 +81,9 @@ class Observations:
         n_frames = V.shape[1]
         return cls(
             V,
-            None if weights is None else per_bin(weights, "weights", V.shape),
+            None if weights is None else of_every_frame(per_bin(weights, "weights", V.shape), n_frames),
             None if background is None else per_bin(background, "background", V.shape),
-            None if support is None else check_support(support, n_components, n_frames),
+            None if support is None else of_every_frame(check_support(support, n_components, n_frames), n_frames),
             None if H_init is None else check_start(H_init, n_components, n_frames, start_name),
         )
 
@@ -121,6 +121,11 @@ class Observations:
             entry_bins=np.ascontiguousarray(self.V.indices[entries], np.int32),
             starts=starts - starts[0],
         )
+
+
+def of_every_frame(values: NDArray, n_frames: int) -> NDArray:
+    """Return values with a column for every frame; they may have one for all."""
+    return np.broadcast_to(values, (len(values), n_frames))
 
 
 def rows_of(values: NDArray | None, chunk: slice) -> NDArray[np.float64] | None:

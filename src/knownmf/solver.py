@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -267,7 +267,9 @@ class Solver:
         start_name = "H" if certify_only else "H_init"
         observations = Observations.check(V, self.n_bins, self.n_components, self.beta, *options, start_name=start_name)
         n_frames = observations.n_frames
-        single = observations.V.dtype == np.float32
+        # A certificate is that of the activations as they are.
+        rounds = not certify_only or np.asarray(H_init).dtype == np.float32
+        single = observations.V.dtype == np.float32 and rounds
         answer = new_answer(n_frames, self.n_components)
         H = np.empty((n_frames, self.n_components), np.float32) if single else answer.H
         interrupt = InterruptFlag()
@@ -311,8 +313,8 @@ class Solver:
         return (n_frames <= GROUP or usual <= SHORT_WORK) and most <= INLINE_WORK
 
     @contextlib.contextmanager
-    def _workspace(self) -> Any:
-        """Lend a workspace to one thread."""
+    def _workspace(self) -> Iterator[Workspace]:
+        """Lend a workspace to one thread. After an error it is dropped: its buffers may be incomplete."""
         try:
             workspace = self._workspaces.pop()
         except IndexError:
@@ -338,7 +340,8 @@ class Solver:
 
         if not gram or self.n_bins * self.n_components**2 <= INLINE_WORK:
             return prepare(slice(0))
-        return next(run_in_threads(prepare, [slice(0)], interrupt.set))
+        [basis] = run_in_threads(prepare, [slice(0)], interrupt.set)
+        return basis
 
 
 def new_answer(n_frames: int, n_components: int) -> Answer:

@@ -42,9 +42,11 @@ def sparse_array(values: Any, name: str) -> Any:
             values.check_format(full_check=True)
         except ValueError as error:
             raise ValueError(f"{name} is not a valid sparse matrix: {error}") from error
-    columns = values.tocsc()
+    # SciPy remembers whether a matrix is in order, also when its arrays have changed since: a new one looks again.
+    parts = (values.data, values.indices, values.indptr) if values.format in ("csc", "csr") else None
+    columns = (values if parts is None else type(values)(parts, shape=values.shape)).tocsc()
     if not columns.has_canonical_format:
-        columns = columns.copy() if columns is values else columns
+        columns = columns.copy() if np.shares_memory(columns.data, values.data) else columns
         columns.sum_duplicates()
     if columns.dtype.kind == "f" and np.isnan(columns.data).any():
         raise ValueError(

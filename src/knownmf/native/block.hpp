@@ -49,14 +49,17 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     const double l1_unit = std::pow(scale, 1.0 - beta), l2_unit = std::pow(scale, 2.0 - beta);
     const double* support = row_of(block.support, t, n_components, basis.support);
     const double* start = row_of(block.start, t, n_components, nullptr);
+    constexpr double largest_start = 1e300;  // so that it stays finite at the frame's scale
     fill(frame.h, basis.component_stride, 0.0);
     fill(frame.A, basis.component_stride, 0.0);
     fill(frame.B, basis.component_stride, 0.0);
     for (Index k = 0; k < n_components; ++k) {
-        frame.allowed[k] = support[k] != 0.0 && frame.weighted_sums[k] > 0.0;
-        frame.l1[k] = basis.l1[k] * l1_unit;
-        frame.l2[k] = basis.l2[k] * l2_unit;
-        if (start != nullptr && frame.live && frame.allowed[k]) frame.h[k] = start[k] / basis.units[k] / scale;
+        // An atom that is zero on all observed bins stays out, but its activation counts where it is to be certified.
+        frame.allowed[k] = support[k] != 0.0 && (frame.weighted_sums[k] > 0.0 || certify_only);
+        frame.l1[k] = basis.l1[k] > 0.0 ? basis.l1[k] * l1_unit : 0.0;  // the unit may be infinite
+        frame.l2[k] = basis.l2[k] > 0.0 ? basis.l2[k] * l2_unit : 0.0;
+        const bool starts = start != nullptr && frame.allowed[k] && (frame.live || certify_only);
+        if (starts) frame.h[k] = smaller(start[k] / basis.units[k] / scale, largest_start);
     }
     frame.n_iter = 0;
     frame.n_roundings = 0;
@@ -86,8 +89,8 @@ inline void write_answer(const Frame& frame, const Basis& basis, double objectiv
     const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent)), unit = std::pow(scale, basis.beta);
     double* H = answer.H + frame.number * basis.n_components;
     for (Index k = 0; k < basis.n_components; ++k) H[k] = frame.h[k] * scale * basis.units[k];
-    answer.objective[frame.number] = objective * unit;
-    answer.gap[frame.number] = frame.gap * unit;
+    answer.objective[frame.number] = objective == 0.0 ? 0.0 : objective * unit;  // the unit may be infinite
+    answer.gap[frame.number] = frame.gap == 0.0 ? 0.0 : frame.gap * unit;
     answer.relative_gap[frame.number] = relative_gap(frame);
     answer.kkt[frame.number] = kkt;
     answer.n_iter[frame.number] = frame.n_iter;

@@ -54,7 +54,7 @@ class Certificate {
                 const double residual = std::fabs(slope < share ? slope : share);
                 if (slope != slope || !(residual < infinity)) return infinity;
                 worst = larger(worst, residual);
-            } else if (gradient < 0.0) {
+            } else if (!(gradient >= 0.0)) {
                 return infinity;
             }
         }
@@ -112,7 +112,7 @@ class Certificate {
     // Return the gap of the dual point that the model times c gives. With S1 = h'B + background_push and
     // S2 = h'A + background_pull it is, for beta > 1 (the limit for beta = 1 has a logarithm),
     //
-    //     l1'h + l2'h^2 / 2 + S1 (1/beta + (1 - 1/beta) c^beta) - S2 (1 - (2-beta) c^(beta-1)) / (beta-1)
+    //     l1'h + l2'h^2 / 2 + S1 (1/beta + (1 - 1/beta) c^beta) - S2 (c^(beta-1) - (c^(beta-1) - 1) / (beta-1))
     //     - (c^(beta-1) background_push - c^(beta-2) background_pull) + sum over k that pay of excess_k^2 / (2 l2_k)
     double gap_of_scaled_model(double c) const {
         const BinSums& sums = frame_.sums;
@@ -132,7 +132,7 @@ class Certificate {
             gap += S1 * (1.0 / beta_ + (1.0 - 1.0 / beta_) * inner * c);
             gap += sums.floor_push * (1.0 - 1.0 / beta_) * inner * c;
             gap += sums.floor_pull * (2.0 - beta_) / (beta_ - 1.0) * inner;
-            gap -= S2 * (1.0 - (2.0 - beta_) * inner) / (beta_ - 1.0);
+            gap -= S2 * (inner - std::expm1((beta_ - 1.0) * std::log(c)) / (beta_ - 1.0));
         }
         return gap - (inner * sums.background_push - outer * sums.background_pull);
     }

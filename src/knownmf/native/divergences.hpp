@@ -89,16 +89,24 @@ inline double divergence(double x, double v, double beta) {
     if (x > 0.0 && std::fabs(v - x) < near * x) {
         return std::pow(x, beta) * divergence_near_one(std::log1p((v - x) / x), beta);
     }
-    const double power = v > 0.0 ? std::pow(v, beta - 1.0) : 0.0;
-    return larger((std::pow(x, beta) + (beta - 1.0) * v * power - beta * x * power) / (beta * (beta - 1.0)), 0.0);
+    if (x > 0.0 && v > 0.0) {
+        // Without cancellation where beta is next to 0 or 1.
+        const double u = std::log(v / x);
+        return larger(std::pow(x, beta) * (std::expm1(beta * u) / beta - std::expm1((beta - 1.0) * u) / (beta - 1.0)),
+                      0.0);
+    }
+    return v > 0.0 ? std::pow(v, beta) / beta : std::pow(x, beta) / (beta * (beta - 1.0));
 }
 
-// Return the part of d(x | v) that depends on v, for a beta outside [1, 2].
+// Return d(x | v), for a beta outside [1, 2], but for a part that does not depend on v:
+//
+//     (v^beta - 1) / beta - x (v^(beta-1) - 1) / (beta-1)
+//
+// which keeps its digits where beta is next to 0 or 1.
 inline double model_cost(double x, double v, double beta) {
-    if (v == 0.0) return beta > 1.0 ? 0.0 : infinity;
-    if (beta == 0.0) return std::log(v) + x / v;
-    const double power = std::pow(v, beta - 1.0);
-    return v * power / beta - x * power / (beta - 1.0);
+    if (v == 0.0) return beta > 1.0 ? x / (beta - 1.0) - 1.0 / beta : infinity;
+    const double u = std::log(v), of_model = beta == 0.0 ? u : std::expm1(beta * u) / beta;
+    return of_model - x * std::expm1((beta - 1.0) * u) / (beta - 1.0);
 }
 
 // Return the sum of weight d(x | v) over the bins that have a weight, whatever the others hold.

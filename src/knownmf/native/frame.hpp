@@ -173,7 +173,7 @@ inline bool scale_frame(Frame& frame, const Basis& basis) {
     }
     frame.exponent = exponent_of(largest);
     const double scale = std::ldexp(1.0, static_cast<int>(-frame.exponent));
-    const double floor = zero_floor * largest * scale;
+    const double floor = zero_floor * (largest * scale);
     Index n_with_data = 0, n_unreached = 0;
     for (Index f = 0; f < size; ++f) {
         x[f] = larger(x[f] * scale, beta < 1.0 && weight[f] > 0.0 ? floor : 0.0);

@@ -64,6 +64,14 @@ KNOWNMF_EXPORT int knownmf_solve(Workspace* workspace, const Basis* basis, const
                                     : workspace->dense.solve(*basis, *block, *options, *answer);
 }
 
+// Write the sizes in bytes of Basis, Observations, Options and Answer, which the caller lays out as well.
+KNOWNMF_EXPORT void knownmf_structure_sizes(Index* sizes) {
+    sizes[0] = sizeof(Basis);
+    sizes[1] = sizeof(Observations);
+    sizes[2] = sizeof(Options);
+    sizes[3] = sizeof(Answer);
+}
+
 // ---- Learning, in single and double precision; see learning.hpp. Matrices are frames-major and without padding; one
 // with `n_...` = 1 rows stands for all frames.
 

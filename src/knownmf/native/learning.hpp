@@ -49,14 +49,15 @@ inline double cost_of_row(const float* RESTRICT x, const float* RESTRICT v, cons
     float total = 0.0f;
     if (beta == 1.0) {
         VECTORIZED_SUM(total)
-        for (Index f = 0; f < size; ++f) total += weight[f] * (v[f] - x[f] + x[f] * log_single(x[f] / v[f]));
+        for (Index f = 0; f < size; ++f)
+            total += weight[f] > 0.0f ? weight[f] * (v[f] - x[f] + x[f] * log_single(x[f] / v[f])) : 0.0f;
         return total;
     }
     if (beta == 0.0) {
         VECTORIZED_SUM(total)
         for (Index f = 0; f < size; ++f) {
             const float ratio = x[f] / v[f];
-            total += weight[f] * (ratio - log_single(ratio) - 1.0f);
+            total += weight[f] > 0.0f ? weight[f] * (ratio - log_single(ratio) - 1.0f) : 0.0f;
         }
         return total;
     }

@@ -29,6 +29,7 @@ class LeastSquares {
             program_.z[i] = 0.0;
         }
         run(frame, basis);
+        if (*options.interrupted != 0) return interrupted;
         if (dense) refine(frame, basis);
         return done;
     }

@@ -36,10 +36,12 @@ class Buffer {
     Buffer& operator=(const Buffer&) = delete;
     ~Buffer() { std::free(memory_); }
 
-    // Make room for `size` numbers, zeros where the array grew; return whether there was enough memory.
+    // Make room for `size` numbers. If the array has to grow, all of them become zero. Return whether there was enough
+    // memory.
     [[nodiscard]] bool reserve(Index size) {
         if (size <= size_) return true;
         std::free(memory_);
+        values_ = nullptr;
         memory_ = std::calloc(static_cast<std::size_t>(size) * sizeof(T) + alignment, 1);
         size_ = memory_ != nullptr ? size : 0;
         if (memory_ == nullptr) return false;

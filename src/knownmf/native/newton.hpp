@@ -17,8 +17,8 @@ constexpr double near_optimum = 1e-2;
 class NewtonStep {
    public:
     [[nodiscard]] bool reserve(const Basis& basis) {
-        return components_.reserve(4 * basis.component_stride) && bins_.reserve(3 * basis.bin_stride) &&
-               atoms_.reserve(basis.component_stride);
+        return components_.reserve(3 * basis.component_stride) && bins_.reserve(3 * basis.bin_stride) &&
+               atoms_.reserve(2 * basis.component_stride);
     }
 
     Index bytes() const {
@@ -59,22 +59,25 @@ class NewtonStep {
 
     // List the working set: what is active, and the worst of what wants to become active.
     void choose_atoms(const Frame& frame, const Basis& basis, const double* gradient) {
-        double* priority = components_.begin() + basis.component_stride;
+        constexpr double smallest_price = 1e-300;  // a component may have no price at all
+        double* violation = components_.begin() + basis.component_stride;
         const Index n_components = basis.n_components;
         Index n_active = 0;
-        double largest = 0.0;
         for (Index k = 0; k < n_components; ++k) {
             const bool enters = frame.h[k] == 0.0 && frame.allowed[k] && gradient[k] < 0.0;
-            constexpr double smallest = 1e-300;  // keeps a component without any price from being divided by zero
-            priority[k] = enters ? -gradient[k] / (frame.B[k] + frame.l1[k] + smallest) : 0.0;
-            largest = larger(largest, priority[k]);
+            violation[k] = enters ? -gradient[k] / (frame.B[k] + frame.l1[k] + smallest_price) : 0.0;
             n_active += frame.h[k] > 0.0;
         }
-        for (Index k = 0; k < n_components; ++k)
-            if (frame.h[k] > 0.0) priority[k] = 2.0 * largest + 1.0;
         const bool takes_all = n_components <= dense_components;
-        const Index limit = takes_all ? n_components : n_active + larger(admitted_at_once, n_active / 2);
-        n_ = strongest(priority, n_components, limit, atoms_.begin());
+        const Index limit = takes_all ? n_components : larger(admitted_at_once, n_active / 2);
+        Index* entering = atoms_.begin() + basis.component_stride;
+        const Index n_entering = strongest(violation, n_components, limit, entering);
+        n_ = 0;
+        for (Index k = 0, i = 0; k < n_components; ++k) {
+            const bool enters = i < n_entering && entering[i] == k;
+            i += enters;
+            if (enters || frame.h[k] > 0.0) atoms_[n_++] = k;
+        }
     }
 
     [[nodiscard]] bool reserve_step(const Frame& frame, const Basis& basis) {
@@ -203,7 +206,7 @@ class NewtonStep {
             right[p] = atom;
         }
         T* product = reinterpret_cast<T*>(product_.begin());
-        lower_products<T>(left, right, n_, size, product, stride);
+        lower_products<T>(left, right, n_, size, product, stride, *program_.interrupted);
         double* Q = program_.Q;
         for (Index p = 0; p < n_; ++p)
             for (Index q = 0; q <= p; ++q) Q[p * stride + q] = Q[q * stride + p] = product[p * stride + q] * largest;

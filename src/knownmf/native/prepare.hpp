@@ -75,7 +75,7 @@ inline Status prepare(Basis& basis, const double* W, const volatile std::int32_t
         const double unit = unit_of(basis.units[k]);
         basis.units[k] = unit;
         basis.l1[k] *= unit;
-        basis.l2[k] *= unit * unit;
+        if (basis.l2[k] > 0.0) basis.l2[k] *= unit * unit;  // the square may be infinite
     }
     constexpr Index bins_at_once = 64;  // whose rows of W stay in the first-level cache while columns are read
     for (Index first = 0; first < n_bins; first += bins_at_once) {

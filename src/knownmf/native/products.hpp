@@ -71,7 +71,7 @@ inline void tile_of_dots(const T* const* rows, const T* const* columns, Index wi
         for (int j = 0; j < n_columns; ++j) out[i][j] = sum_of_lanes<T, vector_bytes>(sums[i][j]);
 }
 
-// The same for up to `tile_columns` columns: a column that is missing is computed again and thrown away.
+// Do the same for up to `tile_columns` columns. Fewer than that are computed one at a time, in the same order of sums.
 template <class T, int n_rows>
 inline void dots_of_some(const T* const* rows, const T* const* columns, Index n_columns, Index width, T* const* out) {
     if (n_columns == tile_columns) {
@@ -105,10 +105,12 @@ inline void products_of_rows(const T* const* rows, Index n_rows, const T* column
     }
 }
 
-// Write the lower triangle of Q[p][q] = left[p] . right[q] for p >= q, n rows each, where it is symmetric.
+// Write the lower triangle of Q[p][q] = left[p] . right[q] for p >= q, n rows each, where it is symmetric. It ends
+// early where the caller wants no more.
 template <class T>
-inline void lower_products(const T* const* left, const T* const* right, Index n, Index width, T* Q, Index stride) {
-    for (Index q = 0; q < n; q += tile_columns) {
+inline void lower_products(const T* const* left, const T* const* right, Index n, Index width, T* Q, Index stride,
+                           const volatile std::int32_t& interrupted) {
+    for (Index q = 0; q < n && interrupted == 0; q += tile_columns) {
         const Index n_columns = smaller<Index>(tile_columns, n - q);
         for (Index p = q; p < n; p += tile_rows) {
             T* target[tile_rows];

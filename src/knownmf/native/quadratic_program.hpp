@@ -235,7 +235,7 @@ class QuadraticProgram {
             const Index entering = steepest();
             if (entering < 0) return true;
             const double before = value();
-            if (append(n_passive, entering)) n_passive = descend(n_passive + 1);
+            if (append(n_passive, entering) || exchange_for(n_passive, entering)) n_passive = descend(n_passive + 1);
             if (value() < before) {
                 fill(refused_, n, Index{0});
             } else {
@@ -302,6 +302,36 @@ class QuadraticProgram {
         inverse_[n_passive] = 1.0 / R[n_passive * stride + n_passive];
         passive_[n_passive] = k;
         return true;
+    }
+
+    // Let variable k, which depends on the passive ones, enter for the one of them that reaches zero first while k
+    // grows and the others follow so that Qz stays as it is: q alone makes the objective fall on that way. Returns
+    // whether k is in the factor.
+    bool exchange_for(Index& n_passive, Index k) {
+        double* change = y_;  // descend() computes the gradient anew
+        for (Index i = 0; i < n_passive; ++i) change[i] = Q[passive_[i] * stride + k];
+        solve_factorized(factor_.begin(), stride, n_passive, inverse_, change);
+        constexpr double least = 1e-9;  // a smaller change is rounding: k depends on others
+        double end = infinity;
+        Index first = -1;
+        for (Index i = 0; i < n_passive; ++i) {
+            if (!(change[i] > least && z[passive_[i]] < end * change[i])) continue;
+            end = z[passive_[i]] / change[i];
+            first = i;
+        }
+        if (first >= 0) {
+            for (Index i = 0; i < n_passive; ++i) {
+                double& now = z[passive_[i]];
+                now = i == first ? 0.0 : larger(now - end * change[i], 0.0);
+            }
+            remove(n_passive--, first);
+            if (append(n_passive, k)) {
+                z[k] = end;
+                return true;
+            }
+        }
+        compute_gradient();
+        return false;
     }
 
     // Remove the variable at `position` from the factor: shift the columns behind it, and rotate them to a triangle.

@@ -88,7 +88,7 @@ class Solver {
         for (Index i = 0; i < n; ++i) {
             Frame& frame = frames_[i];
             load_components(frame, block, basis, options.certify_only != 0);
-            if (!frame.live) {
+            if (!frame.live && !(options.certify_only != 0 && is_convex(basis.beta))) {
                 write_silence(frame, basis, answer);
             } else if (has_gram && frame.shares_weights) {
                 late_[n_least_squares_++] = &frame;
@@ -124,19 +124,32 @@ class Solver {
         if (with_background) price(late_.begin(), n, basis, &Frame::push, &Frame::B);
         for (Index i = 0; i < n; ++i) {
             Frame& frame = *late_[i];
-            const double background_energy = dot(frame.background, frame.push, basis.bin_stride);
-            const double data_along_background = dot(frame.background, frame.pull, basis.bin_stride);
             if (!with_background) fill(frame.B, basis.n_components, 0.0);
-            if (*options.interrupted != 0) return interrupted;
             const Status status = least_squares_.solve(frame, basis, options, true);
             if (status != done) return status;
-            if (options.round_to_single != 0) least_squares_.round(frame, basis, true);
-            frame.sums.background_push = background_energy + dot(frame.h, least_squares_.offset(), basis.n_components);
-            frame.sums.background_pull = data_along_background;
-            certify(frame, basis);
+            certify_least_squares(frame, basis);
+            // As exact as products of the data can tell; a frame that is not goes on with Newton steps.
+            constexpr double exact = 1e-10;
+            if (frame.criterion > larger(options.tol, exact)) {
+                fill(frame.h, basis.n_components, 0.0);
+                group_[n_group_++] = &frame;
+                continue;
+            }
+            if (options.round_to_single != 0) {
+                least_squares_.round(frame, basis, true);
+                certify_least_squares(frame, basis);
+            }
             finish(frame, basis, options, answer);
         }
         return done;
+    }
+
+    // Certify a frame from the products of its activations; `push` is that of the background.
+    void certify_least_squares(Frame& frame, const Basis& basis) {
+        const double background_energy = dot(frame.background, frame.push, basis.bin_stride);
+        frame.sums.background_push = background_energy + dot(frame.h, least_squares_.offset(), basis.n_components);
+        frame.sums.background_pull = dot(frame.background, frame.pull, basis.bin_stride);
+        certify(frame, basis);
     }
 
     // ---- Any activations
@@ -210,6 +223,7 @@ class Solver {
             spread_start(*stuck_[i], basis, share);
             stuck_[i]->was_rescued = true;
             stuck_[i]->rung = Rung::double_precision;
+            stuck_[i]->n_roundings = 0;
         }
         if (n > 0) updates_.run(stuck_.begin(), n, basis, options, until_proven);
     }

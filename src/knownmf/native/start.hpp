@@ -40,7 +40,7 @@ inline void spread_start(Frame& frame, const Basis& basis, double share) {
     for (Index f = 0; f < basis.bin_stride; ++f)
         unexplained += frame.weight[f] * larger(frame.x[f] - frame.background[f], 1e-3 * frame.x[f]);
     for (Index k = 0; k < basis.n_components; ++k) atoms += frame.allowed[k] ? frame.weighted_sums[k] : 0.0;
-    const double amount = share * smaller(unexplained, frame.sums.data) / atoms;
+    const double amount = atoms > 0.0 ? share * smaller(unexplained, frame.sums.data) / atoms : 0.0;
     for (Index k = 0; k < basis.n_components; ++k)
         if (frame.allowed[k]) frame.h[k] += amount;
     for (Index f = 0; f < basis.bin_stride; ++f) frame.model[f] += amount * frame.reach[f];
