@@ -105,8 +105,9 @@ inline double divergence(double x, double v, double beta) {
 // which keeps its digits where beta is next to 0 or 1.
 inline double model_cost(double x, double v, double beta) {
     if (v == 0.0) return beta > 1.0 ? x / (beta - 1.0) - 1.0 / beta : infinity;
-    const double u = std::log(v), of_model = beta == 0.0 ? u : std::expm1(beta * u) / beta;
-    return of_model - x * std::expm1((beta - 1.0) * u) / (beta - 1.0);
+    if (beta == 0.0) return std::log(v) + x / v - x;
+    const double u = std::log(v);
+    return std::expm1(beta * u) / beta - x * std::expm1((beta - 1.0) * u) / (beta - 1.0);
 }
 
 // Return the sum of weight d(x | v) over the bins that have a weight, whatever the others hold.

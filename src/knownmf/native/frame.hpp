@@ -104,7 +104,6 @@ struct Frame {
     bool was_rescued;                        // started anew once, where no step found a way down
     bool live;                               // has data
     bool shares_weights;                     // has the weights that all frames share, and no bin without
-    bool was_rounded_now;                    // its certificate is that of the activations before they were rounded
     double squared_error, energy_elsewhere;  // of a sparse frame: at its entries, and of the model at the other bins
     double gap, criterion;                   // at the last certificate; the criterion is what `tol` bounds
 };

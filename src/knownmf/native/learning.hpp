@@ -2,8 +2,8 @@
 #pragma once
 
 #include "divergences.hpp"
+#include "multiplicative.hpp"
 #include "products.hpp"
-#include "updates.hpp"
 
 namespace knownmf {
 
@@ -129,24 +129,6 @@ template <class T>
 void multiply_rows(T* Z, const T* A, const Rows<T>& B, const Rows<T>& l1, const Rows<T>& l2, double power, Index n) {
     for (Index i = 0; i < n; ++i)
         multiply<T>(Z + i * B.size, A + i * B.size, B[i], l1[i], l2[i], static_cast<T>(power), B.size);
-}
-
-// Write what lies beyond `ended` by its ratio to `before`, to the power `share`. Entries stay where they ended if the
-// steps to there from `here` and from `before` differ in direction.
-template <class T>
-void extrapolate(const T* RESTRICT ended, const T* RESTRICT here, const T* RESTRICT before, double share,
-                 T* RESTRICT out, Index size) {
-    constexpr float largest_ratio = 3.0f;  // in the beginning entries fall by far more than is worth repeating
-    constexpr T smallest = static_cast<T>(1e-25f);
-    for (Index k = 0; k < size; ++k) {
-        T end = ended[k];
-        if ((end - here[k]) * (end - before[k]) > T(0)) {
-            const float ratio =
-                smaller(larger(static_cast<float>(end / before[k]), 1.0f / largest_ratio), largest_ratio);
-            end = larger(static_cast<T>(end * std::pow(ratio, static_cast<float>(share))), smallest);
-        }
-        out[k] = end;
-    }
 }
 
 // Lower 1/2 z'Qz - q'z for each of n rows z of Z over its free entries, by coordinate sweeps [N. Gillis and F. Glineur,

@@ -51,6 +51,14 @@ class NewtonStep {
     }
 
    private:
+    // About the rounding of a curvature matrix with a unit diagonal, in either precision.
+    static constexpr double ridge_of_single = 2e-6, ridge_of_double = 1e-14;
+    static constexpr double smallest_diagonal = 1e-200;  // keeps an atom without curvature from being divided by zero
+    static constexpr double tenth = 0.1;
+    // Bounds of a bin's curvature, ad hoc, in units of the frame: of an empty bin without a model; and beside the
+    // expected curvature of a model of at least smallest_share.
+    static constexpr double least_of_empty = 1e-2, flattest = 1e-8, smallest_share = 1e-6;
+
     // Steps with curvature in single precision, which is twice as fast; a frame that needs more has a hard problem.
     static constexpr Index single_precision_steps = 8;
     // After so many steps, every third looks far again: the exact curvature at most doubles a model that is far too
@@ -105,7 +113,7 @@ class NewtonStep {
         const bool single = frame.rung == Rung::single_precision;
         compute_curvature(frame, basis);
         // A bin that lost its whole model to zeros is approached by tenths.
-        const double least_share = frame.lost_a_whole_model ? 0.1 : 0.0;
+        const double least_share = frame.lost_a_whole_model ? tenth : 0.0;
         bool positive = true;
         double* Q = program_.Q;
         const Index stride = program_.stride;
@@ -113,7 +121,7 @@ class NewtonStep {
             l2[p] = frame.l2[atoms[p]];
             const double diagonal = Q[p * stride + p] + l2[p];
             positive = positive && diagonal > 0.0;
-            unit[p] = 1.0 / std::sqrt(larger(diagonal, 1e-200));
+            unit[p] = 1.0 / std::sqrt(larger(diagonal, smallest_diagonal));
             base[p] = least_share * frame.h[atoms[p]];
             program_.z[p] = (frame.h[atoms[p]] - base[p]) / unit[p];
         }
@@ -125,7 +133,7 @@ class NewtonStep {
         }
         // About the rounding of the curvature, so that duplicate atoms have one answer; it slows steps along directions
         // that the data can hardly tell apart.
-        const double ridge = single ? 2e-6 : 1e-14;
+        const double ridge = single ? ridge_of_single : ridge_of_double;
         positive = program_.minimize(ridge) && positive;
         const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent));
         slope_ = 0.0;
@@ -170,7 +178,7 @@ class NewtonStep {
             copy(weight, curvature, size);
             return larger(largest_of(curvature, size), 1e-300);
         }
-        const double of_empty = larger(a, 0.0) * std::pow(smallest_model, beta - 2.0) + 1e-2;
+        const double of_empty = larger(a, 0.0) * std::pow(smallest_model, beta - 2.0) + least_of_empty;
         bool any_stretched = false;
         for (Index f = 0; f < size; ++f) {
             const bool empty = (x[f] == 0.0) & (v[f] < smallest_model);
@@ -184,7 +192,8 @@ class NewtonStep {
         }
         if (is_convex(beta)) {
             // Never much flatter than the expected curvature of a frame's own size.
-            for (Index f = 0; f < size; ++f) curvature[f] = larger(curvature[f], 1e-8 * push[f] / larger(v[f], 1e-6));
+            for (Index f = 0; f < size; ++f)
+                curvature[f] = larger(curvature[f], flattest * push[f] / larger(v[f], smallest_share));
         }
         double largest = 0.0;
         for (Index f = 0; f < size; ++f) largest = larger(largest, std::fabs(curvature[f]));

@@ -19,15 +19,16 @@ constexpr Index group_size = 8;
 
 class Solver {
    public:
-    // Make room for frames over the basis' bins; of a sparse block, over as many as its longest frame has entries.
+    // Make room for up to n_frames frames over the bins of the basis.
     [[nodiscard]] bool reserve(const Basis& basis, Index n_frames) {
         n_places_ = smaller(group_size, n_frames);
         const Index per_frame = rows_over_bins * basis.bin_stride,
                     of_components = rows_over_components * basis.component_stride;
         if (!frames_.reserve(n_places_) || !over_bins_.reserve(n_places_ * per_frame) ||
             !over_components_.reserve(n_places_ * of_components) ||
-            !allowed_.reserve(n_places_ * basis.component_stride) || !group_.reserve(n_places_) ||
-            !late_.reserve(n_places_) || !stuck_.reserve(n_places_) || !rows_.reserve(2 * n_places_)) {
+            !allowed_.reserve(n_places_ * basis.component_stride) || !newton_frames_.reserve(n_places_) ||
+            !poor_.reserve(n_places_) || !least_squares_frames_.reserve(n_places_) || !stuck_.reserve(n_places_) ||
+            !rows_.reserve(2 * n_places_)) {
             return false;
         }
         for (Index i = 0; i < n_places_; ++i) {
@@ -53,7 +54,7 @@ class Solver {
             load(basis, block, first, last, has_gram, options, answer);
             first = last;
             if (n_least_squares_ > 0) status = solve_least_squares(basis, options, answer);
-            if (status != done || n_group_ == 0) continue;
+            if (status != done || n_newton_ == 0) continue;
             if (options.certify_only != 0) {
                 certify_group(basis, options, answer);
             } else {
@@ -66,8 +67,8 @@ class Solver {
    private:
     // ---- Loading
 
-    // Load frames, and sort them: those without data are finished; those that the Gram matrix serves come last in
-    // group_.
+    // Load frames, and sort them: those without data are finished at once; those that the Gram matrix serves go to
+    // least_squares_frames_, the others to newton_frames_.
     void load(const Basis& basis, const Observations& block, Index first, Index last, bool has_gram,
               const Options& options, Answer& answer) {
         const Index n = last - first;
@@ -80,20 +81,20 @@ class Solver {
             if (frame.shares_weights) {
                 copy(basis.weighted_sums, frame.weighted_sums, basis.n_components);
             } else {
-                group_[n_own++] = &frame;
+                newton_frames_[n_own++] = &frame;
             }
         }
-        price(group_.begin(), n_own, basis, &Frame::weight, &Frame::weighted_sums);
-        n_group_ = n_least_squares_ = 0;
+        price(newton_frames_.begin(), n_own, basis, &Frame::weight, &Frame::weighted_sums);
+        n_newton_ = n_least_squares_ = 0;
         for (Index i = 0; i < n; ++i) {
             Frame& frame = frames_[i];
             load_components(frame, block, basis, options.certify_only != 0);
             if (!frame.live && !(options.certify_only != 0 && is_convex(basis.beta))) {
                 write_silence(frame, basis, answer);
             } else if (has_gram && frame.shares_weights) {
-                late_[n_least_squares_++] = &frame;
+                least_squares_frames_[n_least_squares_++] = &frame;
             } else {
-                group_[n_group_++] = &frame;
+                newton_frames_[n_newton_++] = &frame;
             }
         }
     }
@@ -116,14 +117,14 @@ class Solver {
         const Index n = n_least_squares_;
         bool with_background = false;
         for (Index i = 0; i < n; ++i) {
-            Frame& frame = *late_[i];
+            Frame& frame = *least_squares_frames_[i];
             slopes(frame.x, frame.background, frame.weight, 2.0, frame.pull, frame.push, basis.bin_stride);
             with_background |= largest_of(frame.background, basis.bin_stride) > 0.0;
         }
-        price(late_.begin(), n, basis, &Frame::pull, &Frame::A);
-        if (with_background) price(late_.begin(), n, basis, &Frame::push, &Frame::B);
+        price(least_squares_frames_.begin(), n, basis, &Frame::pull, &Frame::A);
+        if (with_background) price(least_squares_frames_.begin(), n, basis, &Frame::push, &Frame::B);
         for (Index i = 0; i < n; ++i) {
-            Frame& frame = *late_[i];
+            Frame& frame = *least_squares_frames_[i];
             if (!with_background) fill(frame.B, basis.n_components, 0.0);
             const Status status = least_squares_.solve(frame, basis, options, true);
             if (status != done) return status;
@@ -132,7 +133,7 @@ class Solver {
             constexpr double exact = 1e-10;
             if (frame.criterion > larger(options.tol, exact)) {
                 fill(frame.h, basis.n_components, 0.0);
-                group_[n_group_++] = &frame;
+                newton_frames_[n_newton_++] = &frame;
                 continue;
             }
             if (options.round_to_single != 0) {
@@ -156,11 +157,11 @@ class Solver {
 
     // Certify the activations that the frames came with.
     void certify_group(const Basis& basis, const Options& options, Answer& answer) {
-        for (Index i = 0; i < n_group_; ++i) update_model(*group_[i], basis);
+        for (Index i = 0; i < n_newton_; ++i) update_model(*newton_frames_[i], basis);
         update_prices(basis);
-        for (Index i = 0; i < n_group_; ++i) {
-            certify(*group_[i], basis);
-            finish(*group_[i], basis, options, answer);
+        for (Index i = 0; i < n_newton_; ++i) {
+            certify(*newton_frames_[i], basis);
+            finish(*newton_frames_[i], basis, options, answer);
         }
     }
 
@@ -170,57 +171,56 @@ class Solver {
         // At least so many updates before the first Newton step. Ad hoc: 10 to 22 are alike on harmonic spectrograms;
         // of many atoms a few updates find the strongest; a poor start needs no more than a correction.
         const Effort from_cold{basis.n_components > dense_components ? 3 : 14, true};
-        constexpr Effort from_poor{6, true};
         if (!updates_.reserve(basis, n_places_) || !step_.reserve(basis)) return out_of_memory;
-        for (Index i = 0; i < n_group_; ++i) start_frame(*group_[i], basis, warm);
-        if (!warm) updates_.run(group_.begin(), n_group_, basis, options, from_cold);
+        for (Index i = 0; i < n_newton_; ++i) start_frame(*newton_frames_[i], basis, warm);
+        if (!warm) updates_.run(newton_frames_.begin(), n_newton_, basis, options, from_cold);
         // Updates may raise the objective for a while: they follow a warm start only where any start leads to the same
         // optimum.
-        const bool convex = is_convex(basis.beta),
-                   may_be_poor = warm && convex && basis.n_components <= dense_components;
-        for (Index round = 0; n_group_ > 0; ++round) {
+        const bool may_be_poor = warm && is_convex(basis.beta) && basis.n_components <= dense_components;
+        for (Index round = 0; n_newton_ > 0; ++round) {
             if (*options.interrupted != 0) return interrupted;
             update_prices(basis);
             Index n_staying = 0, n_poor = 0, n_stuck = 0;
-            for (Index i = 0; i < n_group_; ++i) {
-                Frame& frame = *group_[i];
+            for (Index i = 0; i < n_newton_; ++i) {
+                Frame& frame = *newton_frames_[i];
                 certify(frame, basis);
-                if (frame.rung == Rung::none_left && !frame.was_rescued && convex &&
-                    frame.criterion > larger(options.tol, MultiplicativeUpdates::smallest_gap)) {
-                    stuck_[n_stuck++] = &frame;
-                    group_[n_staying++] = &frame;
-                    continue;
-                }
-                if (is_finished(frame, basis, warm, options)) {
+                const Outcome outcome = judge(frame, basis, warm, options);
+                if (outcome == Outcome::finished) {
                     finish(frame, basis, options, answer);
                     continue;
                 }
-                group_[n_staying++] = &frame;
-                if (frame.was_rounded_now) continue;
-                if (round == 0 && may_be_poor && frame.criterion > near_optimum) {
-                    // A start that is far off, and zero where it should not be, misleads the quadratic model.
-                    constexpr double share = 1e-2;
-                    spread_start(frame, basis, share);
-                    late_[n_poor++] = &frame;
-                    continue;
+                newton_frames_[n_staying++] = &frame;
+                if (outcome == Outcome::rounded) continue;
+                if (outcome == Outcome::stuck) {
+                    stuck_[n_stuck++] = &frame;
+                } else if (round == 0 && may_be_poor && frame.criterion > near_optimum) {
+                    poor_[n_poor++] = &frame;
+                } else {
+                    const Status status = step_.run(frame, basis, options);
+                    if (status != done) return status;
                 }
-                const Status status = step_.run(frame, basis, options);
-                if (status != done) return status;
             }
-            n_group_ = n_staying;
+            n_newton_ = n_staying;
             rescue(n_stuck, basis, options);
-            if (n_poor > 0) updates_.run(late_.begin(), n_poor, basis, options, from_poor);
+            improve_poor(n_poor, basis, options);
         }
         return done;
+    }
+
+    // A start that is far off, and zero where it should not be, misleads the quadratic model: add a little of every
+    // atom, and take a few updates.
+    void improve_poor(Index n, const Basis& basis, const Options& options) {
+        constexpr Effort correction{6, true};
+        for (Index i = 0; i < n; ++i) spread_start(*poor_[i], basis, share_beside_a_start);
+        if (n > 0) updates_.run(poor_.begin(), n, basis, options, correction);
     }
 
     // The last rung: start anew where no step found a way down, with a little of every atom and many updates, which
     // move each activation by its own ratio, however small it is.
     void rescue(Index n, const Basis& basis, const Options& options) {
-        constexpr double share = 1e-3;
         constexpr Effort until_proven{400, false};
         for (Index i = 0; i < n; ++i) {
-            spread_start(*stuck_[i], basis, share);
+            spread_start(*stuck_[i], basis, share_of_a_new_start);
             stuck_[i]->was_rescued = true;
             stuck_[i]->rung = Rung::double_precision;
             stuck_[i]->n_roundings = 0;
@@ -230,34 +230,40 @@ class Solver {
 
     // Bring A, B and the sums of the group up to date.
     void update_prices(const Basis& basis) {
-        price(group_.begin(), n_group_, basis, &Frame::pull, &Frame::A);
+        price(newton_frames_.begin(), n_newton_, basis, &Frame::pull, &Frame::A);
         if (basis.beta != 1.0) {
-            price(group_.begin(), n_group_, basis, &Frame::push, &Frame::B);
+            price(newton_frames_.begin(), n_newton_, basis, &Frame::push, &Frame::B);
         } else {
-            for (Index i = 0; i < n_group_; ++i) copy(group_[i]->weighted_sums, group_[i]->B, basis.n_components);
+            for (Index i = 0; i < n_newton_; ++i)
+                copy(newton_frames_[i]->weighted_sums, newton_frames_[i]->B, basis.n_components);
         }
-        for (Index i = 0; i < n_group_; ++i) sum_slopes(*group_[i], basis);
+        for (Index i = 0; i < n_newton_; ++i) sum_slopes(*newton_frames_[i], basis);
     }
 
-    // Return whether a certified frame is proven, stuck, or has had all its steps. One whose activations are to be in
-    // single precision is rounded first, as the proof must hold for the numbers that are returned, and looked at again.
-    bool is_finished(Frame& frame, const Basis& basis, bool warm, const Options& options) {
+    enum class Outcome { goes_on, stuck, rounded, finished };
+
+    // Decide what happens to a certified frame. It is finished where it is within the tolerance, where no step finds a
+    // way down and it has been started anew already, or where it has had all its steps. One whose activations are to be
+    // in single precision is rounded first and looked at again, as the certificate must be that of the numbers
+    // returned.
+    Outcome judge(Frame& frame, const Basis& basis, bool warm, const Options& options) {
         // A tolerance below this asks for more digits than a start has, whatever its gap: around the optimum that is
         // flat.
         constexpr double start_tolerance = 1e-6;
         constexpr int most_roundings = 2;
-        frame.was_rounded_now = false;
-        if (frame.n_roundings == most_roundings) return true;
+        if (frame.n_roundings == most_roundings) return Outcome::finished;
         const bool may_end = frame.n_iter > 0 || warm || options.tol >= start_tolerance;
-        const bool proven = frame.criterion <= options.tol && may_end;
-        if (!proven && frame.rung != Rung::none_left && frame.n_iter < options.max_iter) return false;
-        if (options.round_to_single != 0 && round_to_single(frame, basis)) {
-            ++frame.n_roundings;
-            frame.was_rounded_now = true;
-            update_model(frame, basis);
-            return false;
+        if (!(frame.criterion <= options.tol && may_end)) {
+            const bool has_steps = frame.n_iter < options.max_iter;
+            if (frame.rung != Rung::none_left && has_steps) return Outcome::goes_on;
+            const double reach = larger(options.tol, MultiplicativeUpdates::smallest_gap);
+            const bool may_start_anew = is_convex(basis.beta) && !frame.was_rescued && frame.criterion > reach;
+            if (frame.rung == Rung::none_left && may_start_anew) return Outcome::stuck;
         }
-        return true;
+        if (options.round_to_single == 0 || !round_to_single(frame, basis)) return Outcome::finished;
+        ++frame.n_roundings;
+        update_model(frame, basis);
+        return Outcome::rounded;
     }
 
     // Write the answer of a frame whose A, B, gap and model are those of its activations.
@@ -268,11 +274,11 @@ class Solver {
         write_answer(frame, basis, objective, kkt, frame.criterion <= options.tol, answer);
     }
 
-    Index n_places_ = 0, n_group_ = 0, n_least_squares_ = 0;
+    Index n_places_ = 0, n_newton_ = 0, n_least_squares_ = 0;
     Buffer<Frame> frames_;
     Buffer<double> over_bins_, over_components_;
     Buffer<bool> allowed_;
-    Buffer<Frame*> group_, late_, stuck_;
+    Buffer<Frame*> newton_frames_, least_squares_frames_, poor_, stuck_;
     Buffer<double*> rows_;
     MultiplicativeUpdates updates_;
     NewtonStep step_;

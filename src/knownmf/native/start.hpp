@@ -34,6 +34,10 @@ inline Index strongest(const double* values, Index size, Index limit, Index* cho
     return n;
 }
 
+// What a warm start gets of all atoms beside its own, as a share of the frame's data; and a frame that starts anew.
+// Ad hoc: 3e-3 to 3e-2 are alike.
+constexpr double share_beside_a_start = 1e-2, share_of_a_new_start = 1e-3;
+
 // Add the same amount of every allowed atom to a frame, `share` of the frame's data in all, and to its model.
 inline void spread_start(Frame& frame, const Basis& basis, double share) {
     double unexplained = 0.0, atoms = 0.0;
@@ -94,7 +98,6 @@ inline void start_frame(Frame& frame, const Basis& basis, bool warm) {
     } else {
         copy(frame.background, frame.model, basis.bin_stride);
     }
-    constexpr double share_beside_a_start = 1e-2;
     if (uncovered) spread_start(frame, basis, warm ? share_beside_a_start : 1.0);
     rescale(frame, basis);
 }

@@ -6,63 +6,25 @@
 // asks whether the updates that are left would cost more than the Newton steps instead of them.
 #pragma once
 
+#include "multiplicative.hpp"
 #include "start.hpp"
 
 namespace knownmf {
-
-// Take one multiplicative update h *= (A / (B + l1 + l2 h))^power; what is zero stays zero. Vectorized: no branch.
-//
-// Ratios beyond the bounds change nothing, or would soon leave single precision.
-template <class T>
-inline void multiply(T* RESTRICT h, const T* RESTRICT A, const T* RESTRICT B, const T* RESTRICT l1,
-                     const T* RESTRICT l2, T power, Index size) {
-    constexpr T largest_ratio = static_cast<T>(1e15), smallest_activation = static_cast<T>(1e-25);
-    for (Index k = 0; k < size; ++k) {
-        T ratio = A[k] / (B[k] + l1[k] + l2[k] * h[k]);
-        if (power == T(0.5)) {
-            ratio = std::sqrt(ratio);
-        } else if (power != T(1)) {
-            ratio = std::pow(ratio, power);
-        }
-        const T updated = ratio < largest_ratio ? larger(h[k] * ratio, smallest_activation) : h[k];
-        h[k] = h[k] > T(0) ? updated : h[k];
-    }
-}
-
-// Move h, where an update ended that began at `begun`, on by its ratio to where the update before ended, to the power
-// of Nesterov's weight n / (n + 3), rounded to what square roots give. Writes h, and `ended`: where the update ended.
-//
-// Ratios keep everything positive; entries that the last two updates moved in different directions stay where they are
-// [L. T. K. Hien, V. Leplat and N. Gillis, arXiv:2401.06646, extrapolate differences instead].
-inline void extrapolate_by_roots(float* RESTRICT h, const float* RESTRICT begun, float* RESTRICT ended, Index n_before,
-                                 Index size) {
-    constexpr float largest_ratio = 3.0f;  // in the beginning entries fall by far more than is worth repeating
-    const bool half = n_before >= 2, quarter = n_before < 2 || n_before >= 6, eighth = n_before >= 15;
-    for (Index k = 0; k < size; ++k) {
-        const float end = h[k];
-        float ratio = smaller(larger(end / ended[k], 1.0f / largest_ratio), largest_ratio);
-        const float root = std::sqrt(ratio), fourth = std::sqrt(root);
-        ratio = (half ? root : 1.0f) * (quarter ? fourth : 1.0f) * (eighth ? std::sqrt(fourth) : 1.0f);
-        const bool same_direction = (end - begun[k]) * (end - ended[k]) > 0.0f;
-        h[k] = same_direction ? end * ratio : end;
-        ended[k] = end;
-    }
-}
 
 // Estimates what is left to do, in multiply-adds of single precision, which is the cheapest operation of all.
 struct Costs {
     // Measured on one x86-64-v4 core, relative to such a multiply-add; ad hoc, as a factor of 1.5 in any of them
     // changes the time of no benchmark by more than a few per cent.
-    static constexpr double factorization = 6.0;  // of a multiply-add in a Cholesky factorization or a sweep
-    static constexpr double bin = 60.0;           // of a bin in a Newton step, beyond its products
-    static constexpr double element = 12.0;       // of a bin or component in an update, beyond its products
+    static constexpr double factorization = 6.0;       // of a multiply-add in a Cholesky factorization or a sweep
+    static constexpr double bin_of_step = 60.0;        // of a bin in a Newton step, beyond its products
+    static constexpr double element_of_update = 12.0;  // of a bin or component in an update, beyond its products
 
     static double update(const Basis& basis) {
         const double n_products = basis.beta == 1.0 ? 2.0 : 3.0;
         const double bins = static_cast<double>(basis.bin_stride),
                      components = static_cast<double>(basis.component_stride);
         const double size = bins * components;
-        return n_products * size + element * (bins + components);
+        return n_products * size + element_of_update * (bins + components);
     }
 
     // Of one Newton step over n atoms.
@@ -72,7 +34,7 @@ struct Costs {
         const double curvature = 0.5 * n * n * bins, prices = 4.0 * bins * components;
         constexpr double n_factorizations = 3.0, n_sweeps = 10.0;
         const double program = factorization * (n_factorizations * n * n * n / 6.0 + n_sweeps * n * n);
-        return curvature + prices + program + bin * bins;
+        return curvature + prices + program + bin_of_step * bins;
     }
 };
 
@@ -82,15 +44,15 @@ struct SingleFrame {
     float *x, *weight, *background, *pull, *push, *model;
     float *h, *begun, *ended, *A, *B, *l1, *l2;
     double earlier_gap, last_gap;  // at the last but one check, at the last
-    Index n_left;                  // updates until the next decision
-    Index n_carried;               // updates in a row that were extrapolated
+    Index n_left;                  // updates until the frame leaves, unless a check adds some
+    Index n_extrapolated;          // updates in a row that were extrapolated
     bool is_proven;                // its gap is within the tolerance, as far as single precision can tell
 };
 
 // How many updates to take, unless the tolerance is met before.
 struct Effort {
     Index n_updates;
-    bool may_leave_early;  // whether Newton steps may begin before, or after more updates, where that looks cheaper
+    bool adaptive;  // whether the number may become smaller or larger, by estimates of what costs less
 };
 
 class MultiplicativeUpdates {
@@ -112,7 +74,7 @@ class MultiplicativeUpdates {
     void run(Frame* const* frames, Index n, const Basis& basis, const Options& options, const Effort& effort) {
         // A check takes half as long as an update of few components, and next to nothing beside one of many.
         interval_ = basis.n_components > dense_components ? 2 : 4;
-        may_leave_early_ = effort.may_leave_early;
+        adaptive_ = effort.adaptive;
         load(frames, n, effort.n_updates);
         const bool convex = is_convex(basis.beta);
         const double exponent = larger(1.0, larger(2.0 - basis.beta, basis.beta - 1.0));
@@ -127,7 +89,7 @@ class MultiplicativeUpdates {
                 multiply(s.h, s.A, s.B, s.l1, s.l2, static_cast<float>(1.0 / exponent), components_);
                 --s.n_left;
                 if (s.n_left > 0 && update > 0) {
-                    extrapolate_by_roots(s.h, s.begun, s.ended, s.n_carried++, components_);
+                    extrapolate_by_roots(s.h, s.begun, s.ended, s.n_extrapolated++, components_);
                 } else {
                     copy(s.h, s.ended, components_);
                 }
@@ -166,7 +128,7 @@ class MultiplicativeUpdates {
             convert(frame.l2, s.l2, components_);
             s.earlier_gap = s.last_gap = infinity;
             s.n_left = n_updates;
-            s.n_carried = 0;
+            s.n_extrapolated = 0;
             s.is_proven = false;
         }
     }
@@ -212,10 +174,11 @@ class MultiplicativeUpdates {
             // The estimate is rounded: leave where it has a little to spare.
             s.is_proven = gap <= 0.9 * options.tol;
             if (s.is_proven || gap == smallest_gap) continue;
-            if (may_leave_early_ && is_for_newton(s, basis)) continue;
-            const bool decides = may_leave_early_ && s.n_left <= interval_;
+            if (adaptive_ && is_for_newton(s, basis)) continue;
+            const bool decides = adaptive_ && s.n_left <= interval_;
             if (decides && are_worth_while(s, gap, n_done, basis, options)) s.n_left += interval_;
-            if (gap > 1.5 * s.last_gap) s.n_carried = 0;  // too bold: gather momentum anew
+            constexpr double too_bold = 1.5;  // ad hoc: gaps rise a little now and then
+            if (gap > too_bold * s.last_gap) s.n_extrapolated = 0;
             s.earlier_gap = s.last_gap;
             s.last_gap = gap;
             live_[n_staying++] = &s;
@@ -241,10 +204,12 @@ class MultiplicativeUpdates {
     // their own.
     bool are_worth_while(const SingleFrame& s, double gap, Index n_done, const Basis& basis,
                          const Options& options) const {
-        const double update = Costs::update(basis), step = Costs::newton_step(basis, n_counting(s, basis));
-        // As long as all updates together have cost less than one step, there is little to lose.
-        const double patience = n_counting(s, basis) > basis.n_bins / 2 ? 10.0 : 1.0;
-        if (static_cast<double>(n_done) * update < patience * step) return true;
+        const double update = Costs::update(basis), step = Costs::newton_step(basis, n_moving(s, basis));
+        // As long as all updates together have cost less than one step, there is little to lose. With about as many
+        // active atoms as bins the quadratic model hardly has a minimum: Newton's method then takes some ten steps.
+        const bool is_singular = 2 * n_moving(s, basis) > basis.n_bins;
+        const double n_steps_at_least = is_singular ? 10.0 : 1.0;
+        if (static_cast<double>(n_done) * update < n_steps_at_least * step) return true;
         if (!(gap < s.earlier_gap && s.earlier_gap < infinity)) return false;
         constexpr double poor = 0.5;      // from such a gap on Newton's method doubles digits
         constexpr double momentum = 2.0;  // updates get faster as they gather momentum
@@ -257,7 +222,7 @@ class MultiplicativeUpdates {
     }
 
     // Return how many activations a Newton step would have to move.
-    static Index n_counting(const SingleFrame& s, const Basis& basis) {
+    static Index n_moving(const SingleFrame& s, const Basis& basis) {
         const double limit = weak * total(s, basis);
         Index n = 0;
         for (Index k = 0; k < basis.n_components; ++k)
@@ -342,7 +307,7 @@ class MultiplicativeUpdates {
     }
 
     Index bins_ = 0, components_ = 0, interval_ = 0;
-    bool may_leave_early_ = true;
+    bool adaptive_ = true;
     Buffer<float> numbers_;
     Buffer<SingleFrame> frames_;
     Buffer<SingleFrame*> live_;
