@@ -234,7 +234,7 @@ class MultiplicativeUpdates {
     static bool is_for_newton(const SingleFrame& s, const Basis& basis) {
         // Ad hoc, from exemplar dictionaries: 7 steps over some 96 atoms, or 40 updates, to a gap of a few per cent.
         constexpr double n_steps = 7.0, n_updates = 40.0;
-        constexpr Index n_atoms = 3 * admitted_at_once;
+        constexpr Index n_atoms = 96;
         if (basis.n_components <= dense_components || n_steady(s, basis) > basis.n_components / 2) return false;
         return n_steps * Costs::newton_step(basis, n_atoms) < n_updates * Costs::update(basis);
     }
@@ -265,7 +265,7 @@ class MultiplicativeUpdates {
             return;
         }
         drop_falling(s, basis, weak * total(s, basis));
-        if (basis.n_components > dense_components && n_active(frame, basis) > 2 * admitted_at_once) {
+        if (n_active(frame, basis) > dense_components) {
             keep_strongest(frame, basis, scratch_.begin(), chosen_.begin());
             return;
         }
