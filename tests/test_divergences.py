@@ -1,6 +1,7 @@
 """The beta-divergence itself."""
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -76,6 +77,33 @@ def test_the_logarithm_is_whole_on_both_sides_of_where_its_formula_changes(ratio
 )
 def test_limits_are_values_and_never_nan(x, v, beta, expected):
     assert divergence(x, v, beta) == pytest.approx(expected)
+
+
+def exact(x, v, beta):
+    """Return the divergence of one bin by its definition, with 400 digits."""
+    with localcontext(prec=400, Emin=-(10**6), Emax=10**6):
+        x, v, b = Decimal(x), Decimal(v), Decimal(beta)
+        if b == 1:
+            return x * (x / v).ln() - x + v
+        if b == 0:
+            return x / v - (x / v).ln() - 1
+        return (x**b + (b - 1) * v**b - b * x * v ** (b - 1)) / (b * (b - 1))
+
+
+@pytest.mark.parametrize("beta", [-1.0, -0.3, -1e-9, 0.0, 1e-9, 0.3, 0.9, 1.0, 1 + 1e-9, 1.5, 2.0, 2.4, 3.0])
+def test_data_and_model_of_any_size_have_their_divergence(beta):
+    """A power of one of them may overflow or vanish on its own where the divergence does neither."""
+    sizes = (5e-324, 1e-310, 1e-200, 1e-30, 0.3, 1.0, 1e30, 1e200, 1e260)
+    for x in sizes:
+        for v in (*sizes, 0.5 * x, 1.04 * x):
+            if x == v or v == 0.0:
+                continue
+            truth = exact(x, v, beta)
+            found = divergence(x, v, beta)
+            if truth > Decimal("1e300"):  # a factor of it may be out of range
+                assert found > 1e300
+            else:
+                assert found == pytest.approx(float(truth), rel=1e-11, abs=1e-300)
 
 
 @pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])

@@ -1,7 +1,7 @@
 """scikit-learn's face of the package, and the only place where axes are swapped."""
 
 import warnings
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,11 +15,20 @@ from knownmf.activations import Activations, activations
 from knownmf.divergences import beta_of
 from knownmf.learning import Basis, Callback, Frames, Learned, Statistics, learn, learn_block, recorded
 from knownmf.parameters import Given, Plan, check_components, check_given, check_penalties, floating
+from knownmf.solver import Solver
 from knownmf.starts import INITS, lifted, residual, start
 from knownmf.validation import check_max_iter, check_range, check_sparse, check_tol, real_array, sparse_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
 TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6  # how far fit lowers gap_tol where it learned something better
+
+
+class Prepared(NamedTuple):
+    """A solver, and what it was prepared from."""
+
+    solver: Solver
+    components: NDArray[np.floating]
+    parameters: tuple[float, float, float, float]  # beta, l1, l2, tol
 
 
 class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -546,6 +555,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.components_ = (plan.components if components is None else components).astype(known)
         self.n_components_, self.n_features_in_ = self.components_.shape
         self.gap_tol_ = self._gap_tol(plan)
+        self._prepare_solver()
 
     def _finish(self, X: NDArray[np.floating], given: Given, learned: Learned | None = None) -> NDArray[np.floating]:
         """Solve the activations as ``transform`` does, and report on them."""
@@ -562,6 +572,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 self.gap_tol_ = held
                 break
             found = better
+        if self.gap_tol_ != self._prepared.parameters[-1]:
+            self._prepare_solver()
         history = recorded(history, float(found.objective.sum()) + constant)
         self.objective_history_ = np.array(history)
         self.n_iter_ = (learned.n_passes if learned else 0) + 1
@@ -582,10 +594,29 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio)
 
     def _activations(self, X: NDArray[np.floating], given: Given) -> Activations:
+        if given.weights is None and given.support is None:
+            rows = given.columns()
+            return self._solver().solve(X.T, background=rows["background"], H_init=rows["H_init"])
         l1, l2 = self._penalties(X.shape[1])
         return activations(
             X.T, self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=self.gap_tol_, **given.columns()
         )  # fmt: skip
+
+    def _prepare_solver(self) -> None:
+        """Prepare a solver for the components as they are now."""
+        l1, l2 = self._penalties(self.n_features_in_)
+        tol = self.gap_tol_
+        solver = Solver(self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=tol)
+        self._prepared = Prepared(solver, self.components_.copy(), (beta_of(self.beta_loss), l1, l2, tol))
+
+    def _solver(self) -> Solver:
+        """Return the solver that was prepared, or a new one where components or parameters have been changed since."""
+        l1, l2 = self._penalties(self.n_features_in_)
+        parameters = beta_of(self.beta_loss), l1, l2, self.gap_tol_
+        prepared = self._prepared
+        if prepared.parameters == parameters and np.array_equal(prepared.components, self.components_):
+            return prepared.solver
+        return Solver(self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=self.gap_tol_)
 
     def _divergence(self, found: Activations) -> NDArray[np.float64]:
         """Return the divergence of each sample: its objective without the penalties."""

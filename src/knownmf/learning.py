@@ -387,43 +387,95 @@ def learn(
        Computational Mathematics 15(3), 2015; here entry by entry.
     """
     task = Task(frames, basis, W)
-    start, W, H = W, W / task.atoms, H * task.atoms.T / task.scale
-    pace, n_safe, caution = Pace(np.float32, task.may_be_bold), 0, 1
-    before, n_carried = None, 0  # where the last pass ended, and how many have carried on since there was none
     with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
-        value, improved, statistics = visit_all(task, W, H, pace)
-        history, converged, lost_in_rounding, n_passes = [value], False, False, 0
+        descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scale)
+        n_passes, converged = 0, False
         while not converged and n_passes < max_iter:
-            ended = update(task, W, statistics, pace.bold), improved
-            candidate = beyond(ended, (W, H), before, n_carried) if before else ended
-            found = visit_all(task, *candidate, pace)
-            if found[0] <= value:
-                (W, H), (after, improved, statistics) = candidate, found
-                before, n_carried = None if task.least_squares else ended, n_carried + 1
-                converged = value - after <= tol * value
-                value, n_passes = after, n_passes + 1
-                history = recorded(history, value)
+            before = descent.value
+            if descent.take_pass():
+                n_passes += 1
                 if callback is not None:
-                    callback(n_passes, value * task.unit)
-                n_safe = max(0, n_safe - 1)
-                pace = pace._replace(bold=n_safe == 0 and task.may_be_bold)
-                lost_in_rounding = converged and tol < SINGLE_TOL
-            elif before:
-                before, n_carried = None, 0
-            elif pace.bold:
-                pace, n_safe, caution = pace._replace(bold=False), caution, 2 * caution
-                value, improved, statistics = visit_all(task, W, H, pace)
+                    callback(n_passes, descent.value * task.unit)
+                converged = before - descent.value <= tol * before
+                if converged and tol < SINGLE_TOL:
+                    converged = not descent.go_over_to_double()
             else:
-                converged = lost_in_rounding = True
-            if lost_in_rounding and pace.precision == np.float32:
-                pace, converged, lost_in_rounding = pace._replace(precision=np.float64), False, False
-                before, n_carried = None, 0
-                value, improved, statistics = visit_all(task, W, H, pace)
-                history = recorded(history[:-1], value)
-    history = [value * task.unit for value in history]
-    learned = np.where(basis.free, W * task.atoms, start)
-    constant = price_of_basis(task, W) * task.unit
-    return Learned(learned, H * task.scale / task.atoms.T, history, n_passes, constant, converged)
+                converged = not descent.fall_back()
+    last, activations = descent.here
+    return Learned(
+        np.where(basis.free, last * task.atoms, W),
+        activations * task.scale / task.atoms.T,
+        [value * task.unit for value in descent.history],
+        n_passes,
+        price_of_basis(task, last) * task.unit,
+        converged,
+    )
+
+
+class Descent:
+    """Passes from a start, each of which lowers the objective.
+
+    Where a pass did not, it is taken back, and the next one is taken a rung further down: with momentum; without; with
+    updates that are sure to lower it; in double precision. There is nothing below that.
+
+    Attributes
+    ----------
+    here : (W, H)
+        The basis and the activations.
+    value : float
+        The objective there.
+    history : list of float
+        The objective at the start and after every pass.
+    """
+
+    def __init__(self, task: Task, W: NDArray[np.float64], H: NDArray[np.float64]):
+        self.task, self.here = task, (W, H)
+        self.pace = Pace(np.float32, task.may_be_bold)
+        self._ended: Point | None = None  # where the last pass ended; momentum goes beyond that
+        self._n_carried = 0  # passes in a row with momentum
+        self._n_safe, self._caution = 0, 1  # passes that are to be safe; how many next time
+        self._look()
+        self.history = [self.value]
+
+    def _look(self) -> None:
+        """Compute the objective, and what the next pass starts from, at the present point and pace."""
+        self.value, self._improved, self._statistics = visit_all(self.task, *self.here, self.pace)
+
+    def take_pass(self) -> bool:
+        """Take a pass; return whether it lowered the objective. If not, nothing has changed."""
+        ended = update(self.task, self.here[0], self._statistics, self.pace.bold), self._improved
+        point = beyond(ended, self.here, self._ended, self._n_carried) if self._ended else ended
+        value, improved, statistics = visit_all(self.task, *point, self.pace)
+        if not value <= self.value:
+            return False
+        self.here, self.value, self._improved, self._statistics = point, value, improved, statistics
+        self._ended, self._n_carried = None if self.task.least_squares else ended, self._n_carried + 1
+        self._n_safe = max(0, self._n_safe - 1)
+        self.pace = self.pace._replace(bold=self._n_safe == 0 and self.task.may_be_bold)
+        self.history = recorded(self.history, value)
+        return True
+
+    def fall_back(self) -> bool:
+        """Go one rung down; return False where there is none left."""
+        if self._ended:
+            self._ended, self._n_carried = None, 0
+            return True
+        if self.pace.bold:
+            self.pace = self.pace._replace(bold=False)
+            self._n_safe, self._caution = self._caution, 2 * self._caution
+            self._look()
+            return True
+        return self.go_over_to_double()
+
+    def go_over_to_double(self) -> bool:
+        """Compute in double precision from now on; return False where that is so already."""
+        if self.pace.precision == np.float64:
+            return False
+        self.pace = self.pace._replace(precision=np.float64)
+        self._ended, self._n_carried = None, 0
+        self._look()
+        self.history = recorded(self.history[:-1], self.value)
+        return True
 
 
 def beyond(ended: Point, here: Point, before: Point, n_carried: int) -> Point:

@@ -90,10 +90,18 @@ inline double divergence(double x, double v, double beta) {
         return std::pow(x, beta) * divergence_near_one(std::log1p((v - x) / x), beta);
     }
     if (x > 0.0 && v > 0.0) {
+        // Far apart, one term is all of it, and the others may overflow or vanish on their own.
+        constexpr double far = 50.0;  // e^-50 is nothing beside 1
+        const double ratio = v / x;
+        const double u = 1e-300 < ratio && ratio < 1e300 ? std::log(ratio) : std::log(v) - std::log(x);
+        if (std::fabs(u) > far && beta * u > far && u > 0.0) return std::pow(v, beta) / beta;
+        if (std::fabs(u) > far && (beta - 1.0) * u > far) {
+            const double root = std::pow(v, 0.5 * (beta - 1.0));  // its square alone may overflow
+            return root * x * root / (1.0 - beta);
+        }
         // Without cancellation where beta is next to 0 or 1.
-        const double u = std::log(v / x);
-        return larger(std::pow(x, beta) * (std::expm1(beta * u) / beta - std::expm1((beta - 1.0) * u) / (beta - 1.0)),
-                      0.0);
+        const double bracket = std::expm1(beta * u) / beta - std::expm1((beta - 1.0) * u) / (beta - 1.0);
+        return std::pow(x, beta) * larger(bracket, 0.0);
     }
     return v > 0.0 ? std::pow(v, beta) / beta : std::pow(x, beta) / (beta * (beta - 1.0));
 }
@@ -107,6 +115,7 @@ inline double model_cost(double x, double v, double beta) {
     if (v == 0.0) return beta > 1.0 ? x / (beta - 1.0) - 1.0 / beta : infinity;
     if (beta == 0.0) return std::log(v) + x / v - x;
     const double u = std::log(v);
+    if ((beta - 1.0) * u > 700.0) return infinity;  // the last term is all of it, and about to overflow
     return std::expm1(beta * u) / beta - x * std::expm1((beta - 1.0) * u) / (beta - 1.0);
 }
 
