@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse
 
 from knownmf import Solver, activations, native
-from knownmf.native import Answer, Block, InterruptFlag, PreparedBasis, Workspace
+from knownmf.native import Answer, Block, InterruptFlag, Options, PreparedBasis, Workspace
 from knownmf.native_files import X86_LEVELS
 from problems import random_problem
 
@@ -57,7 +57,7 @@ def answer():
 
 
 def solve(block, into, prepared, flag=None):
-    native.solve(Workspace(), prepared, block, into, 1e-4, 200, False, False, flag or InterruptFlag())
+    native.solve(Workspace(), prepared, block, Options(1e-4, 200, False, False), flag or InterruptFlag(), into)
 
 
 def spoiled(array):

@@ -342,18 +342,24 @@ class Answer(NamedTuple):
     converged: NDArray[np.bool_]
 
 
+class Options(NamedTuple):
+    """How a block is solved."""
+
+    tol: float
+    max_iter: int
+    round_to_single: bool  # whether the activations are rounded to float32 before they are certified
+    certify_only: bool  # whether the activations that the block starts from are certified as they are
+
+
 def solve(
     workspace: Workspace,
     basis: PreparedBasis,
     block: Block,
-    answer: Answer,
-    tol: float,
-    max_iter: int,
-    round_to_single: bool,
-    certify_only: bool,
+    options: Options,
     interrupt: InterruptFlag,
+    answer: Answer,
 ) -> None:
-    """Solve a block of frames, or certify the activations that it starts from.
+    """Solve a block of frames, or certify the activations that it starts from; the answer is written to ``answer``.
 
     Raises
     ------
@@ -380,7 +386,9 @@ def solve(
         observations.entries = _pointer(block.entries, np.float64, block.starts[-1])
         observations.entry_bins = _pointer(block.entry_bins, np.int32, block.starts[-1])
         _check_entries(block, n_bins)
-    options = _Options(tol, min(max_iter, 2**62), round_to_single, certify_only, interrupt.address)
+    how = _Options(
+        options.tol, min(options.max_iter, 2**62), options.round_to_single, options.certify_only, interrupt.address
+    )
     rows = _Answer(
         _pointer(answer.H, np.float64, n, n_components, written=True),
         _pointer(answer.gap, np.float64, n, written=True),
@@ -390,7 +398,7 @@ def solve(
         _pointer(answer.n_iter, np.int64, n, written=True),
         _pointer(answer.converged, np.bool_, n, written=True),
     )
-    pointers = map(ctypes.byref, (basis.structure, observations, options, rows))
+    pointers = map(ctypes.byref, (basis.structure, observations, how, rows))
     _check(library.knownmf_solve(workspace.handle, *pointers))
 
 

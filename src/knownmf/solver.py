@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
-from knownmf.native import Answer, InterruptFlag, PreparedBasis, Workspace, solve
+from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
 from knownmf.observations import Observations
 from knownmf.threads import get_num_threads, run_in_threads
 from knownmf.validation import check_max_iter, check_range, check_support, check_tol, penalty, per_bin, real_array
@@ -22,7 +22,8 @@ Progress = Callable[[int, int], object]
 # Double-precision data that a thread takes at a time: small enough to stay in the cache, large enough that handing over
 # costs nothing beside the work.
 CHUNK_BYTES = 2**20
-# Frames that the native code moves together (group_size in solver.hpp): chunks are multiples of it.
+# Frames that the native code moves together (group_size in solver.hpp). Chunks are multiples of it, so that all groups
+# but the last are full.
 GROUP = 8
 # Least squares keeps the Gram matrix of at most so many components: 32 MB.
 GRAM_LIMIT = 2048
@@ -263,31 +264,21 @@ class Solver:
         certify_only: bool = False,
     ) -> Activations:
         """Do what :meth:`solve` does, without the warning."""
-        options = weights, background, support, H_init
+        given = weights, background, support, H_init
         start_name = "H" if certify_only else "H_init"
-        observations = Observations.check(V, self.n_bins, self.n_components, self.beta, *options, start_name=start_name)
+        observations = Observations.check(V, self.n_bins, self.n_components, self.beta, *given, start_name=start_name)
         n_frames = observations.n_frames
         # A certificate is that of the activations as they are.
         rounds = not certify_only or np.asarray(H_init).dtype == np.float32
         single = observations.V.dtype == np.float32 and rounds
         answer = new_answer(n_frames, self.n_components)
         H = np.empty((n_frames, self.n_components), np.float32) if single else answer.H
-        interrupt = InterruptFlag()
+        options, interrupt = Options(self.tol, self.max_iter, single, certify_only), InterruptFlag()
 
         def solve_chunk(chunk: slice) -> int:
             part = Answer._make(values[chunk] for values in answer)
             with self._workspace() as workspace:
-                solve(
-                    workspace,
-                    self._basis(observations),
-                    observations.block(chunk),
-                    part,
-                    self.tol,
-                    self.max_iter,
-                    single,
-                    certify_only,
-                    interrupt,
-                )
+                solve(workspace, self._basis(observations), observations.block(chunk), options, interrupt, part)
             if single:
                 H[chunk] = part.H
             return chunk.stop
@@ -307,9 +298,10 @@ class Solver:
     def _is_short(self, n_frames: int) -> bool:
         """Return whether a call is too short for threads, and ends soon even if every frame needs all its steps."""
         size = self.n_bins * self.n_components
-        # Some 30 updates with two products each and a few steps are usual; a step may cost several times its curvature.
-        usual = n_frames * size * (60 + 3 * self.n_components)
-        most = n_frames * self.n_components * (size + self.n_components**2) * min(self.max_iter, 1000)
+        usual_products, usual_steps = 60, 3  # 30 updates with two products each, then some Newton steps
+        usual = n_frames * size * (usual_products + usual_steps * self.n_components)
+        most_steps = min(self.max_iter, 1000)  # more have not been seen, whatever max_iter
+        most = n_frames * self.n_components * (size + self.n_components**2) * most_steps
         return (n_frames <= GROUP or usual <= SHORT_WORK) and most <= INLINE_WORK
 
     @contextlib.contextmanager
