@@ -177,6 +177,20 @@ def test_a_start_of_any_size_leaves_no_nan(beta, start):
     assert found.converged.all()
 
 
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_warm_start_of_many_atoms_costs_no_more_than_none(start):
+    """With zeros everywhere, as after a silent frame, every atom gets a share; steps over all of them would be slow."""
+    rng = np.random.default_rng(3)
+    W = rng.gamma(0.3, 1.0, (120, 700))
+    V = W @ (rng.gamma(1.0, 1.0, (700, 16)) * (rng.random((700, 16)) < 0.02))
+    solver = Solver(W, tol=1e-3)
+    cold, warm = solver.solve(V), Solver(W, tol=1e-3)
+    found = warm.solve(V, H_init=np.full((700, 16), start))
+    assert found.converged.all()
+    assert warm.nbytes <= 1.2 * solver.nbytes  # no larger working sets
+    assert found.n_iter.sum() <= 2 * cold.n_iter.sum() + 16
+
+
 class TestCertify:
     def test_a_frame_without_data_is_judged_by_what_it_was_given(self):
         found = Solver(np.ones((4, 1)), l1=0.1).certify(np.zeros((4, 1)), [[5.0]])
@@ -184,6 +198,18 @@ class TestCertify:
         assert found.objective == pytest.approx(20.5)
         assert found.gap >= 20.5 * (1 - 1e-12)
         assert not found.converged
+
+    @pytest.mark.parametrize("beta", [0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
+    def test_a_frame_without_data_keeps_its_activations(self, beta):
+        found = Solver(np.ones((4, 1)), beta).certify(np.zeros((4, 1)), [[5.0]])
+        assert found.H == 5.0
+        assert found.objective == pytest.approx(4 * 5.0**beta / beta)
+        assert found.kkt > 0
+        assert not found.converged
+
+    def test_no_activations_are_nothing_to_certify(self):
+        with pytest.raises(TypeError, match="H is None"):
+            Solver(np.ones((4, 1))).certify(np.ones((4, 1)), None)
 
     def test_an_atom_on_missing_bins_alone_pays_its_penalty(self):
         W = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])

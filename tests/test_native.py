@@ -306,10 +306,11 @@ def test_too_little_memory_is_a_memory_error(kind, beta, n_components):
 
 # It tells when it has begun, and, on the clock that all processes share, when it got the interrupt.
 INTERRUPTED = """
-import sys, time, warnings
+import signal, time, warnings
 import numpy as np, scipy.sparse
 import knownmf
 from knownmf import NMF
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may begin without
 warnings.simplefilter("ignore")
 rng = np.random.default_rng(0)
 {prepare}
@@ -337,6 +338,10 @@ LONG = {
     "many short frames": (
         "V, solver = rng.random((100, 200000)), knownmf.Solver(rng.random((100, 30)), tol=1e-9)",
         "solver.solve(V)",
+    ),
+    "certificates": (
+        "V, solver, H = rng.random((2000, 4000)), knownmf.Solver(rng.random((2000, 1500))), rng.random((1500, 4000))",
+        "solver.certify(V, H)",
     ),
     "sparse frames": (
         "V, W = scipy.sparse.csc_array(rng.poisson(0.3, (3000, 2000)).astype(float)), rng.random((3000, 500)) ** 8;"

@@ -89,8 +89,9 @@ def compiler() -> str:
     return library.knownmf_compiler().decode()
 
 
-# ---- Calls. Every array is checked here before its address is handed over. A NumPy array that a structure points to is
-# kept alive by the object that owns the structure.
+# ---- Calls. The type and the shape of every array are checked here before its address is handed over. The indices of
+# CSR blocks for learning were checked by validation.sparse_array. A NumPy array that a structure points to is kept
+# alive by the object that owns the structure.
 
 _STATUS_OUT_OF_MEMORY, _STATUS_INTERRUPTED = 1, 2
 _ALIGNMENT = 64  # bytes, as in memory.hpp: rows begin at vector registers

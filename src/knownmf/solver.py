@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
@@ -22,8 +22,8 @@ Progress = Callable[[int, int], object]
 # Double-precision data that a thread takes at a time: small enough to stay in the cache, large enough that handing over
 # costs nothing beside the work.
 CHUNK_BYTES = 2**20
-# Frames that the native code moves together (group_size in solver.hpp). Chunks are multiples of it, so that all groups
-# but the last are full.
+# Frames that the native code moves together (group_size in solver.hpp). Chunks of long calls are multiples of it, so
+# that all groups but the last are full.
 GROUP = 8
 # Least squares keeps the Gram matrix of at most so many components: 32 MB.
 GRAM_LIMIT = 2048
@@ -55,7 +55,7 @@ class Activations:
     objective : (n_frames,) float64
         What was minimized: the weighted divergence plus the penalties.
     n_iter : (n_frames,) int64
-        Newton steps taken; 0 where multiplicative updates were enough.
+        Newton steps taken; 0 where multiplicative updates were enough, 1 for least squares with one Gram matrix.
     beta : float
         The beta-divergence that was minimized.
     tol : float
@@ -251,6 +251,8 @@ class Solver:
         """
         if issparse(V):
             raise TypeError("V is a sparse matrix: certify takes a dense one, pass V.toarray().")
+        if H is None:
+            raise TypeError("H is None: pass the activations to certify.")
         return self._solve(V, background, H, weights, support, None, certify_only=True)
 
     def _solve(
@@ -271,12 +273,14 @@ class Solver:
         # A certificate is that of the activations as they are.
         rounds = not certify_only or np.asarray(H_init).dtype == np.float32
         single = observations.V.dtype == np.float32 and rounds
-        answer = new_answer(n_frames, self.n_components)
-        H = np.empty((n_frames, self.n_components), np.float32) if single else answer.H
+        answer = new_answer(n_frames, self.n_components, np.float32 if single else np.float64)
+        H = answer.H
         options, interrupt = Options(self.tol, self.max_iter, single, certify_only), InterruptFlag()
 
         def solve_chunk(chunk: slice) -> int:
             part = Answer._make(values[chunk] for values in answer)
+            if single:
+                part = part._replace(H=np.empty((len(part.gap), self.n_components)))
             with self._workspace() as workspace:
                 solve(workspace, self._basis(observations), observations.block(chunk), options, interrupt, part)
             if single:
@@ -336,10 +340,10 @@ class Solver:
         return basis
 
 
-def new_answer(n_frames: int, n_components: int) -> Answer:
-    """Return arrays for the answer to some frames."""
+def new_answer(n_frames: int, n_components: int, dtype: DTypeLike) -> Answer:
+    """Return arrays for the answer to some frames, with activations of a type."""
     return Answer(
-        H=np.empty((n_frames, n_components)),
+        H=np.empty((n_frames, n_components), dtype),
         gap=np.empty(n_frames),
         relative_gap=np.empty(n_frames),
         kkt=np.empty(n_frames),

@@ -30,10 +30,10 @@ inline void load_bins(Frame& frame, const Observations& block, Index t, const Ba
         add_active(block.support + t * basis.n_components, basis.n_components, basis.atoms, stride, frame.reach,
                    stride);
     }
-    frame.live = scale_frame(frame, basis);
+    frame.has_data = scale_frame(frame, basis);
 }
 
-// Return whether a loaded frame has the weights that all share, and no bin that lost its own.
+// Return whether a loaded frame has the weights that all frames share in every bin: none is missing or left out.
 inline bool has_shared_weights(const Frame& frame, const Observations& block, const Basis& basis) {
     if (block.weights != nullptr) return false;
     bool differs = false;
@@ -45,7 +45,7 @@ inline bool has_shared_weights(const Frame& frame, const Observations& block, co
 // whether the component may be used, and a warm start. `number` is the frame's place in `block`.
 inline void load_components(Frame& frame, const Observations& block, const Basis& basis, bool certify_only) {
     const Index n_components = basis.n_components, t = frame.number;
-    const double beta = basis.beta, scale = std::ldexp(1.0, static_cast<int>(frame.exponent));
+    const double beta = basis.beta, scale = scale_of(frame);
     const double l1_unit = std::pow(scale, 1.0 - beta), l2_unit = std::pow(scale, 2.0 - beta);
     const double* support = row_of(block.support, t, n_components, basis.support);
     const double* start = row_of(block.start, t, n_components, nullptr);
@@ -58,7 +58,7 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
         frame.allowed[k] = support[k] != 0.0 && (frame.weighted_sums[k] > 0.0 || certify_only);
         frame.l1[k] = basis.l1[k] > 0.0 ? basis.l1[k] * l1_unit : 0.0;  // the unit may be infinite
         frame.l2[k] = basis.l2[k] > 0.0 ? basis.l2[k] * l2_unit : 0.0;
-        const bool starts = start != nullptr && frame.allowed[k] && (frame.live || certify_only);
+        const bool starts = start != nullptr && frame.allowed[k] && (frame.has_data || certify_only);
         if (starts) frame.h[k] = smaller(start[k] / basis.units[k] / scale, largest_start);
     }
     frame.n_iter = 0;
@@ -86,7 +86,7 @@ inline double penalties(const Frame& frame, Index n_components) {
 // Write what was found of a frame, in the user's units. `objective` is in the frame's own.
 inline void write_answer(const Frame& frame, const Basis& basis, double objective, double kkt, bool converged,
                          Answer& answer) {
-    const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent)), unit = std::pow(scale, basis.beta);
+    const double scale = scale_of(frame), unit = std::pow(scale, basis.beta);
     double* H = answer.H + frame.number * basis.n_components;
     for (Index k = 0; k < basis.n_components; ++k) H[k] = frame.h[k] * scale * basis.units[k];
     answer.objective[frame.number] = objective == 0.0 ? 0.0 : objective * unit;  // the unit may be infinite
@@ -97,7 +97,7 @@ inline void write_answer(const Frame& frame, const Basis& basis, double objectiv
     answer.converged[frame.number] = converged;
 }
 
-// Write the answer of a frame without data: nothing, which is exact.
+// Write the answer of a frame without data: h = 0, which is the exact minimum.
 inline void write_silence(Frame& frame, const Basis& basis, Answer& answer) {
     fill(frame.h, basis.n_components, 0.0);
     frame.gap = is_convex(basis.beta) ? 0.0 : not_a_number;
@@ -108,7 +108,7 @@ inline void write_silence(Frame& frame, const Basis& basis, Answer& answer) {
 // Round the activations of a frame to what single precision can hold in the user's units; return whether that changed
 // them.
 inline bool round_to_single(Frame& frame, const Basis& basis) {
-    const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent));
+    const double scale = scale_of(frame);
     bool changed = false;
     for (Index k = 0; k < basis.n_components; ++k) {
         const double rounded = rounded_to_single(frame.h[k], basis.units[k] * scale);

@@ -11,9 +11,9 @@
 
 namespace knownmf {
 
-// Which components a dual point has to be feasible for. One with an L2 penalty need not be, at the price of its excess
-// squared over the penalty; where the penalty is next to nothing, so that rounding alone would cost much, it had better
-// be.
+// The components for which a dual point has to be feasible. A component with an L2 penalty may violate feasibility at
+// the cost excess^2 / (2 l2). If l2 is tiny, rounding makes this cost large, so that the point that is feasible for all
+// components is tried too.
 enum class Feasible { where_without_l2, everywhere };
 
 class Certificate {
@@ -38,9 +38,7 @@ class Certificate {
 
     // Return how far the frame is from the Karush-Kuhn-Tucker conditions, free of every scale:
     //
-    //     max_k |min(h_k d_k, gradient_k)| / (B_k + l1_k)
-    //
-    // with d_k such that h_k d_k / (B_k + l1_k) is component k's share h_k (B_k + l1_k) of the largest such share.
+    //     max_k |min(share_k, gradient_k / (B_k + l1_k))|,    share_k = h_k (B_k + l1_k) / max_j h_j (B_j + l1_j)
     double kkt() const {
         double largest = 0.0, worst = 0.0;
         for (Index k = 0; k < n_; ++k) largest = larger(largest, frame_.h[k] * (frame_.B[k] + frame_.l1[k]));
@@ -79,7 +77,8 @@ class Certificate {
     double least_feasible_scale() const {
         double scale = 0.0;
         for (Index k = 0; k < n_; ++k) {
-            const double A = frame_.A[k], B = frame_.B[k], l1 = frame_.l1[k];
+            const double A = frame_.A[k], l1 = frame_.l1[k];
+            const double B = larger(frame_.B[k], 0.0);  // least squares may round it to below 0
             if (!must_be_feasible(k) || A == 0.0) continue;
             if (A == infinity || (B == 0.0 && (l1 == 0.0 || beta_ == 2.0) && A > l1)) return infinity;
             if (l1 == 0.0) {

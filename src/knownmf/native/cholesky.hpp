@@ -20,11 +20,10 @@ constexpr double smallest_pivot = 1e-12;
 inline bool factorize(double* R, Index stride, Index n, double* RESTRICT inverse,
                       const volatile std::int32_t* interrupted) {
     for (Index k = 0; k < n; ++k) inverse[k] = R[k * stride + k];  // the diagonal, to compare pivots with
-    constexpr Index block =
-        4;  // rows that are eliminated together: each later row is then read and written once for four
+    constexpr Index block = 4;  // rows eliminated together: each later row is then read and written once for four
     for (Index first = 0; first < n; first += block) {
         const Index last = smaller(first + block, n);
-        if (interrupted != nullptr && *interrupted != 0) return false;
+        if (*interrupted != 0) return false;
         for (Index k = first; k < last; ++k) {
             double* RESTRICT row = R + k * stride;
             if (!(row[k] > smallest_pivot * inverse[k])) return false;
@@ -62,12 +61,10 @@ inline void solve_forward(const double* R, Index stride, Index n, const double* 
 inline void solve_backward(const double* R, Index stride, Index n, const double* inverse, double* RESTRICT b) {
     for (Index k = n - 1; k >= 0; --k) {
         const double* RESTRICT row = R + k * stride;
-        double total = b[k];
         double sum = 0.0;
         VECTORIZED_SUM(sum)
         for (Index j = k + 1; j < n; ++j) sum += row[j] * b[j];
-        total -= sum;
-        b[k] = total * inverse[k];
+        b[k] = (b[k] - sum) * inverse[k];
     }
 }
 

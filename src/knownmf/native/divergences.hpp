@@ -19,7 +19,8 @@ constexpr double zero_floor = 1e-15;
 
 // Slopes are computed as if the model were at least this, in units of the frame's scale, which keeps v^-3 finite.
 constexpr double model_floor = 1e-100;
-// The same in single precision, which keeps the inverse finite.
+// In single precision, pull may still overflow for beta < 1: updates leave an activation as it is if its ratio is
+// infinite or NaN, and Newton steps go on from there.
 template <class T>
 constexpr T slope_floor = static_cast<T>(sizeof(T) == sizeof(double) ? model_floor : 1e-30);
 

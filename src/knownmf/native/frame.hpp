@@ -81,7 +81,8 @@ struct BinSums {
     double floor_pull;       // sum of weight x v^(beta-1) over the same bins
 };
 
-// How a Newton step computes its curvature: where a step finds no way down, one rung further.
+// The precision of the curvature in a frame's next Newton step. A step that does not lower the objective moves the
+// frame to the next value; at none_left no more steps are taken (see Solver::judge).
 enum class Rung { single_precision, double_precision, none_left };
 
 // One frame at work, in its own scale. Rows over bins have the basis' bin_stride, rows over components its
@@ -94,16 +95,16 @@ struct Frame {
     BinSums sums;
     double constant;  // what bins cost that neither an atom nor the background reaches
     Index exponent;   // of two, of the frame's scale
-    Index number;     // which frame of the block it is
+    Index number;     // its row in the block
 
     Index n_iter;
     int n_roundings;                         // how often its activations were rounded to single precision
     Rung rung;                               // of the next Newton step
     double exactness;                        // of its curvature: 1 is the exact second derivative, 0 its expectation
     bool lost_a_whole_model;                 // the last step was cut short by a bin that lost its whole model
-    bool was_rescued;                        // started anew once, where no step found a way down
-    bool live;                               // has data
-    bool shares_weights;                     // has the weights that all frames share, and no bin without
+    bool was_rescued;                        // started anew once, when no step lowered the objective
+    bool has_data;                           // in a bin that an atom or the background reaches
+    bool shares_weights;                     // in every bin: none is missing or left out
     double squared_error, energy_elsewhere;  // of a sparse frame: at its entries, and of the model at the other bins
     double gap, criterion;                   // at the last certificate; the criterion is what `tol` bounds
 };
@@ -153,6 +154,10 @@ inline Index exponent_of(double largest) {
     return smaller(larger(std::ilogb(largest), -most), most);
 }
 
+// Return the scale of a frame, in which its largest data are from 1 to 2, and the inverse.
+inline double scale_of(const Frame& frame) { return std::ldexp(1.0, static_cast<int>(frame.exponent)); }
+inline double inverse_scale_of(const Frame& frame) { return std::ldexp(1.0, static_cast<int>(-frame.exponent)); }
+
 // Bring a loaded frame to a scale of its own.
 //
 // Missing bins lose their weight, and so do bins with data that neither an atom nor the background reaches: they cost a
@@ -171,7 +176,7 @@ inline bool scale_frame(Frame& frame, const Basis& basis) {
             if (weight[f] > 0.0) largest = larger(largest, background[f]);
     }
     frame.exponent = exponent_of(largest);
-    const double scale = std::ldexp(1.0, static_cast<int>(-frame.exponent));
+    const double scale = inverse_scale_of(frame);
     const double floor = zero_floor * (largest * scale);
     Index n_with_data = 0, n_unreached = 0;
     for (Index f = 0; f < size; ++f) {

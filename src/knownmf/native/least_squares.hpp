@@ -87,15 +87,15 @@ class LeastSquares {
         for (Index i = 0; i < n_; ++i) frame.h[allowed_[i]] = program_.z[i] * basis.gram_units[allowed_[i]];
     }
 
-    // Where the model is nearly exact, products of the data have lost what is left of them in rounding: take the slopes
-    // from the residual, as long as that lowers it.
+    // Where the model is nearly exact, slopes from products of the data are mostly rounding: take them from the
+    // residual, and step once more, as long as that lowers the residual.
     void refine(Frame& frame, const Basis& basis) {
         constexpr double nearly_exact = 1e-8;  // residual energy over energy; the products hold 1e-16
         constexpr int most_refinements = 3;
         double* best = components_.begin() + 2 * basis.component_stride;
         double energy = update_residual(frame, basis);
+        if (energy < nearly_exact * frame.sums.energy) take_slopes(frame, basis);
         for (int n = 0; n < most_refinements && energy < nearly_exact * frame.sums.energy; ++n) {
-            take_slopes(frame, basis);
             copy(frame.h, best, basis.n_components);
             for (Index i = 0; i < n_; ++i) {
                 const Index k = allowed_[i];

@@ -46,9 +46,10 @@ class LineSearch {
 
    private:
     bool end_loses_a_model() const {
+        constexpr double hardly_any = 1e-3;  // ad hoc
         bool loses = false;
         for (Index f = 0; f < size_; ++f) {
-            loses |= (frame_.weight[f] * frame_.x[f] > 0.0) & (direction_.end[f] < 1e-3 * frame_.model[f]) &
+            loses |= (frame_.weight[f] * frame_.x[f] > 0.0) & (direction_.end[f] < hardly_any * frame_.model[f]) &
                      (direction_.end[f] < frame_.x[f]);
         }
         return loses;
@@ -75,7 +76,8 @@ class LineSearch {
             total += slope * (end[f] - model[f]);
             scale += std::fabs(slope) * (end[f] + model[f]);
         }
-        *rounding = 4e-16 * scale;
+        constexpr double of_both_models = 4e-16;
+        *rounding = of_both_models * scale;
         return total;
     }
 
@@ -88,7 +90,8 @@ class LineSearch {
             total += cost;
             scale += std::fabs(cost);
         }
-        *noise = 1e-15 * scale;
+        constexpr double of_a_cost = 1e-15;  // a few roundings
+        *noise = of_a_cost * scale;
         return total;
     }
 
@@ -105,12 +108,14 @@ class LineSearch {
     }
 
     bool accepts_armijo() {
+        // As usual for these rules: how much of the first slope a fall must keep, and how flat the end may be.
+        constexpr double least_fall = 1e-4, steepest_end = 0.9;
         double noise;
         const double fall =
             model_costs(trial_, &noise) - value_ + t_ * direction_.penalty + 0.5 * t_ * t_ * direction_.bend;
-        const bool flat =
-            std::fabs(fall) <= value_noise_ && std::fabs(slope_) <= 0.9 * std::fabs(direction_.slope) + rounding_;
-        return fall <= 1e-4 * t_ * direction_.slope || flat;
+        const bool flat = std::fabs(fall) <= value_noise_ &&
+                          std::fabs(slope_) <= steepest_end * std::fabs(direction_.slope) + rounding_;
+        return fall <= least_fall * t_ * direction_.slope || flat;
     }
 
     // Choose the next t between the largest that is too short and the smallest that is too long.
@@ -126,12 +131,16 @@ class LineSearch {
         }
         double share = 0.5;
         if (0.0 < slope_high_ && slope_high_ < infinity) share = slope_low_ / (slope_low_ - slope_high_);
-        share = smaller(larger(share, 0.1), 0.9);
-        // Where the secant crawls along one side, go for the other, which may be many orders of magnitude away.
-        if (in_a_row_ < -2) share = 0.9;
-        if (in_a_row_ > 2) share = std::pow(0.1, std::pow(2.0, in_a_row_ - 3));
-        // An end at which a bin with data has lost its whole model says nothing about the way there.
-        t_ = t_ == 1.0 && loses_a_model_ ? 0.99 : low_ + share * (high_ - low_);
+        constexpr double least = 0.1, most = 0.9;  // of the bracket, so that it shrinks
+        share = smaller(larger(share, least), most);
+        // Where three trials in a row ended on the same side, move towards the other, which may be many orders of
+        // magnitude away.
+        constexpr int most_in_a_row = 2;
+        if (in_a_row_ < -most_in_a_row) share = most;
+        if (in_a_row_ > most_in_a_row) share = std::pow(least, std::pow(2.0, in_a_row_ - most_in_a_row - 1));
+        // An end at which a bin with data has lost its whole model says nothing about the points before it.
+        constexpr double just_before = 0.99;
+        t_ = t_ == 1.0 && loses_a_model_ ? just_before : low_ + share * (high_ - low_);
     }
 
     Frame& frame_;

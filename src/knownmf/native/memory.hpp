@@ -1,4 +1,4 @@
-// Sizes, status codes, and arrays that grow: the only place where the native code allocates memory.
+// Sizes, status codes, and arrays that grow, which hold all numbers that the native code allocates.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,6 @@
 
 #define RESTRICT __restrict__
 // The compiler may add up a reduction in any order that vector registers suggest; NaN and infinity keep their meaning.
-#define VECTORIZED _Pragma("omp simd")
 #define VECTORIZED_SUM(...) _Pragma(VECTORIZED_SUM_TEXT(omp simd reduction(+ : __VA_ARGS__)))
 #define VECTORIZED_SUM_TEXT(...) #__VA_ARGS__
 
@@ -20,8 +19,9 @@ constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 // What a call returns to Python.
 enum Status : int { done = 0, out_of_memory = 1, interrupted = 2 };
 
-// The size in bytes of the widest vector register. Rows are padded with zeros to a multiple of it and begin at one, so
-// that loops have no remainder and a row is summed in the same order wherever it stands.
+// The size in bytes of the widest vector register. Rows over bins and components begin at a multiple of it and are
+// padded with zeros to the next one: loops over padded rows have no remainder, and a row is summed in the same order
+// wherever it lies in memory.
 constexpr Index alignment = 64;
 
 // Return the length of a row of `size` numbers with its padding: a multiple of 16 floats (and so of 8 doubles).

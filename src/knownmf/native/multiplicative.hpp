@@ -1,8 +1,8 @@
 // Multiplicative updates of a row of activations or of a basis, and their extrapolation.
 //
-// Updates [C. Fevotte and J. Idier, Neural Computation 23(9), 2011] look far and never leave the positive.
-// Extrapolation goes on by the ratio of two steps, which keeps everything positive as well [L. T. K. Hien, V. Leplat
-// and N. Gillis, arXiv:2401.06646, extrapolate differences instead].
+// An update [C. Fevotte and J. Idier, Neural Computation 23(9), 2011] can change an activation by orders of magnitude
+// and keeps it positive. Extrapolation multiplies with the ratio of two steps, which keeps everything positive as well
+// [L. T. K. Hien, V. Leplat and N. Gillis, arXiv:2401.06646, extrapolate differences instead].
 #pragma once
 
 #include <cmath>

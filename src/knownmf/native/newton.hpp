@@ -1,7 +1,7 @@
 // One Newton step of one frame: its working set, its curvature, its quadratic program, its line search.
 //
-// Where a step finds no way down, the frame's next one goes one rung down the ladder (see Rung): curvature in single
-// precision, in double precision, none left.
+// If a step did not lower the objective, the next one computes its curvature in double instead of single precision. If
+// that does not help, the frame takes no more steps (see Rung).
 #pragma once
 
 #include "line_search.hpp"
@@ -23,7 +23,7 @@ class NewtonStep {
 
     Index bytes() const {
         return components_.bytes() + bins_.bytes() + atoms_.bytes() + program_.bytes() + scaled_.bytes() +
-               scaled_single_.bytes() + product_.bytes() + rows_.bytes();
+               scaled_single_.bytes() + product_.bytes() + rows_.bytes() + step_.bytes();
     }
 
     // Move a frame to the minimizer of its quadratic model, or as far that way as the objective falls.
@@ -54,18 +54,18 @@ class NewtonStep {
     // About the rounding of a curvature matrix with a unit diagonal, in either precision.
     static constexpr double ridge_of_single = 2e-6, ridge_of_double = 1e-14;
     static constexpr double smallest_diagonal = 1e-200;  // keeps an atom without curvature from being divided by zero
-    static constexpr double tenth = 0.1;
+    static constexpr double least_share_kept = 0.1;
     // Bounds of a bin's curvature, ad hoc, in units of the frame: of an empty bin without a model; and beside the
     // expected curvature of a model of at least smallest_share.
     static constexpr double least_of_empty = 1e-2, flattest = 1e-8, smallest_share = 1e-6;
 
     // Steps with curvature in single precision, which is twice as fast; a frame that needs more has a hard problem.
     static constexpr Index single_precision_steps = 8;
-    // After so many steps, every third looks far again: the exact curvature at most doubles a model that is far too
-    // small.
+    // After so many steps, every third uses Fisher's curvature: with the exact one, a step at most doubles a model that
+    // is far too small.
     static constexpr Index patience = 9;
 
-    // List the working set: what is active, and the worst of what wants to become active.
+    // List the working set: the active atoms, and the others with the most negative gradients relative to B + l1.
     void choose_atoms(const Frame& frame, const Basis& basis, const double* gradient) {
         constexpr double smallest_price = 1e-300;  // a component may have no price at all
         double* violation = components_.begin() + basis.component_stride;
@@ -95,13 +95,13 @@ class NewtonStep {
                product_.reserve(n * n) && rows_.reserve(2 * n) && step_.reserve(4 * n);
     }
 
-    // For 1 <= beta <= 2: the mean of exact and expected curvature until the frame is near its optimum, as that looks
-    // further from a poor start; the expected one alone where the start is poorest, and now and then where steps make
-    // little progress.
+    // For 1 <= beta <= 2: 0.5 until the criterion is at most near_optimum, then 1. It is 0 (Fisher's curvature) in the
+    // first step with more than dense_components atoms, and in every third step after `patience` steps: Fisher's
+    // curvature allows longer steps where the model is far too small.
     static double exactness_of(const Frame& frame, const Basis& basis) {
         const bool first_of_many = frame.n_iter == 0 && basis.n_components > dense_components;
-        const bool looks_far = first_of_many || (frame.n_iter >= patience && frame.n_iter % 3 == 0);
-        return looks_far ? 0.0 : frame.criterion <= near_optimum ? 1.0 : 0.5;
+        const bool takes_fisher = first_of_many || (frame.n_iter >= patience && frame.n_iter % 3 == 0);
+        return takes_fisher ? 0.0 : frame.criterion <= near_optimum ? 1.0 : 0.5;
     }
 
     // Solve the quadratic model. Writes the target activations of the working set and slope_, the objective's slope on
@@ -112,8 +112,8 @@ class NewtonStep {
         double *target = step_.begin(), *l2 = target + padded(n_), *unit = l2 + padded(n_), *base = unit + padded(n_);
         const bool single = frame.rung == Rung::single_precision;
         compute_curvature(frame, basis);
-        // A bin that lost its whole model to zeros is approached by tenths.
-        const double least_share = frame.lost_a_whole_model ? tenth : 0.0;
+        // If a bin lost its whole model in the last step, no activation falls below a tenth in this one.
+        const double least_share = frame.lost_a_whole_model ? least_share_kept : 0.0;
         bool positive = true;
         double* Q = program_.Q;
         const Index stride = program_.stride;
@@ -131,11 +131,15 @@ class NewtonStep {
             row[p] = 1.0;
             program_.q[p] = gradient[atoms[p]] * unit[p] - dot(row, program_.z, n_);
         }
+        if (!positive && !is_convex(basis.beta) && frame.exactness != 0.0) {  // there is no minimum to look for
+            slope_ = 0.0;
+            return false;
+        }
         // About the rounding of the curvature, so that duplicate atoms have one answer; it slows steps along directions
         // that the data can hardly tell apart.
         const double ridge = single ? ridge_of_single : ridge_of_double;
         positive = program_.minimize(ridge) && positive;
-        const double scale = std::ldexp(1.0, static_cast<int>(frame.exponent));
+        const double scale = scale_of(frame);
         slope_ = 0.0;
         for (Index p = 0; p < n_; ++p) {
             target[p] = base[p] + program_.z[p] * unit[p];
@@ -183,7 +187,7 @@ class NewtonStep {
         for (Index f = 0; f < size; ++f) {
             const bool empty = (x[f] == 0.0) & (v[f] < smallest_model);
             any_stretched |= v[f] * most_data_over_model < x[f];
-            curvature[f] = empty ? weight[f] * of_empty : (a * push[f] + b * pull[f]) / v[f];
+            curvature[f] = empty ? weight[f] * of_empty : (a * push[f] + b * pull[f]) / larger(v[f], model_floor);
         }
         for (Index f = 0; any_stretched && f < size; ++f) {
             if (!(v[f] * most_data_over_model < x[f])) continue;

@@ -21,7 +21,6 @@ inline Status prepare_gram(Basis& basis, const double* W, Buffer<double>& buffer
         rows[n + k] = basis.gram + k * stride;
     }
     for (Index first = 0; first < basis.n_bins; first += bins_at_once) {
-        if (*interrupted != 0) return Status::interrupted;
         const Index n_bins = smaller(bins_at_once, basis.n_bins - first);
         for (Index f = 0; f < n_bins; ++f) {
             for (Index k = 0; k < n; ++k) {
@@ -29,8 +28,12 @@ inline Status prepare_gram(Basis& basis, const double* W, Buffer<double>& buffer
                 rows[k][f] = basis.weights[first + f] * bins[f * stride + k];
             }
         }
-        combine_rows<double>(const_cast<const double**>(rows.begin()), n, n_bins, bins, stride, stride,
-                             rows.begin() + n);
+        constexpr Index rows_at_once = 256;  // between two looks at the flag
+        for (Index k = 0; k < n; k += rows_at_once) {
+            if (*interrupted != 0) return Status::interrupted;
+            combine_rows<double>(const_cast<const double**>(rows.begin()) + k, smaller(rows_at_once, n - k), n_bins,
+                                 bins, stride, stride, rows.begin() + n + k);
+        }
     }
     for (Index k = 0; k < n; ++k) {
         double& diagonal = basis.gram[k * stride + k];

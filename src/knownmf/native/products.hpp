@@ -71,6 +71,8 @@ inline void tile_of_dots(const T* const* rows, const T* const* columns, Index wi
         for (int j = 0; j < n_columns; ++j) out[i][j] = sum_of_lanes<T, vector_bytes>(sums[i][j]);
 }
 
+static_assert(tile_rows == 4, "the functions below list the numbers of rows of a tile");
+
 // Do the same for up to `tile_columns` columns. Fewer than that are computed one at a time, in the same order of sums.
 template <class T, int n_rows>
 inline void dots_of_some(const T* const* rows, const T* const* columns, Index n_columns, Index width, T* const* out) {

@@ -32,7 +32,7 @@ class QuadraticProgram {
     [[nodiscard]] bool reserve(Index n_variables) {
         n = n_variables;
         stride = padded(n);
-        const bool enough = factor_.reserve(n * stride) && numbers_.reserve(6 * stride) && lists_.reserve(4 * stride);
+        if (!factor_.reserve(n * stride) || !numbers_.reserve(6 * stride) || !lists_.reserve(4 * stride)) return false;
         q = numbers_.begin();
         z = q + stride;
         y_ = z + stride;
@@ -43,7 +43,7 @@ class QuadraticProgram {
         wrong_ = passive_ + stride;
         merged_ = wrong_ + stride;
         refused_ = merged_ + stride;
-        return enough;
+        return true;
     }
 
     // Make room for a matrix of the program's own, too.
@@ -67,11 +67,12 @@ class QuadraticProgram {
         copy(z, guess_, n);
         const double lowest = value();
         bool positive = true;
-        if (pivot(ridge, &positive) && is_no_higher_than(lowest)) return positive;
+        if (pivot(ridge, &positive) && is_no_higher_than(lowest)) return true;
         copy(guess_, z, n);
         const bool found = exchange_one_by_one();
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
-        for (int n_done = 0; n_done < 10 * most_sweeps && !is_interrupted(); ++n_done) sweep();
+        constexpr int last_sweeps = 100;  // ad hoc
+        for (int n_done = 0; n_done < last_sweeps && !is_interrupted(); ++n_done) sweep();
         if (is_no_higher_than(lowest)) return found && positive;
         copy(guess_, z, n);
         compute_gradient();
@@ -94,7 +95,7 @@ class QuadraticProgram {
     const double* gradient() const { return y_; }
 
    private:
-    bool is_interrupted() const { return interrupted != nullptr && *interrupted != 0; }
+    bool is_interrupted() const { return *interrupted != 0; }
 
     void compute_gradient() {
         copy(q, y_, n);
@@ -139,12 +140,12 @@ class QuadraticProgram {
     // ---- Block principal pivoting
 
     bool pivot(double ridge, bool* positive) {
-        constexpr int patience =
-            3;  // exchanges in a row that do not lower the number of wrong variables [Kim and Park]
+        // Exchanges in a row that do not lower the number of wrong variables [Kim and Park].
+        constexpr int patience = 3;
         Index n_passive = 0, fewest = n + 1;
         for (Index k = 0; k < n; ++k)
             if (z[k] > 0.0) passive_[n_passive++] = k;
-        for (int in_vain = 0; in_vain <= patience;) {
+        for (int in_vain = 0;;) {
             *positive = solve_passive(n_passive, ridge);
             if (!*positive) return false;
             const Index n_wrong = find_wrong(n_passive);
@@ -153,10 +154,10 @@ class QuadraticProgram {
                 return true;
             }
             in_vain = n_wrong < fewest ? 0 : in_vain + 1;
+            if (in_vain > patience) return false;
             fewest = smaller(fewest, n_wrong);
             n_passive = exchange(n_passive, n_wrong);
         }
-        return false;
     }
 
     // Factorize the matrix of the passive variables; return whether it is positive.
@@ -319,19 +320,29 @@ class QuadraticProgram {
             end = z[passive_[i]] / change[i];
             first = i;
         }
-        if (first >= 0) {
-            for (Index i = 0; i < n_passive; ++i) {
-                double& now = z[passive_[i]];
-                now = i == first ? 0.0 : larger(now - end * change[i], 0.0);
-            }
-            remove(n_passive--, first);
-            if (append(n_passive, k)) {
-                z[k] = end;
-                return true;
-            }
+        if (first < 0) {
+            compute_gradient();
+            return false;
         }
-        compute_gradient();
-        return false;
+        const Index leaving = passive_[first];
+        remove(n_passive--, first);
+        if (!append(n_passive, k)) {  // k depends on the rest, too: take the one that left back
+            if (append(n_passive, leaving)) {
+                ++n_passive;
+            } else {
+                z[leaving] = 0.0;
+            }
+            compute_gradient();
+            return false;
+        }
+        for (Index i = 0; i < n_passive; ++i) {
+            const Index position = i < first ? i : i + 1;  // before one was removed
+            double& now = z[passive_[i]];
+            now = larger(now - end * change[position], 0.0);
+        }
+        z[leaving] = 0.0;
+        z[k] = end;
+        return true;
     }
 
     // Remove the variable at `position` from the factor: shift the columns behind it, and rotate them to a triangle.

@@ -41,7 +41,8 @@ class Solver {
 
     Index bytes() const {
         return frames_.bytes() + over_bins_.bytes() + over_components_.bytes() + allowed_.bytes() + updates_.bytes() +
-               step_.bytes() + least_squares_.bytes();
+               step_.bytes() + least_squares_.bytes() + newton_frames_.bytes() + poor_.bytes() +
+               least_squares_frames_.bytes() + stuck_.bytes() + rows_.bytes();
     }
 
     // Solve all frames of a dense block.
@@ -50,6 +51,7 @@ class Solver {
         Status status = done;
         const bool has_gram = basis.gram != nullptr && block.weights == nullptr && options.certify_only == 0;
         for (Index first = 0; first < block.n_frames && status == done;) {
+            if (*options.interrupted != 0) return interrupted;
             const Index last = smaller(first + n_places_, block.n_frames);
             load(basis, block, first, last, has_gram, options, answer);
             first = last;
@@ -89,7 +91,7 @@ class Solver {
         for (Index i = 0; i < n; ++i) {
             Frame& frame = frames_[i];
             load_components(frame, block, basis, options.certify_only != 0);
-            if (!frame.live && !(options.certify_only != 0 && is_convex(basis.beta))) {
+            if (!frame.has_data && options.certify_only == 0) {
                 write_silence(frame, basis, answer);
             } else if (has_gram && frame.shares_weights) {
                 least_squares_frames_[n_least_squares_++] = &frame;
@@ -99,12 +101,12 @@ class Solver {
         }
     }
 
-    // Write W' half of the given frames.
-    void price(Frame* const* frames, Index n, const Basis& basis, double* Frame::* half, double* Frame::* out) {
+    // Write W' times a row over bins of each of the given frames.
+    void price(Frame* const* frames, Index n, const Basis& basis, double* Frame::* source, double* Frame::* out) {
         const double** sources = const_cast<const double**>(rows_.begin());
         double** targets = rows_.begin() + n_places_;
         for (Index i = 0; i < n; ++i) {
-            sources[i] = frames[i]->*half;
+            sources[i] = frames[i]->*source;
             targets[i] = frames[i]->*out;
         }
         products_of_rows<double>(sources, n, basis.atoms, basis.n_components, basis.bin_stride, targets);
@@ -133,6 +135,7 @@ class Solver {
             constexpr double exact = 1e-10;
             if (frame.criterion > larger(options.tol, exact)) {
                 fill(frame.h, basis.n_components, 0.0);
+                frame.n_iter = 0;  // the quadratic program was not a Newton step
                 newton_frames_[n_newton_++] = &frame;
                 continue;
             }
@@ -173,7 +176,11 @@ class Solver {
         const Effort from_cold{basis.n_components > dense_components ? 3 : 14, true};
         if (!updates_.reserve(basis, n_places_) || !step_.reserve(basis)) return out_of_memory;
         for (Index i = 0; i < n_newton_; ++i) start_frame(*newton_frames_[i], basis, warm);
-        if (!warm) updates_.run(newton_frames_.begin(), n_newton_, basis, options, from_cold);
+        if (warm) {
+            thin_out(basis, options, from_cold);
+        } else {
+            updates_.run(newton_frames_.begin(), n_newton_, basis, options, from_cold);
+        }
         // Updates may raise the objective for a while: they follow a warm start only where any start leads to the same
         // optimum.
         const bool may_be_poor = warm && is_convex(basis.beta) && basis.n_components <= dense_components;
@@ -207,6 +214,16 @@ class Solver {
         return done;
     }
 
+    // The working set of a Newton step holds all active atoms. A warm start with too many of them goes on like a cold
+    // one, where any start leads to the same optimum.
+    void thin_out(const Basis& basis, const Options& options, const Effort& effort) {
+        if (basis.n_components <= dense_components || !is_convex(basis.beta)) return;
+        Index n = 0;
+        for (Index i = 0; i < n_newton_; ++i)
+            if (n_active(*newton_frames_[i], basis) > dense_components) poor_[n++] = newton_frames_[i];
+        if (n > 0) updates_.run(poor_.begin(), n, basis, options, effort);
+    }
+
     // A start that is far off, and zero where it should not be, misleads the quadratic model: add a little of every
     // atom, and take a few updates.
     void improve_poor(Index n, const Basis& basis, const Options& options) {
@@ -218,14 +235,14 @@ class Solver {
     // The last rung: start anew where no step found a way down, with a little of every atom and many updates, which
     // move each activation by its own ratio, however small it is.
     void rescue(Index n, const Basis& basis, const Options& options) {
-        constexpr Effort until_proven{400, false};
+        constexpr Effort many_updates{400, false};
         for (Index i = 0; i < n; ++i) {
             spread_start(*stuck_[i], basis, share_of_a_new_start);
             stuck_[i]->was_rescued = true;
             stuck_[i]->rung = Rung::double_precision;
             stuck_[i]->n_roundings = 0;
         }
-        if (n > 0) updates_.run(stuck_.begin(), n, basis, options, until_proven);
+        if (n > 0) updates_.run(stuck_.begin(), n, basis, options, many_updates);
     }
 
     // Bring A, B and the sums of the group up to date.

@@ -41,9 +41,10 @@ constexpr double share_beside_a_start = 1e-2, share_of_a_new_start = 1e-3;
 
 // Add the same amount of every allowed atom to a frame, `share` of the frame's data in all, and to its model.
 inline void spread_start(Frame& frame, const Basis& basis, double share) {
+    constexpr double least_unexplained = 1e-3;  // of each bin, ad hoc: a background may exceed the data
     double unexplained = 0.0, atoms = 0.0;
     for (Index f = 0; f < basis.bin_stride; ++f)
-        unexplained += frame.weight[f] * larger(frame.x[f] - frame.background[f], 1e-3 * frame.x[f]);
+        unexplained += frame.weight[f] * larger(frame.x[f] - frame.background[f], least_unexplained * frame.x[f]);
     for (Index k = 0; k < basis.n_components; ++k) atoms += frame.allowed[k] ? frame.weighted_sums[k] : 0.0;
     const double amount = atoms > 0.0 ? share * smaller(unexplained, frame.sums.data) / atoms : 0.0;
     for (Index k = 0; k < basis.n_components; ++k)
@@ -74,8 +75,9 @@ inline void rescale(Frame& frame, const Basis& basis) {
     double factor = pulled / pushed;
     if (l1 + l2 > 0.0) {
         if (beta > 2.0) return;
-        double low = -400.0, high = 400.0;
-        for (int halving = 0; halving < 60; ++halving) {
+        double low = -400.0, high = 400.0;  // exponents of two: far beyond any frame's scale
+        constexpr int most_halvings = 60;   // to the last bit of a factor near 1
+        for (int halving = 0; halving < most_halvings; ++halving) {
             const double middle = 0.5 * (low + high);
             factor = std::exp2(middle);
             const double slope =
@@ -101,6 +103,13 @@ inline void start_frame(Frame& frame, const Basis& basis, bool warm) {
     }
     if (uncovered) spread_start(frame, basis, warm ? share_beside_a_start : 1.0);
     rescale(frame, basis);
+}
+
+// Return the number of atoms that are active.
+inline Index n_active(const Frame& frame, const Basis& basis) {
+    Index n = 0;
+    for (Index k = 0; k < basis.n_components; ++k) n += frame.h[k] > 0.0;
+    return n;
 }
 
 // Leave a start only its strongest atoms, and one for every bin with data that would be left without a model.

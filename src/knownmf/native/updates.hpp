@@ -46,7 +46,7 @@ struct SingleFrame {
     double earlier_gap, last_gap;  // at the last but one check, at the last
     Index n_left;                  // updates until the frame leaves, unless a check adds some
     Index n_extrapolated;          // updates in a row that were extrapolated
-    bool is_proven;                // its gap is within the tolerance, as far as single precision can tell
+    bool seems_done;               // its gap is within the tolerance, as far as single precision can tell
 };
 
 // How many updates to take, unless the tolerance is met before.
@@ -61,12 +61,13 @@ class MultiplicativeUpdates {
         bins_ = basis.bin_stride;
         components_ = basis.component_stride;
         return numbers_.reserve(n_frames * (6 * bins_ + 7 * components_)) && frames_.reserve(n_frames) &&
-               live_.reserve(n_frames) && rows_.reserve(2 * n_frames) && scratch_.reserve(components_) &&
+               updating_.reserve(n_frames) && rows_.reserve(2 * n_frames) && scratch_.reserve(components_) &&
                chosen_.reserve(components_);
     }
 
     Index bytes() const {
-        return numbers_.bytes() + frames_.bytes() + live_.bytes() + rows_.bytes() + scratch_.bytes() + chosen_.bytes();
+        return numbers_.bytes() + frames_.bytes() + updating_.bytes() + rows_.bytes() + scratch_.bytes() +
+               chosen_.bytes();
     }
 
     // Improve the starts of n frames, whose model and slopes are up to date. Afterwards the frames have new
@@ -78,13 +79,13 @@ class MultiplicativeUpdates {
         load(frames, n, effort.n_updates);
         const bool convex = is_convex(basis.beta);
         const double exponent = larger(1.0, larger(2.0 - basis.beta, basis.beta - 1.0));
-        Index n_live = n;
-        for (Index i = 0; i < n; ++i) live_[i] = &frames_[i];
-        for (Index update = 0; n_live > 0 && *options.interrupted == 0; ++update) {
-            compute_slopes(n_live, basis);
-            if (convex && update % interval_ == 1) n_live = check(n_live, update, basis, options);
-            for (Index i = 0; i < n_live; ++i) {
-                SingleFrame& s = *live_[i];
+        Index n_updating = n;
+        for (Index i = 0; i < n; ++i) updating_[i] = &frames_[i];
+        for (Index update = 0; n_updating > 0 && *options.interrupted == 0; ++update) {
+            compute_slopes(n_updating, basis);
+            if (convex && update % interval_ == 1) n_updating = check(n_updating, update, basis, options);
+            for (Index i = 0; i < n_updating; ++i) {
+                SingleFrame& s = *updating_[i];
                 copy(s.h, s.begun, components_);
                 multiply(s.h, s.A, s.B, s.l1, s.l2, static_cast<float>(1.0 / exponent), components_);
                 --s.n_left;
@@ -94,8 +95,8 @@ class MultiplicativeUpdates {
                     copy(s.h, s.ended, components_);
                 }
             }
-            update_models(n_live, basis);
-            n_live = leave(n_live);
+            update_models(n_updating, basis);
+            n_updating = leave(n_updating);
         }
         for (Index i = 0; i < n; ++i) finish(frames_[i], basis);
     }
@@ -129,7 +130,7 @@ class MultiplicativeUpdates {
             s.earlier_gap = s.last_gap = infinity;
             s.n_left = n_updates;
             s.n_extrapolated = 0;
-            s.is_proven = false;
+            s.seems_done = false;
         }
     }
 
@@ -143,8 +144,8 @@ class MultiplicativeUpdates {
         const float** rows = const_cast<const float**>(rows_.begin());
         float** targets = rows_.begin() + n;
         for (Index i = 0; i < n; ++i) {
-            rows[i] = live_[i]->*half;
-            targets[i] = live_[i]->*out;
+            rows[i] = updating_[i]->*half;
+            targets[i] = updating_[i]->*out;
             fill(targets[i], components_, 0.0f);
         }
         combine_rows<float>(rows, n, basis.n_bins, basis.bins_single, components_, components_, targets);
@@ -154,13 +155,13 @@ class MultiplicativeUpdates {
         const float** rows = const_cast<const float**>(rows_.begin());
         float** targets = rows_.begin() + n;
         for (Index i = 0; i < n; ++i) {
-            rows[i] = live_[i]->h;
-            targets[i] = live_[i]->model;
-            copy(live_[i]->background, targets[i], bins_);
+            rows[i] = updating_[i]->h;
+            targets[i] = updating_[i]->model;
+            copy(updating_[i]->background, targets[i], bins_);
         }
         combine_rows<float>(rows, n, basis.n_components, basis.atoms_single, bins_, bins_, targets);
         for (Index i = 0; i < n; ++i) {
-            const SingleFrame& s = *live_[i];
+            const SingleFrame& s = *updating_[i];
             slopes<float>(s.x, s.model, s.weight, basis.beta, s.pull, s.push, bins_);
         }
     }
@@ -169,11 +170,11 @@ class MultiplicativeUpdates {
     Index check(Index n, Index n_done, const Basis& basis, const Options& options) {
         Index n_staying = 0;
         for (Index i = 0; i < n; ++i) {
-            SingleFrame& s = *live_[i];
+            SingleFrame& s = *updating_[i];
             const double gap = larger(estimate_gap(s, basis), smallest_gap);
             // The estimate is rounded: leave where it has a little to spare.
-            s.is_proven = gap <= 0.9 * options.tol;
-            if (s.is_proven || gap == smallest_gap) continue;
+            s.seems_done = gap <= 0.9 * options.tol;
+            if (s.seems_done || gap == smallest_gap) continue;
             if (adaptive_ && is_for_newton(s, basis)) continue;
             const bool decides = adaptive_ && s.n_left <= interval_;
             if (decides && are_worth_while(s, gap, n_done, basis, options)) s.n_left += interval_;
@@ -181,7 +182,7 @@ class MultiplicativeUpdates {
             if (gap > too_bold * s.last_gap) s.n_extrapolated = 0;
             s.earlier_gap = s.last_gap;
             s.last_gap = gap;
-            live_[n_staying++] = &s;
+            updating_[n_staying++] = &s;
         }
         return n_staying;
     }
@@ -205,8 +206,9 @@ class MultiplicativeUpdates {
     bool are_worth_while(const SingleFrame& s, double gap, Index n_done, const Basis& basis,
                          const Options& options) const {
         const double update = Costs::update(basis), step = Costs::newton_step(basis, n_moving(s, basis));
-        // As long as all updates together have cost less than one step, there is little to lose. With about as many
-        // active atoms as bins the quadratic model hardly has a minimum: Newton's method then takes some ten steps.
+        // As long as all updates together have cost less than one step, there is little to lose. With more than half as
+        // many active atoms as bins the quadratic model hardly has a minimum: Newton's method then takes some ten
+        // steps.
         const bool is_singular = 2 * n_moving(s, basis) > basis.n_bins;
         const double n_steps_at_least = is_singular ? 10.0 : 1.0;
         if (static_cast<double>(n_done) * update < n_steps_at_least * step) return true;
@@ -250,7 +252,7 @@ class MultiplicativeUpdates {
     Index leave(Index n) {
         Index n_staying = 0;
         for (Index i = 0; i < n; ++i)
-            if (live_[i]->n_left > 0) live_[n_staying++] = live_[i];
+            if (updating_[i]->n_left > 0) updating_[n_staying++] = updating_[i];
         return n_staying;
     }
 
@@ -259,8 +261,9 @@ class MultiplicativeUpdates {
     void finish(const SingleFrame& s, const Basis& basis) {
         Frame& frame = *s.frame;
         convert(s.h, frame.h, components_);
-        if (s.is_proven) {
-            drop_falling(s, basis, zero_floor * frame.sums.data);
+        if (s.seems_done) {
+            constexpr double negligible = 1e-15;  // as a share of the frame's data
+            drop_falling(s, basis, negligible * frame.sums.data);
             update_model(frame, basis);
             return;
         }
@@ -293,16 +296,11 @@ class MultiplicativeUpdates {
             if (s.h[k] * s.B[k] < limit && is_falling(s, k)) s.frame->h[k] = 0.0;
     }
 
-    static Index n_active(const Frame& frame, const Basis& basis) {
-        Index n = 0;
-        for (Index k = 0; k < basis.n_components; ++k) n += frame.h[k] > 0.0;
-        return n;
-    }
-
     static bool lacks_model(const Frame& frame, const Basis& basis) {
+        constexpr double least_model = 1e-3;  // ad hoc, as a share of the data
         bool lacks = false;
         for (Index f = 0; f < basis.bin_stride; ++f)
-            lacks |= (frame.weight[f] > 0.0) & (frame.model[f] < 1e-3 * frame.x[f]);
+            lacks |= (frame.weight[f] > 0.0) & (frame.model[f] < least_model * frame.x[f]);
         return lacks;
     }
 
@@ -310,7 +308,7 @@ class MultiplicativeUpdates {
     bool adaptive_ = true;
     Buffer<float> numbers_;
     Buffer<SingleFrame> frames_;
-    Buffer<SingleFrame*> live_;
+    Buffer<SingleFrame*> updating_;
     Buffer<float*> rows_;
     Buffer<double> scratch_;
     Buffer<Index> chosen_;
