@@ -1,11 +1,13 @@
 """The estimator as scikit-learn, pandas and librosa see it."""
 
+import contextlib
 import pickle
 
 import librosa
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF as TheirNMF
@@ -16,16 +18,28 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from knownmf import NMF, activations
-from knownmf.parameters import check_components
 
 
 class KnowsSomething(NMF):
     """NMF with components for data of any width: the checks bring their own data and know no basis for it."""
 
-    def _plan(self, n_features, H=None):
+    def fit_transform(self, X, y=None, W=None, H=None, **given):
+        with self.knowing(X):
+            return super().fit_transform(X, y, W, H, **given)
+
+    def partial_fit(self, X, y=None, **given):
+        with self.knowing(X):
+            return super().partial_fit(X, y, **given)
+
+    @contextlib.contextmanager
+    def knowing(self, X):
+        before, shape = self.components, (X if issparse(X) else np.asarray(X)).shape
         n_components = 3 if self.n_components == "auto" else self.n_components
-        known = np.random.default_rng(0).random((n_components, n_features)) + 0.01
-        return check_components(known, n_components, True, 0.0, n_features, None)
+        self.components = np.random.default_rng(0).random((n_components, shape[-1] if shape else 1)) + 0.01
+        try:
+            yield
+        finally:
+            self.components = before
 
 
 #: Checks that cannot hold, each with its reason. None so far.

@@ -11,7 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import naive
-from knownmf import NMF, activations, basis, get_num_threads, learning, set_num_threads
+from knownmf import NMF, activations, basis, get_num_threads, set_num_threads
+from knownmf.learning import descent, passes
 from problems import BETAS
 
 KNOWN = ("all known", "partly", "by entry", "seeded", "soft", "unknown")
@@ -97,52 +98,64 @@ def test_the_objective_never_rises_and_is_that_of_what_is_returned(kind, beta, h
     X, fit = hindrances(hindrance, X)
     model, H = fitted(X, fit, beta_loss=beta, **knowledge(kind, W), **penalty)
     history = model.objective_history_
-    assert (np.diff(history) <= 0.0).all()
+    falls = np.diff(history) <= 0.0
+    # Outside 1 <= beta <= 2 the activations that are returned may be at another stationary point.
+    assert falls.all() if 1.0 <= beta <= 2.0 else falls[:-1].all()
+    assert len(history) == model.n_iter_
     assert history[-1] == pytest.approx(objective(model, X, H, **fit), rel=1e-9)
     assert model.n_iter_ == (1 if kind == "all known" else 16)
     if kind != "all known":
-        assert len(history) > 1
         assert history[-1] < 0.999 * history[0]
-    free = model._plan(N_BINS).free
     known = knowledge(kind, W).get("components", np.empty((0, N_BINS)))
-    assert np.array_equal(model.components_[: len(known)][~free[: len(known)]], known[~free[: len(known)]])
+    frozen = np.asarray(knowledge(kind, W).get("frozen", True))
+    frozen = np.broadcast_to(frozen, known.shape)
+    assert np.array_equal(model.components_[: len(known)][frozen], known[frozen])
     assert (model.components_ >= 0.0).all()
     if "support" in fit:
         assert not H[~fit["support"]].any()
     assert np.array_equal(model.transform(X, **fit), H)
 
 
+@pytest.mark.parametrize("noise", [0.3, 1e-3])
+@pytest.mark.parametrize("kind", ["by entry", "soft", "unknown"])
+@pytest.mark.parametrize("hindrance", ["none", "weights", "missing", "the rest"])
 @pytest.mark.parametrize("beta", BETAS)
-def test_what_each_pass_reports_never_rises(beta):
-    X, _ = problem(3)
-    values = []
-    fitted(
-        X,
-        n_components=K,
-        beta_loss=beta,
-        max_iter=60,
-        tol=0.0,
-        init="random",
-        callback=lambda _, value: values.append(value),
+def test_what_each_pass_reports_never_rises(beta, hindrance, kind, noise):
+    """Also where the data are explained so well that single precision cannot tell a pass from its own rounding."""
+    rng = np.random.default_rng(3)
+    W = rng.gamma(0.7, 1.0, (K, N_BINS)) + 0.02
+    X, fit = hindrances(
+        hindrance, (rng.gamma(0.7, 2.0, (N_FRAMES, K)) @ W) * rng.normal(1, noise, (N_FRAMES, N_BINS)).clip(0.2)
     )
-    assert len(values) == 60
+    values = []
+    model, _ = fitted(
+        X,
+        fit,
+        beta_loss=beta,
+        max_iter=150,
+        tol=0.0,
+        callback=lambda _, value: values.append(value),
+        **knowledge(kind, W),
+    )
+    assert len(values) == model.n_iter_ - 1 == len(model.objective_history_) - 1
     assert (np.diff(values) <= 0.0).all()
+    np.testing.assert_allclose(values, model.objective_history_[:-1], rtol=1e-4, atol=1e-5 * values[0])
 
 
 def test_a_pass_that_is_taken_back_leaves_nothing_behind(monkeypatch):
     """The second pass, the first with momentum, is made to fail: the third starts from where the first ended."""
     X, _ = problem(3)
-    visit, points = learning.visit_all, []
+    take_pass, points = descent.take_pass, []
 
     def visited(task, W, H, pace):
-        found = visit(task, W, H, pace)
+        found = take_pass(task, W, H, pace)
         points.append((W.copy(), H.copy()))
         return (np.inf, *found[1:]) if len(points) == 3 else found
 
-    monkeypatch.setattr(learning, "visit_all", visited)
+    monkeypatch.setattr(descent, "take_pass", visited)
     updates = []
     monkeypatch.setattr(
-        learning, "update", lambda *args, update=learning.update: updates.append(args[1].copy()) or update(*args)
+        descent, "update", lambda *args, update=descent.update: updates.append(args[1].copy()) or update(*args)
     )
     fitted(X, n_components=K, max_iter=3, tol=0.0, init="random")
     assert len(points) == 5
@@ -154,23 +167,23 @@ def test_a_pass_that_is_taken_back_leaves_nothing_behind(monkeypatch):
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("penalised", [False, True])
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
-def test_an_update_that_is_not_bold_always_lowers_the_objective(monkeypatch, beta, penalised, precision):
+def test_a_safe_update_always_lowers_the_objective(monkeypatch, beta, penalised, precision):
     """Without the guard: each plain pass from a start far away falls by itself."""
     X, W = problem(3)
     parameters = {"alpha_W": 0.05, "alpha_H": 0.5, "l1_ratio": 0.2} if penalised else {}
     values = []
-    visit = learning.visit_all
+    take_pass = descent.take_pass
 
     def plain(task, W, H, pace):
-        found = visit(task, W, H, learning.Pace(precision, False))
+        found = take_pass(task, W, H, passes.Pace(precision, False))
         values.append(found[0])
         return found
 
-    monkeypatch.setattr(learning, "visit_all", plain)
-    monkeypatch.setattr(learning, "beyond", lambda ended, *_: ended)
-    monkeypatch.setattr(learning, "update", lambda *args, update=learning.update: update(*args[:3], False))
+    monkeypatch.setattr(descent, "take_pass", plain)
+    monkeypatch.setattr(descent, "extrapolated", lambda ended, *_: ended)
+    monkeypatch.setattr(descent, "update", lambda *args, update=descent.update: update(*args[:3], False))
     fitted(X, beta_loss=beta, max_iter=40, init="random", **knowledge("soft", W), **parameters)
-    assert len(values) == 41
+    assert len(values) >= 41
     assert (np.diff(values) <= 3e-7 * values[0]).all()
     assert values[-1] < values[0]
 
@@ -179,8 +192,8 @@ def test_an_update_that_is_not_bold_always_lowers_the_objective(monkeypatch, bet
 def test_blocks_and_threads_change_nothing_but_rounding(monkeypatch, beta):
     X, W = problem(4)
     expected, _ = fitted(X, beta_loss=beta, max_iter=8, gap_tol=1e-8, **knowledge("partly", W))
-    monkeypatch.setattr(learning, "SMALLEST_BLOCK", N_BINS)
-    monkeypatch.setattr(learning, "BLOCKS", 7)
+    monkeypatch.setattr(passes, "SMALLEST_BLOCK", N_BINS)
+    monkeypatch.setattr(passes, "BLOCKS", 7)
     before = get_num_threads()
     models = []
     for n_threads in (1, before):
@@ -231,7 +244,7 @@ class TestBesideScikitLearn:
     def test_starts_are_theirs(self, init):
         from sklearn.decomposition._nmf import _initialize_nmf
 
-        from knownmf.starts import start
+        from knownmf.learning.starts import start
 
         X, _ = problem(7)
         X *= 2 / X.mean()
@@ -496,14 +509,18 @@ def test_basis_is_the_mirror_of_activations():
         ({"n_components": 12, "init": "nndsvd"}, {}, r"starts at most min\(n_samples, n_features\) = 11"),
         ({"init": "custom"}, {}, "init is 'custom', W is missing and H is missing"),
         ({}, {"W": np.ones((N_FRAMES, 3))}, 'init is None, W is given.*init="custom" takes both'),
-        ({"init": "custom"}, {"W": np.ones((2, 3)), "H": np.ones((3, N_BINS))}, r"H_init has shape \(2, 3\)"),
+        ({"init": "custom"}, {"W": np.ones((2, 3)), "H": np.ones((3, N_BINS))}, r"W has shape \(2, 3\)"),
         ({"init": "custom"}, {"W": np.ones((N_FRAMES, 3)), "H": np.ones((2, N_BINS))}, r"H has shape \(2, 11\)"),
         ({}, {"support": np.zeros(3)}, "support is False everywhere"),
         ({}, {"support": np.full(3, 2)}, "support holds values other than True and False"),
-        ({}, {"support": np.ones((3, N_FRAMES))}, r"support has shape \(3, 20\), expected \(20, 3\)"),
+        ({}, {"support": np.ones((3, N_FRAMES))}, r"support has shape \(3, 20\), expected .* \(20, 3\)"),
         ({}, {"weights": np.zeros(N_BINS)}, "weights is 0 everywhere"),
         ({}, {"weights": -np.ones(N_BINS)}, r"weights\[0\] is -1.0"),
-        ({}, {"background": np.ones(3)}, r"background has shape \(3,\), expected \(20, 11\)"),
+        (
+            {},
+            {"background": np.ones(3)},
+            r"background has shape \(3,\), expected .* \(20, 11\), or \(11,\) for all samples",
+        ),
         ({"tol": -1}, {}, "tol is -1"),
         ({"gap_tol": -1}, {}, "gap_tol is -1"),
         ({"max_iter": 0}, {}, "max_iter is 0"),

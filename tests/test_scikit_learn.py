@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import naive
 from knownmf import NMF
-from knownmf.starts import INITS, start
+from knownmf.learning.starts import INITS, start
 from problems import BETAS
 
 STARTS = (None, *INITS)
@@ -294,11 +294,11 @@ class TestCustomStarts:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"W": np.ones((5, 2))}, r"H_init has shape \(5, 2\), expected \(6, 2\)"),
-            ({"W": np.ones((6, 3))}, r"H_init has shape \(6, 3\), expected \(6, 2\)"),
+            ({"W": np.ones((5, 2))}, r"^W has shape \(5, 2\), expected .* \(6, 2\)"),
+            ({"W": np.ones((6, 3))}, r"^W has shape \(6, 3\), expected .* \(6, 2\)"),
             ({"H": np.ones((2, 4))}, r"H has shape \(2, 4\), expected \(2, 5\)"),
             ({"H": -np.ones((2, 5))}, r"H\[0, 0\] is -1.0"),
-            ({"W": -np.ones((6, 2))}, r"H_init\[0, 0\] is -1.0"),
+            ({"W": -np.ones((6, 2))}, r"^W\[0, 0\] is -1.0"),
             ({"H": np.ones(5)}, "H has 1 dimensions, expected 2"),
         ],
     )

@@ -1,13 +1,12 @@
 """Activations of a known basis, or the basis of known activations: one call, one proven answer."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.sparse import issparse
+from numpy.typing import ArrayLike, NDArray
 
+from knownmf.divergences import beta_of
+from knownmf.observations import SAMPLES, Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_missed
-from knownmf.validation import per_bin, real_array
+from knownmf.validation import check_range, real_array
 
 
 def activations(
@@ -104,14 +103,28 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    data: Any = V if issparse(V) else real_array(V, "V", 2)
-    # Entries of a sparse matrix have no weights of their own.
-    shared_weights, weights = shared_or_own(weights, 0 if issparse(V) else data.shape[-1])
-    shared_support, support = shared_or_own(support, data.shape[-1])
-    solver = Solver(W, beta_loss, l1, l2, shared_weights, shared_support, tol, max_iter)
-    found = solver._solve(data, background, H_init, weights, support, progress)
-    warn_of_missed(found, stacklevel=2)
+    W = real_array(W, "W", 2)
+    n_bins, n_components = W.shape
+    beta = beta_of(beta_loss)
+    observations = Observations.check(V, n_bins, n_components, beta, weights, background, support, H_init)
+    found = solve_with(observations, W, beta_loss, l1, l2, tol, max_iter, progress)
+    warn_of_missed(found)
     return found
+
+
+def solve_with(
+    observations: Observations,
+    W: NDArray,
+    beta_loss: str | float,
+    l1: ArrayLike = 0.0,
+    l2: ArrayLike = 0.0,
+    tol: float = 1e-4,
+    max_iter: int = 200,
+    progress: Progress | None = None,
+) -> Activations:
+    """Return the activations of observations that have been checked, by a solver for what their frames share."""
+    weights, support, rest = observations.split()
+    return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter).solve_observations(rest, progress)
 
 
 def basis(
@@ -165,33 +178,27 @@ def basis(
            [0.2, 0.1]])
     """
     V, H = real_array(V, "V", 2), real_array(H, "H", 2)
+    check_range(H, "H")
     if H.shape[1] != V.shape[1]:
         raise ValueError(f"V has {V.shape[1]} frames but H has {H.shape[1]}: both need the same frames in columns.")
-    shaped = {"weights": weights, "background": background}
-    for name, values in shaped.items():
-        if values is not None:
-            shaped[name] = np.broadcast_to(per_bin(values, name, V.shape), V.shape).T
-    return activations(
-        V.T,
-        H.T,
-        beta_loss,
-        l1,
-        l2,
-        support=None if support is None else real_array(support, "support", 1, 2).T,
-        H_init=None if W_init is None else real_array(W_init, "W_init", 2).T,
-        tol=tol,
-        max_iter=max_iter,
-        progress=progress,
-        **shaped,
-    )
+    # The solver's frames are the bins here, and its bins are the frames.
+    axes = SAMPLES._replace(data="V", bins="frames", frames="bins", start="W_init")
+    weights = of_every_frame(weights, "weights", V.shape)
+    background = of_every_frame(background, "background", V.shape)
+    n_components, n_frames = H.shape
+    beta = beta_of(beta_loss)
+    observations = Observations.check(V, n_frames, n_components, beta, weights, background, support, W_init, axes)
+    found = solve_with(observations, H.T, beta_loss, l1, l2, tol, max_iter, progress)
+    warn_of_missed(found, "bin")
+    return found
 
 
-def shared_or_own(values: ArrayLike | None, n_frames: int) -> tuple[ArrayLike | None, ArrayLike | None]:
-    """Return weights or a support as what all frames share and what is the frames' own, one of them None.
-
-    One dimension is shared. A single column is too, unless there is a single frame: then it is the frame's own, as it
-    would be among others.
-    """
-    shape = np.shape(values) if values is not None else ()
-    own = len(shape) == 2 and (shape[1] == n_frames or shape[1] != 1)
-    return (None, values) if own else (values, None)
+def of_every_frame(values: ArrayLike | None, name: str, shape: tuple[int, int]) -> NDArray | None:
+    """Return values of shape (n_bins, n_frames), of which all frames may share one column; None for None."""
+    if values is None:
+        return None
+    array = real_array(values, name, 1, 2)
+    if array.shape not in (shape, (shape[0], 1), (shape[0],)):
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}, or ({shape[0]},) for all frames.")
+    check_range(array, name)
+    return np.broadcast_to(array if array.ndim == 2 else array[:, np.newaxis], shape)

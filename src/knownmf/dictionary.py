@@ -6,7 +6,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knownmf.files import written_aside
+from knownmf.validation import whole_number
 
 __all__ = ["Dictionary"]
 
@@ -95,9 +95,9 @@ class Dictionary:
     ) -> None:
         self.W = _checked_basis(W)
         self.labels = _checked_labels(labels, self.W.shape[1])
-        self.sr = _positive_int(sr, "sr", "the sample rate in Hz")
-        self.n_fft = _positive_int(n_fft, "n_fft", "the window's length in samples")
-        self.hop_length = _positive_int(hop_length, "hop_length", "the samples from frame to frame")
+        self.sr = whole_number(sr, "sr", meaning="the sample rate in Hz")
+        self.n_fft = whole_number(n_fft, "n_fft", meaning="the window's length in samples")
+        self.hop_length = whole_number(hop_length, "hop_length", meaning="the samples from frame to frame")
         self.window = _checked_window(window)
         self.power = _checked_power(power)
         if self.n_bins != self.n_fft // 2 + 1:
@@ -283,12 +283,6 @@ def _checked_labels(labels: Sequence[str], n_components: int) -> tuple[str, ...]
             "(several components may share one)."
         )
     return tuple(str(label) for label in checked)
-
-
-def _positive_int(value: object, name: str, meaning: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r}; {meaning}, a whole number of at least 1, is needed.")
-    return int(value)
 
 
 def _checked_window(window: object) -> str:

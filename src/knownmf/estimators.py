@@ -1,7 +1,8 @@
-"""scikit-learn's face of the package, and the only place where axes are swapped."""
+"""NMF, an estimator with the API and the axes of scikit-learn."""
 
 import warnings
-from typing import Any, NamedTuple, Self
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -11,24 +12,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
-from knownmf.activations import Activations, activations
+from knownmf.activations import Activations
 from knownmf.divergences import beta_of
-from knownmf.learning import Basis, Callback, Frames, Learned, Statistics, learn, learn_block, recorded
-from knownmf.parameters import Given, Plan, check_components, check_given, check_penalties, floating
-from knownmf.solver import Solver
-from knownmf.starts import INITS, lifted, residual, start
-from knownmf.validation import check_max_iter, check_range, check_sparse, check_tol, real_array, sparse_array
+from knownmf.learning import Callback, KnownBasis, Learned, Loss, Statistics, fit_basis, known_basis, update_basis
+from knownmf.learning.starts import start_of
+from knownmf.observations import SAMPLES, Observations
+from knownmf.prepared import PreparedComponents, not_above
+from knownmf.solver import warn_of_missed
+from knownmf.validation import check_range, check_sparse, check_tol, level_of_caller, real_array, whole_number
 
 GAP_TOL = 1e-4  # of activations, where something is learned
-TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6  # how far fit lowers gap_tol where it learned something better
-
-
-class Prepared(NamedTuple):
-    """A solver, and what it was prepared from."""
-
-    solver: Solver
-    components: NDArray[np.floating]
-    parameters: tuple[float, float, float, float]  # beta, l1, l2, tol
 
 
 class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -151,6 +144,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
            [0. , 0.2, 0.8]])
     """
 
+    _prepared: PreparedComponents | None = None
+    _follows_parameters = False  # whether the parameters say what the components are, as after from_basis
+
     def __init__(
         self,
         n_components: int | str | None = "auto",
@@ -207,10 +203,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             If W is not two-dimensional, is empty, or holds values that are negative, infinite or NaN.
         """
         model = cls(components=real_array(W, "W", 2).T, **parameters)
-        plan = model._plan(None)
-        if plan.free.any():
+        known = model._known(None)
+        if known.free.any():
             raise ValueError("from_basis takes a basis that is known: leave frozen=True, or call fit.")
-        model._set_components(plan)
+        model._set_components(known)
+        model._follows_parameters = True
         return model
 
     def fit(
@@ -289,31 +286,40 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             )
         if W is not None and H_init is not None:
             raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
-        plan = self._plan(data.shape[1], H)
-        given = self._given(data, len(plan.free), weights, background, support, H_init if W is None else W)
-        self._gap_tol(plan)
-        check_max_iter(self.max_iter)
+        known = self._known(data.shape[1], H)
+        start, name = (H_init, "H_init") if W is None else (W, "W")
+        observations = self._observe(data, len(known.free), weights, background, support, start, name)
+        self._gap_tol(known)
+        whole_number(self.max_iter, "max_iter")
         if hasattr(self, "n_samples_seen_"):
             del self.n_samples_seen_  # a stream that partial_fit had begun ends here
-        if not plan.free.any():
+        if not known.free.any():
             if H is not None:
                 raise ValueError("H is given but all components are frozen: pass H_init for the activations alone.")
-            self._set_components(plan)
-            return self._finish(data, given)
-        frames, basis = self._frames(data, given, plan), self._basis(plan, data.shape[0])
-        components, H0 = self._start(frames, plan, given.H_init, H)
-        learned = learn(
-            frames, basis, components, H0, tol=self.tol, max_iter=self.max_iter, callback=self.callback
-        )  # fmt: skip
-        self._set_components(plan, self._normalised(learned.W, plan), data.dtype)
+            self._set_components(known)
+            return self._finish(observations)
+        if H is not None:
+            H = self._custom_components(H, known)
+        learned = fit_basis(
+            observations,
+            known,
+            self._loss(*data.shape[::-1]),
+            init=self.init,
+            random_state=self.random_state,
+            W_init=H,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            callback=self.callback,
+        )
+        self._set_components(known, learned.W, data.dtype)
         if not learned.converged and self.tol > 0.0:
             warnings.warn(
                 f"Learning was still going on after max_iter={self.max_iter} passes. Raise max_iter, or tol, or pass "
                 "tol=0 if that is what you want.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=level_of_caller(),
             )
-        return self._finish(data, given._replace(H_init=None), learned)
+        return self._finish(replace(observations, H_init=None), learned)
 
     def partial_fit(
         self,
@@ -344,31 +350,27 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         first = not hasattr(self, "n_samples_seen_")
         data = self._validate(X, reset=first)
-        plan = self._plan(data.shape[1])
+        known = self._known(data.shape[1])
         if not 0.0 < self.forgetting <= 1.0:
             raise ValueError(f"forgetting is {self.forgetting!r}, expected a number above 0 and at most 1.")
-        given = self._given(data, len(plan.free), weights, background, support, None)
-        frames = self._frames(data, given, plan)
+        observations = self._observe(data, len(known.free), weights, background, support)
         if first:
-            components = plan.components
-            if plan.free.any():
-                components, _ = self._start(frames, plan, None, None)
-            self._set_components(plan, components, data.dtype)
+            components = known.components
+            if known.free.any():
+                loss = self._loss(*data.shape[::-1])
+                components, _ = start_of(observations, known, loss, self.init, self.random_state, None)
+            self._set_components(known, components, data.dtype)
             self._memory: Statistics | None = None
             self.n_samples_seen_, self.n_iter_ = 0.0, 0
         self.n_samples_seen_ = self.forgetting * self.n_samples_seen_ + data.shape[0]
         self.n_iter_ += 1
-        if plan.free.any():
-            H = self._activations(data, given).H.T.astype(np.float64)
-            components, self._memory = learn_block(
-                frames,
-                self._basis(plan, self.n_samples_seen_),
-                self.components_.astype(np.float64),
-                H,
-                self._memory,
-                self.forgetting,
+        if known.free.any():
+            H = self._activations(observations).H.T.astype(np.float64)
+            loss = self._loss(data.shape[1], self.n_samples_seen_)
+            components, self._memory = update_basis(
+                observations, known, loss, self.components_.astype(np.float64), H, self._memory, self.forgetting
             )
-            self._set_components(plan, components, data.dtype)
+            self._set_components(known, components, data.dtype)
         return self
 
     def transform(
@@ -392,9 +394,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         -------
         (n_samples, n_components) ndarray of X's floating type
         """
-        check_is_fitted(self)
+        self._check_fitted()
         data = self._validate(X, reset=False)
-        return self._activations(data, self._given(data, self.n_components_, weights, background, support)).H.T
+        return self._activations(self._observe(data, self.n_components_, weights, background, support)).H.T
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the data that activations stand for, ``X @ components_``.
@@ -408,7 +410,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         -------
         (n_samples, n_features) ndarray
         """
-        check_is_fitted(self)
+        self._check_fitted()
         H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
         if H.shape[1] != self.n_components_:
             raise ValueError(f"X has {H.shape[1]} columns, expected one for each of {self.n_components_} components.")
@@ -427,9 +429,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         -------
         float
         """
-        check_is_fitted(self)
+        self._check_fitted()
         data = self._validate(X, reset=False)
-        return -float(self._divergence(self._activations(data, Given(None, None, None))).mean())
+        found = self._activations(self._observe(data, self.n_components_))
+        return -float(self._prepare().divergence(found).mean())
 
     @property
     def _n_features_out(self) -> int:
@@ -454,172 +457,110 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         )
         if issparse(data):
             check_sparse(beta_of(self.beta_loss))
-            data = sparse_array(data, "X").tocsr()
         check_non_negative(data, f"{type(self).__name__} (X)")
         return data
 
-    def _plan(self, n_features: int | None, H: ArrayLike | None = None) -> Plan:
+    def _check_fitted(self) -> None:
+        """Raise unless there are components. Those of ``from_basis`` are what the parameters say now."""
+        check_is_fitted(self, "components_")
+        if self._follows_parameters:
+            known = self._known(None)
+            if known.free.any():
+                raise ValueError("The parameters leave something to learn: call fit.")
+            self._set_components(known)
+            self._follows_parameters = True
+
+    def _known(self, n_features: int | None, H: ArrayLike | None = None) -> KnownBasis:
         n_started = None if H is None else len(real_array(H, "H", 2))
-        return check_components(
+        return known_basis(
             self.components, self.n_components, self.frozen, self.template_strength, n_features, n_started
         )
 
-    def _given(self, X: Any, n_components: int, *options: ArrayLike | None) -> Given:
-        return check_given(X, beta_of(self.beta_loss), n_components, *options)
+    def _observe(
+        self,
+        X: Any,
+        n_components: int,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+        start: ArrayLike | None = None,
+        start_name: str = "H_init",
+    ) -> Observations:
+        """Return X and what came with it, checked."""
+        axes = SAMPLES._replace(start=start_name)
+        given = weights, background, support, start
+        checked = Observations.check(X, X.shape[1], n_components, beta_of(self.beta_loss), *given, axes)
+        checked.check_something_counts()
+        return checked
 
-    def _frames(self, X: NDArray[np.floating], given: Given, plan: Plan) -> Frames:
-        l1, l2 = self._penalties(X.shape[1])
-        n_components, ones = len(plan.free), np.ones((1, X.shape[1]))
-        return Frames(
-            X=X,
-            weights=ones if given.weights is None else np.atleast_2d(given.weights).astype(np.float64, copy=False),
-            background=0.0 * ones if given.background is None else np.atleast_2d(given.background).astype(np.float64),
-            support=np.ones((1, n_components), np.bool_) if given.support is None else np.atleast_2d(given.support) > 0,
-            l1=np.full(n_components, l1),
-            l2=np.full(n_components, l2),
-            beta=beta_of(self.beta_loss),
-        )
+    def _custom_components(self, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:
+        """Return the components of a custom start, checked."""
+        custom = real_array(H, "H", 2)
+        if custom.shape != known.free.shape:
+            raise ValueError(f"H has shape {custom.shape}, expected {known.free.shape}: a component a row.")
+        check_range(custom, "H")
+        return custom.astype(np.float64)
 
-    def _basis(self, plan: Plan, n_samples: float) -> Basis:
-        alpha = n_samples * float(self.alpha_W if self.alpha_H == "same" else self.alpha_H)
-        return Basis(
-            free=plan.free,
-            template=np.nan_to_num(plan.components.astype(np.float64)),
-            strength=plan.strength,
-            l1=np.full(len(plan.free), alpha * self.l1_ratio),
-            l2=np.full(len(plan.free), alpha * (1.0 - self.l1_ratio)),
-        )
+    def _loss(self, n_features: int, n_samples: float) -> Loss:
+        """Return what is minimized, all penalties checked."""
+        if not 0.0 <= self.l1_ratio <= 1.0:
+            raise ValueError(f"l1_ratio is {self.l1_ratio!r}, expected a number from 0 to 1.")
+        check_range(real_array(self.alpha_W, "alpha_W", 0), "alpha_W")
+        alpha_H = self.alpha_W if self.alpha_H == "same" else self.alpha_H
+        check_range(real_array(alpha_H, "alpha_H", 0), "alpha_H")
+        of_activations, of_basis = self.alpha_W * n_features, float(alpha_H) * n_samples
+        l1, l2 = self.l1_ratio, 1.0 - self.l1_ratio
+        return Loss(beta_of(self.beta_loss), of_activations * l1, of_activations * l2, of_basis * l1, of_basis * l2)
 
-    def _start(
-        self, frames: Frames, plan: Plan, H_init: NDArray | None, H: ArrayLike | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return components and activations to start from: of the known on their own, of the others on what is left."""
-        n_known, n_components = plan.n_known, len(plan.free)
-        components = plan.components.astype(np.float64)
-        if H is not None and H_init is not None:
-            custom = real_array(H, "H", 2)
-            if custom.shape != components.shape:
-                raise ValueError(f"H has shape {custom.shape}, expected {components.shape}: a component a row.")
-            check_range(custom, "H")
-            components, n_known = np.where(plan.free, custom, components), n_components
-        components[:n_known] = lifted(components[:n_known], plan.free[:n_known])
-        acts, left = np.empty((frames.X.shape[0], n_components)), frames.X
-        if n_known and (H_init is None or n_components > n_known):
-            acts[:, :n_known], left = self._explained(frames, components[:n_known])
-        if n_components > n_known:
-            init = self._init(frames, n_components - n_known)
-            components[n_known:], acts[:, n_known:] = start(left, n_components - n_known, init, self.random_state)
-            components[n_known:] = lifted(components[n_known:], plan.free[n_known:])
-        acts = acts if H_init is None else H_init.astype(np.float64)
-        everywhere = np.ones(acts.T.shape, np.bool_)
-        return components, np.where(frames.support, lifted(acts.T, everywhere).T, 0.0)
-
-    def _explained(self, frames: Frames, known: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-        """Return the activations of the known components alone, and what they leave of the data."""
-        support = frames.support[:, : len(known)].astype(np.float64)
-        dense = not issparse(frames.X)
-        given = Given(frames.weights if dense else None, frames.background if dense else None, support).columns()
-        with warnings.catch_warnings():
-            # A start needs no proof.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            H = activations(frames.X.T, known.T, frames.beta, tol=1e-2, **given).H.T.astype(np.float64)
-        return H, residual(frames.X, frames.background, H, known)
-
-    def _init(self, frames: Frames, n_components: int) -> str:
-        """Return how unknown components start, deciding where the user left it open."""
-        if self.init is None:
-            plain = np.ptp(frames.weights) == 0.0 and not np.isnan(frames.X.sum())
-            return "nndsvda" if plain and n_components <= min(frames.X.shape) else "random"
-        if self.init not in INITS:
-            raise ValueError(f'init is {self.init!r}, expected one of {INITS}, "custom" or None.')
-        if self.init != "random" and n_components > min(frames.X.shape):
-            raise ValueError(
-                f"init is {self.init!r}, which starts at most min(n_samples, n_features) = {min(frames.X.shape)} "
-                f'components, not {n_components}: pass init="random".'
-            )
-        return self.init
-
-    def _normalised(self, components: NDArray[np.float64], plan: Plan) -> NDArray[np.float64]:
-        """Return the components with a sum of one each, where learned from scratch and unpenalised."""
-        if self.alpha_W or (self.alpha_H != "same" and self.alpha_H):
-            return components
-        sums = components.sum(axis=1, keepdims=True)
-        scratch = (np.arange(len(components)) >= plan.n_known)[:, np.newaxis] & (sums > 0.0)
-        return np.where(scratch, components / np.where(sums > 0.0, sums, 1.0), components)
-
-    def _set_components(self, plan: Plan, components: NDArray | None = None, kind: DTypeLike = np.float32) -> None:
+    def _set_components(
+        self, known: KnownBasis, components: NDArray | None = None, dtype: DTypeLike = np.float32
+    ) -> None:
         """Keep components, in a type that holds what is known of them to the last bit."""
-        known = floating(plan.components.dtype)
-        if plan.free.any():
-            known = np.result_type(kind, known) if plan.n_known else np.dtype(kind)
-        self.components_ = (plan.components if components is None else components).astype(known)
+        of_known = known.components.dtype
+        kept = of_known if of_known in (np.float32, np.float64) else np.dtype(np.float64)
+        if known.free.any():
+            kept = np.result_type(dtype, kept) if known.n_known else np.dtype(dtype)
+        self.components_ = (known.components if components is None else components).astype(kept)
         self.n_components_, self.n_features_in_ = self.components_.shape
-        self.gap_tol_ = self._gap_tol(plan)
-        self._prepare_solver()
+        self.gap_tol_ = self._gap_tol(known)
+        self._prepare()
+        self._follows_parameters = False
 
-    def _finish(self, X: NDArray[np.floating], given: Given, learned: Learned | None = None) -> NDArray[np.floating]:
+    def _finish(self, observations: Observations, learned: Learned | None = None) -> NDArray[np.floating]:
         """Solve the activations as ``transform`` does, and report on them."""
-        history, constant = (learned.history[1:], learned.constant) if learned else ([], 0.0)
-        tightest = TIGHTEST if X.dtype == np.float64 else TIGHTEST_SINGLE
-        found = self._activations(X, given)
-        while history and found.objective.sum() + constant > history[-1] and self.gap_tol_ > tightest:
-            held, self.gap_tol_ = self.gap_tol_, max(1e-2 * self.gap_tol_, tightest)
-            with warnings.catch_warnings():
-                # Nobody asked for more than was held: where rounding forbids it, that stays.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                better = self._activations(X, given)
-            if not better.converged.all():
-                self.gap_tol_ = held
-                break
-            found = better
-        if self.gap_tol_ != self._prepared.parameters[-1]:
-            self._prepare_solver()
-        history = recorded(history, float(found.objective.sum()) + constant)
-        self.objective_history_ = np.array(history)
-        self.n_iter_ = (learned.n_passes if learned else 0) + 1
-        self.reconstruction_err_ = float(np.sqrt(2.0 * self._divergence(found).sum()))
+        prepared = self._prepare()
+        if learned is None:
+            found, history, constant, n_passes = prepared.solve(observations), [], 0.0, 0
+        else:
+            prepared, found = not_above(learned, prepared, observations)
+            history, constant, n_passes = learned.history[1:], learned.constant, learned.n_passes
+            self._prepared, self.gap_tol_ = prepared, prepared.tol
+        self._warn_of_missed(found)
+        self.objective_history_ = np.array([*history, float(found.objective.sum()) + constant])
+        self.n_iter_ = n_passes + 1
+        self.reconstruction_err_ = float(np.sqrt(2.0 * prepared.divergence(found).sum()))
         return found.H.T
 
-    def _gap_tol(self, plan: Plan) -> float:
+    def _gap_tol(self, known: KnownBasis) -> float:
         """Return the tolerance of the activations, both tolerances checked."""
         tol = check_tol(self.tol)
         if self.gap_tol is not None:
             return check_tol(self.gap_tol, "gap_tol")
-        return GAP_TOL if plan.free.any() or tol == 0.0 else tol
+        return GAP_TOL if known.free.any() or tol == 0.0 else tol
 
-    def _penalties(self, n_features: int) -> tuple[float, float]:
-        """Return the strengths of L1 and L2 on activations, all penalties checked."""
-        check_penalties(self.alpha_W, self.alpha_H, self.l1_ratio)
-        alpha = self.alpha_W * n_features
-        return alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio)
+    def _activations(self, observations: Observations) -> Activations:
+        """Return the activations of observations, by components and parameters as they are now."""
+        found = self._prepare().solve(observations)
+        self._warn_of_missed(found)
+        return found
 
-    def _activations(self, X: NDArray[np.floating], given: Given) -> Activations:
-        if given.weights is None and given.support is None:
-            rows = given.columns()
-            return self._solver().solve(X.T, background=rows["background"], H_init=rows["H_init"])
-        l1, l2 = self._penalties(X.shape[1])
-        return activations(
-            X.T, self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=self.gap_tol_, **given.columns()
-        )  # fmt: skip
+    def _prepare(self) -> PreparedComponents:
+        """Return the prepared components; prepare them if anything has changed since they were."""
+        now = self.components_, self._loss(self.n_features_in_, 0.0), self.gap_tol_
+        if self._prepared is None or not self._prepared.are(*now):
+            self._prepared = PreparedComponents(*now)
+        return self._prepared
 
-    def _prepare_solver(self) -> None:
-        """Prepare a solver for the components as they are now."""
-        l1, l2 = self._penalties(self.n_features_in_)
-        tol = self.gap_tol_
-        solver = Solver(self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=tol)
-        self._prepared = Prepared(solver, self.components_.copy(), (beta_of(self.beta_loss), l1, l2, tol))
-
-    def _solver(self) -> Solver:
-        """Return the solver that was prepared, or a new one where components or parameters have been changed since."""
-        l1, l2 = self._penalties(self.n_features_in_)
-        parameters = beta_of(self.beta_loss), l1, l2, self.gap_tol_
-        prepared = self._prepared
-        if prepared.parameters == parameters and np.array_equal(prepared.components, self.components_):
-            return prepared.solver
-        return Solver(self.components_.T, self.beta_loss, l1=l1, l2=l2, tol=self.gap_tol_)
-
-    def _divergence(self, found: Activations) -> NDArray[np.float64]:
-        """Return the divergence of each sample: its objective without the penalties."""
-        l1, l2 = self._penalties(self.n_features_in_)
-        H = found.H.astype(np.float64, copy=False)
-        return np.maximum(found.objective - l1 * H.sum(axis=0) - 0.5 * l2 * (H * H).sum(axis=0), 0.0)
+    @staticmethod
+    def _warn_of_missed(found: Activations) -> None:
+        warn_of_missed(found, "sample", "gap_tol", "Raise gap_tol (its default is tol where all components are known)")

@@ -1,47 +1,59 @@
-"""Observations: the data of some frames and what came with them, checked once, and handed out as blocks of frames."""
+"""Observations: the data of some frames and what came with them, checked once, and handed out as blocks of frames.
 
-from dataclasses import dataclass
-from typing import Any, Self
+Callers name the data and its axes differently: a spectrogram V has a frame in each column, scikit-learn's X has a
+sample in each row. Both are checked here under their own names and axes, and kept as a spectrogram.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.native import Block
-from knownmf.validation import (
-    check_range,
-    check_sparse,
-    check_start,
-    check_support,
-    per_bin,
-    real_array,
-    sparse_array,
-)
+from knownmf.validation import check_range, check_sparse, check_zeros_and_ones, real_array, sparse_array
+
+
+class Axes(NamedTuple):
+    """What a caller calls the data, its axes and the activations to start from."""
+
+    data: str
+    bins: str
+    frames: str
+    start: str = "H_init"
+    frames_in_rows: bool = False
+
+
+SPECTROGRAM = Axes("V", "bins", "frames")
+SAMPLES = Axes("X", "features", "samples", frames_in_rows=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """The data of some frames, a frame a column, and what belongs to single frames.
+    """The data of some frames, a frame a column, and what belongs to them.
+
+    What has one dimension is shared by all frames; what has two has a column for each frame.
 
     Attributes
     ----------
     V : array or CSC matrix, (n_bins, n_frames)
         The data; NaN means missing.
-    weights : (n_bins, n_frames) array or None
-        Weights of the frames' own.
-    background : (n_bins, n_frames) or (n_bins, 1) array or None
-        The known part of the model; one column stands for all frames.
-    support : (n_components, n_frames) array or None
-        Zeros and ones: where the frames' own support allows activations.
-    H_init : (n_components, n_frames) array or None
+    weights : (n_bins,) or (n_bins, n_frames) array, or None
+        How much a bin counts.
+    background : (n_bins,) or (n_bins, n_frames) array, or None
+        The known part of the model.
+    support : (n_components,) or (n_components, n_frames) array, or None
+        Zeros and ones: where activations may differ from zero.
+    H_init : (n_components, n_frames) array, or None
         Activations to start from.
     """
 
     V: Any
-    weights: NDArray | None
-    background: NDArray | None
-    support: NDArray | None
-    H_init: NDArray | None
+    weights: NDArray | None = None
+    background: NDArray | None = None
+    support: NDArray | None = None
+    H_init: NDArray | None = None
 
     @classmethod
     def check(
@@ -54,9 +66,9 @@ class Observations:
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
-        start_name: str = "H_init",
+        axes: Axes = SPECTROGRAM,
     ) -> Self:
-        """Return observations for a basis of so many bins and components; the caller calls H_init ``start_name``.
+        """Return observations for a basis of so many bins and components, from arrays with these axes.
 
         Raises
         ------
@@ -65,27 +77,32 @@ class Observations:
         TypeError
             If something is not an array of real numbers, or a sparse V comes with what only a dense one can have.
         """
-        sparse = issparse(V)
-        V = sparse_array(V, "V") if sparse else real_array(V, "V", 2)
-        if V.shape[0] != n_bins or not n_bins:
-            raise ValueError(f"V has {V.shape[0]} bins but W has {n_bins}: both need the same bins in their rows.")
-        if sparse:
+        data = check_data(V, axes)
+        n_frames = data.shape[1]
+        if data.shape[0] != n_bins or not n_bins:
+            raise ValueError(
+                f"{axes.data} has {data.shape[0]} {axes.bins} but W has {n_bins}: both need the same {axes.bins}."
+            )
+        if issparse(data):
             check_sparse(beta, background=background)
-            if weights is not None:
-                raise TypeError(
-                    f"weights has one value for each entry of a sparse matrix: give one for each of the {n_bins} bins, "
-                    "or pass the data as a dense array."
-                )
-        else:
-            check_range(V, "V", missing=True)
-        n_frames = V.shape[1]
-        return cls(
-            V,
-            None if weights is None else of_every_frame(per_bin(weights, "weights", V.shape), n_frames),
-            None if background is None else per_bin(background, "background", V.shape),
-            None if support is None else of_every_frame(check_support(support, n_components, n_frames), n_frames),
-            None if H_init is None else check_start(H_init, n_components, n_frames, start_name),
+        per_bin, per_component = (n_bins, axes.bins), (n_components, "components")
+        checked = cls(
+            data,
+            _check_rows(weights, "weights", per_bin, n_frames, axes),
+            _check_rows(background, "background", per_bin, n_frames, axes),
+            _check_rows(support, "support", per_component, n_frames, axes),
+            _check_rows(H_init, axes.start, per_component, n_frames, axes, may_be_shared=False),
         )
+        if checked.support is not None:
+            check_zeros_and_ones(checked.support, "support")
+        if issparse(data) and checked.weights is not None and checked.weights.ndim == 2:
+            if n_frames == 1:
+                return replace(checked, weights=checked.weights[:, 0])
+            raise TypeError(
+                f"weights has one value for each entry of a sparse matrix: give one for each of the {n_bins} "
+                f"{axes.bins}, or pass the data as a dense array."
+            )
+        return checked
 
     @property
     def n_frames(self) -> int:
@@ -102,14 +119,32 @@ class Observations:
         """The size of a frame's data in double precision, on average."""
         return 8 * (1 + self.V.nnz / max(self.n_frames, 1) if self.is_sparse else self.V.shape[0])
 
+    def check_something_counts(self) -> None:
+        """Raise if the weights are zero, or the support is False, everywhere."""
+        if self.weights is not None and not self.weights.any():
+            raise ValueError("weights is 0 everywhere: nothing would count. Pass None to count everything.")
+        if self.support is not None and not self.support.any():
+            raise ValueError("support is False everywhere: no component may be active. Pass None to allow all.")
+
+    def split(self) -> tuple[NDArray | None, NDArray | None, Self]:
+        """Return the weights and the support that all frames share, and the observations without these."""
+        weights = self.weights if self.weights is not None and self.weights.ndim == 1 else None
+        support = self.support if self.support is not None and self.support.ndim == 1 else None
+        rest = replace(
+            self,
+            weights=None if weights is not None else self.weights,
+            support=None if support is not None else self.support,
+        )
+        return weights, support, rest
+
     def block(self, chunk: slice) -> Block:
         """Return a block of frames as the native code takes it, a frame a row in double precision."""
         n = len(range(self.n_frames)[chunk])
         block = Block(
             n,
-            weights=rows_of(self.weights, chunk),
+            weights=rows_of_each(self.weights, chunk, n),
             background=rows_of(self.background, chunk),
-            support=rows_of(self.support, chunk),
+            support=rows_of_each(self.support, chunk, n),
             start=rows_of(self.H_init, chunk),
         )
         if not self.is_sparse:
@@ -123,13 +158,53 @@ class Observations:
         )
 
 
-def of_every_frame(values: NDArray, n_frames: int) -> NDArray:
-    """Return values with a column for every frame; they may have one for all."""
-    return np.broadcast_to(values, (len(values), n_frames))
+def check_data(V: Any, axes: Axes) -> Any:
+    """Return data as a nonnegative array or CSC matrix with a frame in each column."""
+    if issparse(V):
+        return sparse_array(V.T if axes.frames_in_rows else V, axes.data)
+    data = real_array(V, axes.data, 2)
+    check_range(data, axes.data, missing=True)
+    return data.T if axes.frames_in_rows else data
+
+
+def _check_rows(
+    values: ArrayLike | None,
+    name: str,
+    inner: tuple[int, str],
+    n_frames: int,
+    axes: Axes,
+    may_be_shared: bool = True,
+) -> NDArray | None:
+    """Return values of each frame as (size, n_frames), or (size,) if the frames share them.
+
+    ``inner`` is the size and the name of the axis that is not that of the frames.
+    """
+    if values is None:
+        return None
+    size, inner_name = inner
+    array = real_array(values, name, *((1, 2) if may_be_shared else (2,)))
+    whole = (n_frames, size) if axes.frames_in_rows else (size, n_frames)
+    shared = ((1, size) if axes.frames_in_rows else (size, 1), (size,)) if may_be_shared else ()
+    if array.shape not in (whole, *shared):
+        axis_names = (
+            f"(n_{axes.frames}, n_{inner_name})" if axes.frames_in_rows else f"(n_{inner_name}, n_{axes.frames})"
+        )
+        alternative = f", or ({size},) for all {axes.frames}" if may_be_shared else ""
+        raise ValueError(f"{name} has shape {np.shape(values)}, expected {axis_names} = {whole}{alternative}.")
+    check_range(array, name)
+    if array.shape != whole:
+        return array.ravel()
+    return array.T if axes.frames_in_rows else array
 
 
 def rows_of(values: NDArray | None, chunk: slice) -> NDArray[np.float64] | None:
-    """Return some columns as rows in double precision; a single column stands for all frames."""
+    """Return some columns as rows in double precision, or the one row that all frames share."""
     if values is None:
         return None
-    return np.array((values if values.shape[1] == 1 else values[:, chunk]).T, dtype=np.float64, order="C")
+    return np.array(values[np.newaxis] if values.ndim == 1 else values[:, chunk].T, dtype=np.float64, order="C")
+
+
+def rows_of_each(values: NDArray | None, chunk: slice, n: int) -> NDArray[np.float64] | None:
+    """Return some columns as rows in double precision, one for each of n frames."""
+    rows = rows_of(values, chunk)
+    return None if rows is None else np.ascontiguousarray(np.broadcast_to(rows, (n, rows.shape[1])))

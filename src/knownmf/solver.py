@@ -13,9 +13,18 @@ from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
 from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
-from knownmf.observations import Observations
+from knownmf.observations import SPECTROGRAM, Observations
 from knownmf.threads import get_num_threads, run_in_threads
-from knownmf.validation import check_max_iter, check_range, check_support, check_tol, penalty, per_bin, real_array
+from knownmf.validation import (
+    check_range,
+    check_tol,
+    check_zeros_and_ones,
+    level_of_caller,
+    one_for_each,
+    penalty,
+    real_array,
+    whole_number,
+)
 
 Progress = Callable[[int, int], object]
 
@@ -152,14 +161,15 @@ class Solver:
         if not n_components:
             raise ValueError("W has no columns: give at least one basis vector.")
         check_range(basis, "W")
-        shared_weights = np.ones((n_bins, 1)) if weights is None else per_bin(weights, "weights", (n_bins, 1))
-        shared_support = np.ones((n_components, 1)) if support is None else check_support(support, n_components, 1)
         self.beta = beta_of(beta_loss)
-        self.tol, self.max_iter = check_tol(tol), check_max_iter(max_iter)
+        self.tol, self.max_iter = check_tol(tol), whole_number(max_iter, "max_iter")
         self.n_bins, self.n_components = n_bins, n_components
         self._l1, self._l2 = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
-        self._weights = shared_weights[:, 0].astype(np.float64)
-        self._support = shared_support[:, 0].astype(np.float64)
+        self._weights = np.ones(n_bins) if weights is None else one_for_each(weights, "weights", n_bins, "bins")
+        self._support = np.ones(n_components)
+        if support is not None:
+            self._support = one_for_each(support, "support", n_components, "components")
+            check_zeros_and_ones(self._support, "support")
         self._workspaces: list[Workspace] = []
         self._dense_basis = self._prepare(np.ascontiguousarray(basis, np.float64), sparse=False)
 
@@ -197,9 +207,9 @@ class Solver:
         H_init : array_like, (n_components, n_frames), optional
             A warm start, not negative.
         weights : array_like, (n_bins, n_frames), optional
-            Weights of the frames' own, instead of those of the solver.
+            Weights of the single frames, instead of those of the solver.
         support : array_like of bool, (n_components, n_frames), optional
-            The frames' own support, instead of that of the solver.
+            The support of the single frames, instead of that of the solver.
         progress : callable, optional
             Called as ``progress(frames_done, n_frames)`` as the work proceeds.
 
@@ -213,8 +223,11 @@ class Solver:
         ConvergenceWarning
             Once, if frames miss ``tol``.
         """
-        found = self._solve(V, background, H_init, weights, support, progress)
-        warn_of_missed(found, stacklevel=2)
+        observations = Observations.check(
+            V, self.n_bins, self.n_components, self.beta, weights, background, support, H_init
+        )
+        found = self.solve_observations(observations, progress)
+        warn_of_missed(found)
         return found
 
     def certify(
@@ -253,25 +266,21 @@ class Solver:
             raise TypeError("V is a sparse matrix: certify takes a dense one, pass V.toarray().")
         if H is None:
             raise TypeError("H is None: pass the activations to certify.")
-        return self._solve(V, background, H, weights, support, None, certify_only=True)
+        given = V, self.n_bins, self.n_components, self.beta, weights, background, support, H
+        observations = Observations.check(*given, SPECTROGRAM._replace(start="H"))
+        return self.solve_observations(observations, certify_only=True)
 
-    def _solve(
-        self,
-        V: ArrayLike,
-        background: ArrayLike | None,
-        H_init: ArrayLike | None,
-        weights: ArrayLike | None,
-        support: ArrayLike | None,
-        progress: Progress | None,
-        certify_only: bool = False,
+    def solve_observations(
+        self, observations: Observations, progress: Progress | None = None, *, certify_only: bool = False
     ) -> Activations:
-        """Do what :meth:`solve` does, without the warning."""
-        given = weights, background, support, H_init
-        start_name = "H" if certify_only else "H_init"
-        observations = Observations.check(V, self.n_bins, self.n_components, self.beta, *given, start_name=start_name)
+        """Find the activations of observations that have been checked, or certify those that they start from.
+
+        Unlike :meth:`solve`, it does not warn of frames that miss the tolerance.
+        """
         n_frames = observations.n_frames
         # A certificate is that of the activations as they are.
-        rounds = not certify_only or np.asarray(H_init).dtype == np.float32
+        start = observations.H_init
+        rounds = not certify_only or (start is not None and start.dtype == np.float32)
         single = observations.V.dtype == np.float32 and rounds
         answer = new_answer(n_frames, self.n_components, np.float32 if single else np.float64)
         H = answer.H
@@ -366,8 +375,10 @@ def chunks_of(n_frames: int, bytes_per_frame: float) -> list[slice]:
     return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
 
 
-def warn_of_missed(found: Activations, stacklevel: int) -> None:
-    """Warn once if frames missed the tolerance."""
+def warn_of_missed(
+    found: Activations, unit: str = "frame", tolerance: str = "tol", remedy: str = "Raise tol or max_iter"
+) -> None:
+    """Warn once if frames missed the tolerance, in the caller's words: what a frame is, and what can be changed."""
     missed = np.flatnonzero(~found.converged)
     if not len(missed):
         return
@@ -375,9 +386,8 @@ def warn_of_missed(found: Activations, stacklevel: int) -> None:
 
     worst = missed[np.argmax(found.criterion[missed])]
     warnings.warn(
-        f"{len(missed)} of {len(found.converged)} frames missed tol={found.tol:g}; the worst is frame {worst} with a "
-        f"{found.criterion_name} of {found.criterion[worst]:.1e}. Raise tol or max_iter; `converged` says which frames "
-        "they are.",
+        f"{len(missed)} of {len(found.converged)} {unit}s missed {tolerance}={found.tol:g}; the worst is {unit} "
+        f"{worst} with a {found.criterion_name} of {found.criterion[worst]:.1e}. {remedy}.",
         ConvergenceWarning,
-        stacklevel=stacklevel + 1,
+        stacklevel=level_of_caller(),
     )

@@ -5,9 +5,10 @@ import math
 import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral
 from pathlib import Path
 from typing import TypeVar
+
+from knownmf.validation import whole_number
 
 Result = TypeVar("Result")
 
@@ -47,14 +48,7 @@ def set_num_threads(n_threads: int) -> None:
         If it is not a whole number of at least 1.
     """
     global _n_threads
-    _n_threads = _check_n_threads(n_threads)
-
-
-def _check_n_threads(n_threads: object) -> int:
-    """Return a number of threads if it is valid."""
-    if not isinstance(n_threads, bool) and isinstance(n_threads, Integral) and int(n_threads) >= 1:
-        return int(n_threads)
-    raise ValueError(f"n_threads is {n_threads!r}, expected a whole number of at least 1.")
+    _n_threads = whole_number(n_threads, "n_threads")
 
 
 @functools.cache

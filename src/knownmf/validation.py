@@ -3,6 +3,7 @@
 Every message says what came, what was expected and what to do.
 """
 
+import sys
 from numbers import Integral, Real
 from typing import Any
 
@@ -89,52 +90,19 @@ def check_range(array: NDArray, name: str, missing: bool = False) -> None:
     raise ValueError(f"{place} is {array[where]}{others}: {what} values cannot be used, {remedy}.")
 
 
-def per_bin(values: ArrayLike, name: str, shape: tuple[int, int]) -> NDArray:
-    """Return weights or a background as (n_bins, 1) or (n_bins, n_frames)."""
-    array = real_array(values, name, 1, 2)
-    array = array[:, np.newaxis] if array.ndim == 1 else array
-    if array.shape not in (shape, (shape[0], 1)):
-        raise ValueError(
-            f"{name} has shape {np.shape(values)}, expected ({shape[0]},) for one value a bin, or {shape}."
-        )
-    check_range(array, name)
-    return array
-
-
-def per_feature(values: ArrayLike, name: str, shape: tuple[int, int]) -> NDArray:
-    """Return what came with the samples, not negative: (shape[1],) for all of them, or one row for all or each."""
-    array = real_array(values, name, 1, 2)
-    if array.shape not in (shape, (1, shape[1]), (shape[1],)):
-        raise ValueError(
-            f"{name} has shape {np.shape(values)}, expected {shape}, a sample a row, or ({shape[1]},) for all samples."
-        )
-    check_range(array, name)
-    return array
-
-
-def check_support(support: ArrayLike, n_components: int, n_frames: int) -> NDArray:
-    """Return the support as (n_components, 1) or (n_components, n_frames) of zeros and ones."""
-    array = real_array(support, "support", 1, 2)
-    array = array[:, np.newaxis] if array.ndim == 1 else array
-    if array.shape not in ((n_components, n_frames), (n_components, 1)):
-        raise ValueError(
-            f"support has shape {np.shape(support)}, expected ({n_components},) or ({n_components}, {n_frames}): "
-            "a component a row, a frame a column."
-        )
+def check_zeros_and_ones(array: NDArray, name: str) -> None:
+    """Raise unless an array holds nothing but True and False, or ones and zeros."""
     if not ((array == 0) | (array == 1)).all():
-        raise ValueError("support holds values other than True and False: pass, for example, H > 0.")
-    return array
+        raise ValueError(f"{name} holds values other than True and False: pass, for example, H > 0.")
 
 
-def check_start(start: ArrayLike, n_components: int, n_frames: int, name: str = "H_init") -> NDArray:
-    """Return activations to start from, of the shape of H."""
-    array = real_array(start, name, 2)
-    if array.shape != (n_components, n_frames):
-        raise ValueError(
-            f"{name} has shape {array.shape}, expected (n_components, n_frames) = {(n_components, n_frames)}."
-        )
+def one_for_each(values: ArrayLike, name: str, size: int, what: str) -> NDArray[np.float64]:
+    """Return nonnegative values of shape (size,), one for each bin or component (``what``)."""
+    array = real_array(values, name, 1)
+    if array.shape != (size,):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({size},): one value for each of {size} {what}.")
     check_range(array, name)
-    return array
+    return array.astype(np.float64)
 
 
 def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float64]:
@@ -155,8 +123,20 @@ def check_tol(tol: object, name: str = "tol") -> float:
     raise ValueError(f"{name} is {tol!r}, expected a number that is not negative, such as 1e-4.")
 
 
-def check_max_iter(max_iter: object) -> int:
-    """Return the limit of iterations."""
-    if isinstance(max_iter, Integral) and int(max_iter) >= 1:
-        return int(max_iter)
-    raise ValueError(f"max_iter is {max_iter!r}, expected a whole number of at least 1.")
+def whole_number(value: object, name: str, least: int = 1, meaning: str = "") -> int:
+    """Return a whole number of at least ``least``; ``meaning`` says in the message what it is."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        expected = f"{meaning}, a whole number" if meaning else "a whole number"
+        raise ValueError(f"{name} is {value!r}, expected {expected} of at least {least}.")
+    return int(value)
+
+
+def level_of_caller() -> int:
+    """Return the ``stacklevel`` with which a warning points at the line outside the package that led here.
+
+    scikit-learn wraps the methods of estimators, so its frames count as the package's own.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("knownmf", "sklearn"):
+        level, frame = level + 1, frame.f_back
+    return level

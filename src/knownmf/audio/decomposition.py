@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ from knownmf.audio.recordings import as_channels, resampled
 from knownmf.audio.spectrograms import frame_times, spectrogram
 from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
-from knownmf.estimators import NMF
+from knownmf.learning import Loss, fit_basis, known_basis
+from knownmf.observations import Observations
+from knownmf.validation import whole_number
 
 __all__ = ["REST", "Decomposition", "Progress", "decompose", "decompose_spectrogram"]
 
@@ -160,8 +162,7 @@ def decompose_spectrogram(
 
 def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
     """Raise unless a recording can add `free` components to a dictionary and move its own by `adapt`."""
-    if isinstance(free, bool) or not isinstance(free, Integral) or free < 0:
-        raise ValueError(f"free={free!r}; a whole number of at least 0 is needed: how many components to learn.")
+    whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
         raise ValueError(f'the dictionary has a sound named "{REST}" already: rename it, or pass free=0.')
     if not isinstance(adapt, Real) or not 0 <= float(adapt) < 1:
@@ -184,20 +185,18 @@ def _completed(
         strength = (
             (1 - adapt) / adapt * float(np.sum(V[V > 0] ** beta) / np.sum(dictionary.W[dictionary.W > 0] ** beta))
         )
-    model = NMF(
-        dictionary.n_components + free,
-        components=dictionary.W.T,
-        frozen=adapt == 0,
-        template_strength=strength,
-        beta_loss=beta_loss,
+    known = known_basis(dictionary.W.T, dictionary.n_components + free, adapt == 0, strength)
+    learned = fit_basis(
+        Observations(V, weights=held),
+        known,
+        Loss(beta),
         random_state=0,
         tol=0.0,
         max_iter=PASSES,
         callback=None if progress is None else lambda done, _: progress(done, PASSES),
     )
-    model.fit(V.T, weights=held)
     settings = {name: getattr(dictionary, name) for name in ("sr", "n_fft", "hop_length", "window", "power")}
-    return Dictionary(model.components_.T, [*dictionary.labels, *[REST] * free], **settings)
+    return Dictionary(learned.W.T, [*dictionary.labels, *[REST] * free], **settings)
 
 
 def _held(sr: int, dictionary: Dictionary) -> np.ndarray | None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,9 @@ from knownmf.audio.decomposition import Progress
 from knownmf.audio.recordings import as_channels, check_rate, resampled
 from knownmf.audio.spectrograms import spectrogram
 from knownmf.dictionary import Dictionary
-from knownmf.estimators import NMF
+from knownmf.learning import Loss, fit_basis, known_basis
+from knownmf.observations import Observations
+from knownmf.validation import whole_number
 
 __all__ = ["learn", "window_length"]
 
@@ -98,7 +99,8 @@ def learn(
     Dictionary(2 components of 2 sounds: low, high; sr=8000, n_fft=750, hop_length=187, window='hann', power=1.0)
     """
     for name, value in (("n_components", n_components), ("sr", sr), ("n_fft", n_fft), ("hop_length", hop_length)):
-        _check_number(name, value)
+        if value is not None:
+            whole_number(value, name)
     takes = _checked_takes(sounds)
     if sr is None:
         sr = min(rate for of_label in takes.values() for _, rate in of_label)
@@ -181,11 +183,6 @@ def _checked_take(take: object) -> tuple[np.ndarray, int]:
     return as_channels(y), sr
 
 
-def _check_number(name: str, value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-        raise ValueError(f"{name}={value!r}; a whole number of at least 1 is needed, or None.")
-
-
 def _enough_components(V: np.ndarray) -> np.ndarray:
     """As few spectra as explain V, each summing to 1."""
     for n_components in NUMBERS:
@@ -213,6 +210,7 @@ def _components(V: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:
     # Multiplicative updates cannot leave zero: every frame may use every component, every component every bin.
     start = (0.9 * membership + 0.1 / n_components) * loudness[:, np.newaxis]
     spectra += 1e-9
-    model = NMF(components=spectra.T, frozen=False, max_iter=ROUNDS, tol=0)
-    learnt = model.fit(V.T, H_init=start).components_.T.astype(np.float64)
-    return learnt / learnt.sum(axis=0), 0.5 * model.reconstruction_err_**2 / float(V.sum())
+    known = known_basis(spectra.T, frozen=False)
+    learned = fit_basis(Observations(V, H_init=start.T), known, Loss(beta=1.0), tol=0.0, max_iter=ROUNDS)
+    spectra = learned.W.T
+    return spectra / spectra.sum(axis=0), learned.history[-1] / float(V.sum())

@@ -5,7 +5,6 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Integral
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ import soundfile
 import soxr
 
 from knownmf.files import written_aside
+from knownmf.validation import whole_number
 
 __all__ = ["as_channels", "check_rate", "read", "resampled", "write"]
 
@@ -198,8 +198,7 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
 
 def check_rate(sr: object) -> None:
     """Raise a ValueError unless `sr` is a whole number of at least 1."""
-    if isinstance(sr, bool) or not isinstance(sr, Integral) or sr < 1:
-        raise ValueError(f"sr={sr!r}; a sample rate in Hz, a whole number of at least 1, is needed.")
+    whole_number(sr, "sr", meaning="a sample rate in Hz")
 
 
 def _undisturbed(work: Callable[[], _Result]) -> _Result:

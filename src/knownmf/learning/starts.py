@@ -1,12 +1,13 @@
 """Where learning starts: components and activations for what is not known, and no zero where something may grow.
 
-Frames-major, as in :mod:`knownmf.learning`. The initialisations are scikit-learn's [1]_, on what the known components
-leave of the data, but for one thing: they do not depend on the units of the data.
+Frames-major, as in :mod:`knownmf.learning.passes`. The initializations are scikit-learn's [1]_, on what the known
+components leave of the data, but for one thing: they do not depend on the units of the data.
 
 .. [1] C. Boutsidis and E. Gallopoulos, "SVD based initialization: a head start for nonnegative matrix factorization",
    Pattern Recognition 41(4), 2008.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,70 @@ from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 from sklearn.utils.extmath import randomized_svd
 
-LIFTED = 1e-3  # of the mean: what a free zero starts from, as no multiplicative update leaves zero
+from knownmf.activations import solve_with
+from knownmf.learning.known import KnownBasis
+from knownmf.learning.passes import Loss, rows_or
+from knownmf.observations import Observations
+
+# Multiplicative updates never leave zero: zeros that may grow start from this share of their component's mean.
+LIFT = 1e-3
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
+KNOWN_TOL = 1e-2  # of the activations of the known components: a start needs no better
+
+
+def start_of(
+    observations: Observations,
+    known: KnownBasis,
+    loss: Loss,
+    init: str | None,
+    random_state: Any,
+    W_init: NDArray[np.float64] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the components and the activations that learning starts from.
+
+    Known components start as they are, with their own activations; unknown ones start on what those leave of the data,
+    or all of them at ``W_init`` (n_components, n_bins).
+    """
+    n_known, n_components = known.n_known, len(known.free)
+    W = known.components.astype(np.float64)
+    if W_init is not None:
+        W, n_known = np.where(known.free, W_init, W), n_components
+    W[:n_known] = without_zeros(W[:n_known], known.free[:n_known])
+    H, left = np.empty((observations.n_frames, n_components)), observations.V.T
+    if n_known and (observations.H_init is None or n_components > n_known):
+        H[:, :n_known], left = explained(observations, W[:n_known], loss.beta)
+    if n_components > n_known:
+        init = chosen_init(init, observations, n_components - n_known)
+        W[n_known:], H[:, n_known:] = start(left, n_components - n_known, init, random_state)
+        W[n_known:] = without_zeros(W[n_known:], known.free[n_known:])
+    if observations.H_init is not None:
+        H = observations.H_init.T.astype(np.float64)
+    support = rows_or(observations.support, n_components, 1.0) > 0.0
+    return W, np.where(support, without_zeros(H.T, np.ones(H.T.shape, np.bool_)).T, 0.0)
+
+
+def explained(observations: Observations, W: NDArray[np.float64], beta: float) -> tuple[NDArray[np.float64], Any]:
+    """Return the activations of the known components alone, and what they leave of the data."""
+    support = None if observations.support is None else observations.support[: len(W)]
+    H = solve_with(replace(observations, support=support, H_init=None), W.T, beta, tol=KNOWN_TOL).H.T.astype(np.float64)
+    return H, residual(observations.V.T, rows_or(observations.background, W.shape[1], 0.0), H, W)
+
+
+def chosen_init(init: str | None, observations: Observations, n_components: int) -> str:
+    """Return how unknown components start, which None leaves open."""
+    most = min(observations.V.shape)
+    if init is None:
+        weights = observations.weights
+        plain = (weights is None or np.ptp(weights) == 0.0) and not np.isnan(observations.V.sum())
+        return "nndsvda" if plain and n_components <= most else "random"
+    if init not in INITS:
+        raise ValueError(f'init is {init!r}, expected one of {INITS}, "custom" or None.')
+    if init != "random" and n_components > most:
+        raise ValueError(
+            f"init is {init!r}, which starts at most min(n_samples, n_features) = {most} components, not "
+            f'{n_components}: pass init="random".'
+        )
+    return init
 
 
 def start(
@@ -71,11 +134,11 @@ def mean_of(X: Any) -> float:
 def residual(X: Any, model: NDArray, H: NDArray[np.float64], W: NDArray[np.float64]) -> Any:
     """Return what ``model + H W`` leaves of X, at least a little of its mean; of a sparse matrix, at its entries."""
     if not issparse(X):
-        return np.maximum(X - model - H @ W, LIFTED * mean_of(X))
+        return np.maximum(X - model - H @ W, LIFT * mean_of(X))
     left = X.astype(np.float64)
     for i in range(left.shape[0]):
         row = slice(left.indptr[i], left.indptr[i + 1])
-        left.data[row] = np.maximum(left.data[row] - H[i] @ W[:, left.indices[row]], LIFTED * left.data[row])
+        left.data[row] = np.maximum(left.data[row] - H[i] @ W[:, left.indices[row]], LIFT * left.data[row])
     return left
 
 
@@ -91,10 +154,10 @@ def leading_signs(u: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:
     return share * a / size_a, share * b / size_b
 
 
-def lifted(Z: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray[np.float64]:
+def without_zeros(Z: NDArray[np.float64], free: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return a start, a component a row, whose free zeros and missing entries have a little of the component's mean."""
     whole = np.nanmean(Z) if not np.isnan(Z).all() else 0.0
     means = np.nansum(Z, axis=1, keepdims=True) / np.maximum((~np.isnan(Z)).sum(axis=1, keepdims=True), 1)
     means = np.where(means > 0.0, means, whole if whole > 0.0 else 1.0)
     filled = np.where(np.isnan(Z), means, Z)
-    return np.where(free & (filled == 0.0), LIFTED * means, filled)
+    return np.where(free & (filled == 0.0), LIFT * means, filled)

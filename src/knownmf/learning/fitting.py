@@ -1,0 +1,106 @@
+"""The entry points of learning: a basis from all observations, and one more update of it from a block of a stream."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from knownmf.learning.descent import Callback, Learned, descend
+from knownmf.learning.known import KnownBasis
+from knownmf.learning.passes import Loss, Pace, Statistics, Task, take_pass, update
+from knownmf.learning.starts import start_of
+from knownmf.observations import Observations
+from knownmf.validation import check_sparse
+
+
+def fit_basis(
+    observations: Observations,
+    known: KnownBasis,
+    loss: Loss,
+    *,
+    init: str | None = None,
+    random_state: Any = None,
+    W_init: NDArray[np.float64] | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 200,
+    callback: Callback | None = None,
+) -> Learned:
+    """Learn what is not known of a basis.
+
+    Parameters
+    ----------
+    observations : Observations
+        The data and what belongs to it; ``H_init`` is where the activations start, if it is given.
+    known : KnownBasis
+        What is known of the basis.
+    loss : Loss
+        What is minimized.
+    init, random_state
+        How unknown components start, as in :class:`knownmf.NMF`.
+    W_init : (n_components, n_bins) float64, optional
+        Where everything that is free starts, instead of ``init``.
+    tol : float
+        Learning stops when a pass lowers the objective by no more than this share of it.
+    max_iter : int
+        Most passes over the data.
+    callback : callable, optional
+        Called as ``callback(n_passes, objective)`` after every pass.
+
+    Returns
+    -------
+    Learned
+        The basis and its activations, a component a row and a frame a row. Components learned from scratch sum to 1,
+        unless a penalty decides their scale.
+
+    Raises
+    ------
+    TypeError
+        If the data are a sparse matrix that comes with weights or a background.
+    """
+    if observations.is_sparse:
+        check_sparse(loss.beta, weights=observations.weights, background=observations.background)
+    W, H = start_of(observations, known, loss, init, random_state, W_init)
+    learned = descend(observations, known, loss, W, H, tol=tol, max_iter=max_iter, callback=callback)
+    return learned if loss.has_penalties else with_unit_sums(learned, known.n_known)
+
+
+def with_unit_sums(learned: Learned, n_known: int) -> Learned:
+    """Scale the components after the first ``n_known`` to a sum of 1, and their activations inversely."""
+    sums = learned.W.sum(axis=1)
+    sums[:n_known] = 1.0
+    sums[sums == 0.0] = 1.0
+    return learned._replace(W=learned.W / sums[:, np.newaxis], H=learned.H * sums)
+
+
+def update_basis(
+    observations: Observations,
+    known: KnownBasis,
+    loss: Loss,
+    W: NDArray[np.float64],
+    H: NDArray[np.float64],
+    memory: Statistics | None,
+    forgetting: float,
+) -> tuple[NDArray[np.float64], Statistics]:
+    """Update W once by a block of frames and what is remembered of earlier blocks; return it with the new memory.
+
+    What is remembered is the majorising function of each block, whose coefficients do not depend on the W at which it
+    was made: ``linear w^max(0, 2-beta)`` and ``other w^-max(0, beta-1)``, summed, and multiplied by ``forgetting`` at
+    every block [1]_. ``H`` are the activations of the block at W.
+
+    .. [1] A. Lefevre, F. Bach and C. Fevotte, "Online algorithms for nonnegative matrix factorization with the
+       Itakura-Saito divergence", IEEE WASPAA 2011.
+    """
+    task = Task(observations, known, loss, W, multiplicative=True)
+    with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
+        scaled = W / task.atoms
+        _, _, new = take_pass(task, scaled, H * task.atoms.T / task.scale, Pace(np.float64, False))
+        w = np.maximum(W, np.finfo(np.float64).tiny)
+        linear_unit = task.unit / task.atoms * w ** max(0.0, 2.0 - task.beta)
+        other_unit = task.unit / task.atoms / w ** max(0.0, task.beta - 1.0)
+        memory = Statistics(
+            new.linear * linear_unit + (forgetting * memory.linear if memory else 0.0),
+            new.other * other_unit + (forgetting * memory.other if memory else 0.0),
+        )
+        statistics = Statistics(memory.linear / linear_unit, memory.other / other_unit)
+        return np.where(known.free, update(task, scaled, statistics, False) * task.atoms, W), memory

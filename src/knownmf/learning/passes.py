@@ -1,0 +1,367 @@
+"""Passes over the data: statistics of a block of frames -> merge -> update of what is free in the basis.
+
+All is frames-major: a frame is a row of X (n_frames, n_bins) and of H (n_frames, n_components), a component a row of W
+(n_components, n_bins). A pass improves the activations of every block of frames, sums the statistics that the basis
+needs, and updates what is free in it. Blocks are independent: they run in threads, and are merged in order.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from knownmf.divergences import ZERO_FLOOR
+from knownmf.learning.known import KnownBasis
+from knownmf.native import descend_rows, measure, multiply_rows, pull_of_activations, pull_of_basis
+from knownmf.observations import Observations
+from knownmf.threads import run_in_threads
+
+BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20  # how many, and how few and many entries of X are in one
+N_SWEEPS = 2  # coordinate sweeps of least squares: the products that they start from cost more
+
+
+class Loss(NamedTuple):
+    """What learning minimizes: the beta-divergence, penalties of activations, and penalties of what is free in W."""
+
+    beta: float
+    l1: float = 0.0
+    l2: float = 0.0
+    basis_l1: float = 0.0
+    basis_l2: float = 0.0
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether it has penalties, which decide the scale of components."""
+        return any(self[1:])
+
+
+class Statistics(NamedTuple):
+    """What the basis needs to know of a block of frames: sums over them.
+
+    The multiplicative update takes ``linear = H'pull`` and ``other = H'push`` (n_components, n_bins), with the slopes'
+    halves ``pull = m x v^(beta-2)`` and ``push = m v^(beta-1)``; least squares without weights takes ``linear = H'x``
+    and ``other = H'H``.
+    """
+
+    linear: NDArray
+    other: NDArray
+
+
+Point = tuple[NDArray[np.float64], NDArray]  # a basis and activations
+
+
+class Pace(NamedTuple):
+    """How a pass computes.
+
+    Attributes
+    ----------
+    precision : numpy.float32 or numpy.float64
+        The type of its matrices.
+    long_steps : bool
+        Whether its updates use :func:`long_power`, which nearly always lowers the objective, instead of
+        :func:`safe_power`, which always does.
+    """
+
+    precision: type[np.floating]
+    long_steps: bool
+
+
+def safe_power(beta: float, bent: bool) -> float:
+    """Return the exponent with which a multiplicative update is sure to lower the objective.
+
+    Along the ratio r of new to old, the majorising function has its minimum where a sum of powers of r, the largest
+    of them ``max(1, 2 - beta, beta - 1)``, equals the ratio of pull to push [1]_; a quadratic penalty (``bent``) adds
+    the power ``3 - beta`` below beta = 2. With the inverse of the largest, an update ends between the old value and
+    that minimum.
+
+    .. [1] C. Fevotte and J. Idier, "Algorithms for nonnegative matrix factorization with the beta-divergence",
+       Neural Computation 23(9), 2011.
+    """
+    return 1.0 / max(1.0, 2.0 - beta, beta - 1.0, 3.0 - beta if bent else 1.0)
+
+
+def long_power(safe: float) -> float:
+    """Return the exponent of an update that nearly always lowers the objective, and by twice as much: 1 at most."""
+    return min(1.0, 2.0 * safe)
+
+
+def power_of_two(values: NDArray) -> NDArray[np.float64]:
+    """Return the powers of two not above the values, which scale them without losing a bit; 1 for zero."""
+    values = np.asarray(values, dtype=np.float64)
+    return 2.0 ** np.floor(np.log2(values, out=np.zeros(values.shape), where=values > 0.0))
+
+
+def blocks_of(n_frames: int, n_entries: int) -> list[slice]:
+    """Return the blocks of frames of a pass: the same ones whatever the number of threads."""
+    size, each = -(-n_frames // BLOCKS), max(1, n_entries // n_frames)
+    size = max(1, min(max(size, SMALLEST_BLOCK // each), LARGEST_BLOCK // each))
+    return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
+
+
+class Task:
+    """What to learn from, in units in which the data and the components are of the size of one.
+
+    Parameters
+    ----------
+    observations : Observations
+        The data; what has a row for each frame here has a column there.
+    known : KnownBasis
+        What is known of the basis.
+    loss : Loss
+        What is minimized.
+    W : (n_components, n_bins) float64
+        The basis that learning starts from, which decides the units of the components.
+    multiplicative : bool
+        Whether least squares, too, is to be solved by multiplicative updates.
+    """
+
+    def __init__(
+        self,
+        observations: Observations,
+        known: KnownBasis,
+        loss: Loss,
+        W: NDArray[np.float64],
+        multiplicative: bool = False,
+    ):
+        self.beta = loss.beta
+        self.X = observations.V.T
+        self.n_frames, self.n_bins = self.X.shape
+        self.known = known
+        self.given_weights = rows_or(observations.weights, self.n_bins, 1.0)
+        self.background = rows_or(observations.background, self.n_bins, 0.0)
+        self.support = rows_or(observations.support, len(W), 1.0) > 0.0
+        self.sparse = scipy.sparse.issparse(self.X)
+        entries = self.X.data if self.sparse else self.X
+        self.blocks = blocks_of(self.n_frames, entries.size)
+        largest = np.fmax.reduce(entries, axis=None, initial=0.0)
+        self.scale = float(power_of_two(np.array(largest)))
+        self.unit = self.scale**self.beta
+        atoms = power_of_two(W.sum(axis=1))
+        self.atoms = atoms[:, np.newaxis]
+        self.l1 = np.atleast_2d(loss.l1 * self.scale / atoms / self.unit)
+        self.l2 = np.atleast_2d(loss.l2 * (self.scale / atoms) ** 2 / self.unit)
+        ones = np.ones((1, self.n_bins))
+        self.basis_l1 = (loss.basis_l1 * atoms / self.unit)[:, np.newaxis] * ones
+        self.basis_l2 = (loss.basis_l2 * atoms**2 / self.unit)[:, np.newaxis] * ones
+        self.strength = (known.strength * atoms**self.beta / self.unit)[:, np.newaxis] * known.free
+        self.template = known.template / self.atoms
+        if self.beta < 1.0:
+            self.template = np.maximum(self.template, ZERO_FLOOR * self.template.max(axis=1, keepdims=True))
+        self.missing = bool(np.isnan(np.add.reduce(entries, axis=None)))
+        plain = not self.missing and np.ptp(self.given_weights) == 0.0
+        self.least_squares = self.beta == 2.0 and plain and not multiplicative
+        self.h_power = safe_power(self.beta, loss.l2 > 0.0)
+        self.w_power = safe_power(self.beta, loss.basis_l2 > 0.0)
+        self.may_take_long_steps = not self.least_squares and min(self.h_power, self.w_power) < 1.0
+        self.weights, self.constant = self.given_weights, 0.0
+        self.floors = self.find_floors() if self.beta <= 1.0 else np.zeros((self.n_frames, 1))
+        if self.beta <= 1.0:
+            self.leave_out(W)
+        self.size = self.find_size()
+
+    def find_size(self) -> float:
+        """Return the size of the data, which rounding in single precision is relative to: the sum of weight x^beta.
+
+        For beta < 0, where small data would have an unbounded share in it, it is the sum of the weights.
+        """
+        if self.sparse and self.beta > 0.0:  # zeros add nothing
+            return float(self.weights.flat[0]) * float(((self.X.data / self.scale) ** self.beta).sum())
+        size = 0.0
+        for block in self.blocks:
+            x, m, _ = self.load(block, np.float64)
+            sizes = x ** max(self.beta, 0.0)
+            size += float((m * sizes).sum())
+        return size
+
+    def find_floors(self) -> NDArray[np.float64]:
+        """Return what data (below beta = 1) and models that nothing reaches are raised to, a frame a row."""
+        if self.sparse:
+            return ZERO_FLOOR / self.scale * self.X.max(axis=1).toarray().reshape(-1, 1)
+        floors = np.zeros((self.n_frames, 1))
+        for block in self.blocks:
+            counts = rows_of(self.given_weights, block) > 0.0
+            largest = np.where(counts, np.nan_to_num(self.X[block]), 0.0).max(axis=1)
+            if self.beta < 1.0:
+                background = np.where(counts, rows_of(self.background, block), 0.0).max(axis=1)
+                largest = np.where(largest > 0.0, largest, background)
+            floors[block, 0] = ZERO_FLOOR * largest / self.scale
+        return floors
+
+    def leave_out(self, W: NDArray[np.float64]) -> None:
+        """Take the weight of entries that cost a constant whatever is learned, and keep that constant.
+
+        Those are bins with data that neither an atom of the support nor the background reaches, and, below beta = 1,
+        frames without anything.
+        """
+        idle = (self.floors == 0.0) & (self.beta < 1.0)
+        reached = (self.support @ (W > 0.0) > 0) | (self.background > 0.0)
+        if reached.all() and not idle.any():
+            return
+        if self.sparse:
+            self.leave_out_entries(reached)
+            return
+        out = ~reached & (np.nan_to_num(self.X) > 0.0) | idle
+        self.weights = np.where(out, 0.0, self.given_weights)
+        for block in self.blocks:
+            x, m, _ = self.load(block, np.float64)
+            m = np.where(out[block] & ~np.isnan(self.X[block]) & ~idle[block], rows_of(self.given_weights, block), 0.0)
+            v = np.broadcast_to(self.floors[block], x.shape).copy()
+            self.constant += measure(x, m, v, self.beta, True, np.empty_like(x), np.empty_like(x))
+
+    def leave_out_entries(self, reached: NDArray[np.bool_]) -> None:
+        """Leave out the entries of a sparse matrix that nothing reaches: they become zero, which costs nothing."""
+        X = self.X.astype(np.float64)
+        rows = np.repeat(np.arange(self.n_frames), np.diff(X.indptr))
+        lost = ~np.broadcast_to(reached, X.shape)[rows, X.indices] & (X.data > 0.0)
+        x, v = X.data[np.newaxis] / self.scale, self.floors[rows].T.copy()
+        self.constant += measure(x, 1.0 * lost[np.newaxis], v, self.beta, True, np.empty_like(x), np.empty_like(x))
+        X.data[lost] = 0.0
+        self.X = X
+
+    def load(self, block: slice, precision: type[np.floating]) -> tuple[NDArray, NDArray, NDArray]:
+        """Return the data, the weights and the background of a block, in the precision asked for."""
+        source, weights = self.X[block], rows_of(self.weights, block)
+        source = source.toarray() if self.sparse else source
+        x = np.empty(source.shape, precision)
+        np.multiply(source, 1.0 / self.scale, out=x, casting="same_kind")
+        if self.missing:
+            hole = np.isnan(x)
+            weights = np.where(hole, 0.0, weights)
+            x[hole] = 0.0
+        if self.beta < 1.0:
+            np.maximum(x, self.floors[block].astype(precision), out=x)
+        background = rows_of(self.background, block) / self.scale
+        return x, np.ascontiguousarray(weights, precision), background.astype(precision)
+
+
+def rows_or(columns: NDArray | None, size: int, default: float) -> NDArray[np.float64]:
+    """Return columns, or the values that all frames share, as rows of this size; or one row of a default."""
+    if columns is None:
+        return np.full((1, size), default)
+    return np.atleast_2d(columns.T).astype(np.float64, copy=False)
+
+
+def rows_of(values: NDArray, block: slice) -> NDArray:
+    """Return the rows of a block, or the one row that stands for all."""
+    return values if len(values) == 1 else values[block]
+
+
+def improve(task: Task, W: NDArray, gram: NDArray, H: NDArray, block: slice, pace: Pace) -> tuple[float, Statistics]:
+    """Improve the activations of a block, in place; return their cost before that, and the statistics after it."""
+    if task.sparse and (task.least_squares or task.beta == 1.0):
+        part = task.X[block].astype(pace.precision) * pace.precision(1.0 / task.scale)
+        # What the native code takes; blocks are far below 2^31 entries.
+        part.indices, part.indptr = (index.astype(np.int32, copy=False) for index in (part.indices, part.indptr))
+        if task.least_squares:
+            return improve_squares(task, W, gram, H, part, rows_of(task.support, block))
+        return improve_entries(task, W, H, part, pace)
+    x, m, b = task.load(block, pace.precision)
+    if task.least_squares:
+        return improve_squares(task, W, gram, H, x - b, rows_of(task.support, block))
+    beta, cost = task.beta, penalty_of_activations(task, H)
+    v, pull, push = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    np.add(np.matmul(H, W, out=v), b, out=v)
+    cost += measure(x, m, v, beta, True, pull, push)
+    shared = beta == 1.0 and len(m) == 1
+    power = long_power(task.h_power) if pace.long_steps else task.h_power
+    multiply_rows(H, pull @ W.T, (m if shared else push) @ W.T, task.l1.astype(H.dtype), task.l2.astype(H.dtype), power)
+    np.add(np.matmul(H, W, out=v), b, out=v)
+    measure(x, m, v, beta, False, pull, push)
+    return cost, Statistics(H.T @ pull, H.sum(axis=0)[:, np.newaxis] * m if shared else H.T @ push)
+
+
+def improve_squares(
+    task: Task, W: NDArray, gram: NDArray, H: NDArray[np.float64], x: Any, support: NDArray
+) -> tuple[float, Statistics]:
+    """Improve the activations of a block under least squares, from the products of the data and of the atoms alone."""
+    weight = float(task.weights.flat[0])
+    linear = weight * (x @ W.T).astype(np.float64)
+    flat = x.data if task.sparse else x.ravel()
+    cost = 0.5 * weight * float(np.vdot(flat, flat)) + float(H.sum(axis=0) @ task.l1[0] - np.vdot(linear, H))
+    cost += 0.5 * float(np.vdot(gram, H.T @ H))
+    descend_rows(gram, linear - task.l1, H, support, N_SWEEPS)
+    return cost, Statistics(weight * (x.T @ H.astype(x.dtype)).T, weight * (H.T @ H))
+
+
+def improve_entries(task: Task, W: NDArray, H: NDArray, x: Any, pace: Pace) -> tuple[float, Statistics]:
+    """Improve the activations of a sparse block under beta = 1, where zeros cost nothing but the sum of the model."""
+    columns, push = W.T, W.sum(axis=1)[np.newaxis]
+    cost = penalty_of_activations(task, H) + float(H.sum(axis=0, dtype=np.float64) @ push[0])
+    pull, linear = np.zeros_like(H), np.zeros_like(columns)
+    cost += pull_of_activations(x, H, columns, pull)
+    power = long_power(task.h_power) if pace.long_steps else task.h_power
+    multiply_rows(H, pull, push, task.l1.astype(H.dtype), task.l2.astype(H.dtype), power)
+    pull_of_basis(x, H, columns, linear)
+    return cost, Statistics(linear.T, H.sum(axis=0)[:, np.newaxis] * np.ones((1, task.n_bins), W.dtype))
+
+
+def take_pass(task: Task, W: NDArray[np.float64], H: NDArray, pace: Pace) -> tuple[float, NDArray, Statistics]:
+    """Return the objective at W and H, the activations one step on, and the statistics of all frames."""
+    improved = H.astype(np.float64 if task.least_squares else pace.precision, order="C")
+    # Entries are looked up by their bin: there the atoms of a bin lie side by side.
+    rough = W.astype(pace.precision, order="F" if task.sparse else "C")
+    gram = np.empty((0, 0))
+    if task.least_squares:
+        gram = float(task.weights.flat[0]) * (W @ W.T) + np.diag(task.l2[0])
+    shape = W.shape
+    total = Statistics(np.zeros(shape), np.zeros((len(W), len(W)) if task.least_squares else shape))
+    value = task.constant + cost_of_basis(task, W)
+
+    def work(block: slice) -> tuple[float, Statistics]:
+        return improve(task, rough, gram, improved[block], block, pace)
+
+    for cost, statistics in run_in_threads(work, task.blocks, lambda: None):
+        value += cost
+        # In order and in double precision: the sum does not depend on the threads.
+        np.add(total.linear, statistics.linear, out=total.linear)
+        np.add(total.other, statistics.other, out=total.other)
+    return value, improved, total
+
+
+def penalty_of_activations(task: Task, H: NDArray) -> float:
+    """Return the penalties of activations."""
+    sums, squares = (values.sum(axis=0, dtype=np.float64) for values in (H, H * H))
+    return float(sums @ task.l1[0] + 0.5 * squares @ task.l2[0])
+
+
+def cost_of_basis(task: Task, W: NDArray[np.float64]) -> float:
+    """Return the penalties of what is free in the basis, and what its ties to templates cost."""
+    free, tied = np.where(task.known.free, W, 0.0), np.flatnonzero(task.known.strength)
+    cost = float((task.basis_l1 * free + 0.5 * task.basis_l2 * free * free).sum())
+    if len(tied):
+        cost += compare_with_templates(task, W, tied)[0]
+    return cost
+
+
+def compare_with_templates(
+    task: Task, W: NDArray[np.float64], tied: NDArray[np.intp]
+) -> tuple[float, NDArray, NDArray]:
+    """Return the cost of the ties to templates, and the two halves of its slope in W.
+
+    A template counts as the data of one more frame.
+    """
+    w = np.maximum(W[tied], 0.0)
+    pull, push = np.empty_like(w), np.empty_like(w)
+    return measure(task.template[tied], task.strength[tied], w, task.beta, True, pull, push), pull, push
+
+
+def update(task: Task, W: NDArray[np.float64], statistics: Statistics, long_steps: bool) -> NDArray[np.float64]:
+    """Return the basis after one update of what is free in it."""
+    free, tied = task.known.free, np.flatnonzero(task.known.strength)
+    linear, other = statistics.linear.copy(), statistics.other.copy()
+    if task.least_squares:
+        strength = task.known.strength * task.atoms[:, 0] ** 2 / task.unit
+        gram = other + np.diag(task.basis_l2[:, 0] + strength)
+        linear += strength[:, np.newaxis] * task.template - task.basis_l1
+        new = W.T.copy()
+        descend_rows(gram, np.ascontiguousarray(linear.T), new, np.ascontiguousarray(free.T), N_SWEEPS)
+        return np.ascontiguousarray(new.T)
+    if len(tied):
+        _, pull, push = compare_with_templates(task, W, tied)
+        linear[tied] += pull
+        other[tied] += push
+    new = W.copy()
+    power = long_power(task.w_power) if long_steps else task.w_power
+    multiply_rows(new, linear, other, task.basis_l1, task.basis_l2, power)
+    return np.where(free, new, W)
