@@ -32,6 +32,7 @@ LAYERS = [
     "activations",
     "learning",
     "prepared",
+    "nmf_base",
     "estimators",
     "dictionary",
     "audio",

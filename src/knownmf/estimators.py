@@ -5,26 +5,18 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
-from knownmf.activations import Activations
-from knownmf.divergences import beta_of
-from knownmf.learning import Callback, KnownBasis, Learned, Loss, Statistics, fit_basis, known_basis, update_basis
+from knownmf.learning import Callback, KnownBasis, Learned, Statistics, fit_basis, update_basis
 from knownmf.learning.starts import start_of
-from knownmf.observations import SAMPLES, Observations
-from knownmf.prepared import PreparedComponents, not_above
-from knownmf.solver import warn_of_missed
-from knownmf.validation import check_range, check_sparse, check_tol, level_of_caller, real_array, whole_number
-
-GAP_TOL = 1e-4  # of activations, where something is learned
+from knownmf.nmf_base import BaseNMF
+from knownmf.observations import Observations
+from knownmf.prepared import not_above
+from knownmf.validation import check_range, level_of_caller, real_array, whole_number
 
 
-class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class NMF(BaseNMF):
     r"""Nonnegative matrix factorization with components that are known, in part, softly or not at all.
 
     The axes are scikit-learn's: X is (n_samples, n_features), that is the transpose ``V.T`` of a spectrogram;
@@ -143,9 +135,6 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     array([[0.5, 0.5, 0. ],
            [0. , 0.2, 0.8]])
     """
-
-    _prepared: PreparedComponents | None = None
-    _follows_parameters = False  # whether the parameters say what the components are, as after from_basis
 
     def __init__(
         self,
@@ -373,126 +362,6 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._set_components(known, components, data.dtype)
         return self
 
-    def transform(
-        self,
-        X: ArrayLike,
-        *,
-        weights: ArrayLike | None = None,
-        background: ArrayLike | None = None,
-        support: ArrayLike | None = None,
-    ) -> NDArray[np.floating]:
-        """Return the activations of X, each sample on its own.
-
-        Parameters
-        ----------
-        X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
-        weights, background, support : array_like, optional
-            As in ``fit``; what was passed there is not remembered.
-
-        Returns
-        -------
-        (n_samples, n_components) ndarray of X's floating type
-        """
-        self._check_fitted()
-        data = self._validate(X, reset=False)
-        return self._activations(self._observe(data, self.n_components_, weights, background, support)).H.T
-
-    def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
-        """Return the data that activations stand for, ``X @ components_``.
-
-        Parameters
-        ----------
-        X : array_like, (n_samples, n_components)
-            Activations, as ``transform`` returns them.
-
-        Returns
-        -------
-        (n_samples, n_features) ndarray
-        """
-        self._check_fitted()
-        H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
-        if H.shape[1] != self.n_components_:
-            raise ValueError(f"X has {H.shape[1]} columns, expected one for each of {self.n_components_} components.")
-        return H @ self.components_.astype(H.dtype, copy=False)
-
-    def score(self, X: ArrayLike, y: None = None) -> float:
-        """Return minus the mean divergence between a sample and its model: higher is better, 0 is perfect.
-
-        Parameters
-        ----------
-        X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
-        y : ignored
-
-        Returns
-        -------
-        float
-        """
-        self._check_fitted()
-        data = self._validate(X, reset=False)
-        found = self._activations(self._observe(data, self.n_components_))
-        return -float(self._prepare().divergence(found).mean())
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.n_components_
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
-        data: NDArray[np.floating] = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=(np.float64, np.float32),
-            ensure_all_finite="allow-nan",
-        )
-        if issparse(data):
-            check_sparse(beta_of(self.beta_loss))
-        check_non_negative(data, f"{type(self).__name__} (X)")
-        return data
-
-    def _check_fitted(self) -> None:
-        """Raise unless there are components. Those of ``from_basis`` are what the parameters say now."""
-        check_is_fitted(self, "components_")
-        if self._follows_parameters:
-            known = self._known(None)
-            if known.free.any():
-                raise ValueError("The parameters leave something to learn: call fit.")
-            self._set_components(known)
-            self._follows_parameters = True
-
-    def _known(self, n_features: int | None, H: ArrayLike | None = None) -> KnownBasis:
-        n_started = None if H is None else len(real_array(H, "H", 2))
-        return known_basis(
-            self.components, self.n_components, self.frozen, self.template_strength, n_features, n_started
-        )
-
-    def _observe(
-        self,
-        X: Any,
-        n_components: int,
-        weights: ArrayLike | None = None,
-        background: ArrayLike | None = None,
-        support: ArrayLike | None = None,
-        start: ArrayLike | None = None,
-        start_name: str = "H_init",
-    ) -> Observations:
-        """Return X and what came with it, checked."""
-        axes = SAMPLES._replace(start=start_name)
-        given = weights, background, support, start
-        checked = Observations.check(X, X.shape[1], n_components, beta_of(self.beta_loss), *given, axes)
-        checked.check_something_counts()
-        return checked
-
     def _custom_components(self, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:
         """Return the components of a custom start, checked."""
         custom = real_array(H, "H", 2)
@@ -500,31 +369,6 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"H has shape {custom.shape}, expected {known.free.shape}: a component a row.")
         check_range(custom, "H")
         return custom.astype(np.float64)
-
-    def _loss(self, n_features: int, n_samples: float) -> Loss:
-        """Return what is minimized, all penalties checked."""
-        if not 0.0 <= self.l1_ratio <= 1.0:
-            raise ValueError(f"l1_ratio is {self.l1_ratio!r}, expected a number from 0 to 1.")
-        check_range(real_array(self.alpha_W, "alpha_W", 0), "alpha_W")
-        alpha_H = self.alpha_W if self.alpha_H == "same" else self.alpha_H
-        check_range(real_array(alpha_H, "alpha_H", 0), "alpha_H")
-        of_activations, of_basis = self.alpha_W * n_features, float(alpha_H) * n_samples
-        l1, l2 = self.l1_ratio, 1.0 - self.l1_ratio
-        return Loss(beta_of(self.beta_loss), of_activations * l1, of_activations * l2, of_basis * l1, of_basis * l2)
-
-    def _set_components(
-        self, known: KnownBasis, components: NDArray | None = None, dtype: DTypeLike = np.float32
-    ) -> None:
-        """Keep components, in a type that holds what is known of them to the last bit."""
-        of_known = known.components.dtype
-        kept = of_known if of_known in (np.float32, np.float64) else np.dtype(np.float64)
-        if known.free.any():
-            kept = np.result_type(dtype, kept) if known.n_known else np.dtype(dtype)
-        self.components_ = (known.components if components is None else components).astype(kept)
-        self.n_components_, self.n_features_in_ = self.components_.shape
-        self.gap_tol_ = self._gap_tol(known)
-        self._prepare()
-        self._follows_parameters = False
 
     def _finish(self, observations: Observations, learned: Learned | None = None) -> NDArray[np.floating]:
         """Solve the activations as ``transform`` does, and report on them."""
@@ -540,27 +384,3 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_iter_ = n_passes + 1
         self.reconstruction_err_ = float(np.sqrt(2.0 * prepared.divergence(found).sum()))
         return found.H.T
-
-    def _gap_tol(self, known: KnownBasis) -> float:
-        """Return the tolerance of the activations, both tolerances checked."""
-        tol = check_tol(self.tol)
-        if self.gap_tol is not None:
-            return check_tol(self.gap_tol, "gap_tol")
-        return GAP_TOL if known.free.any() or tol == 0.0 else tol
-
-    def _activations(self, observations: Observations) -> Activations:
-        """Return the activations of observations, by components and parameters as they are now."""
-        found = self._prepare().solve(observations)
-        self._warn_of_missed(found)
-        return found
-
-    def _prepare(self) -> PreparedComponents:
-        """Return the prepared components; prepare them if anything has changed since they were."""
-        now = self.components_, self._loss(self.n_features_in_, 0.0), self.gap_tol_
-        if self._prepared is None or not self._prepared.are(*now):
-            self._prepared = PreparedComponents(*now)
-        return self._prepared
-
-    @staticmethod
-    def _warn_of_missed(found: Activations) -> None:
-        warn_of_missed(found, "sample", "gap_tol", "Raise gap_tol (its default is tol where all components are known)")
