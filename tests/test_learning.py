@@ -543,3 +543,38 @@ def test_contradictions_are_named(parameters, fit, message):
     X, _ = problem()
     with pytest.raises(ValueError, match=message):
         NMF(**{"n_components": 3, **parameters}).fit_transform(X, **fit)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_components_of_a_stream_sum_to_one_and_that_changes_nothing_else(beta):
+    """A penalty of next to nothing leaves the scale as it is: the same stream, but for the scale."""
+    X, _ = problem(8)
+    models = [
+        NMF(K, random_state=0, beta_loss=beta, gap_tol=1e-8, alpha_W=alpha, l1_ratio=1.0) for alpha in (0.0, 1e-290)
+    ]
+    for block in np.array_split(X, 5):
+        for model in models:
+            model.partial_fit(block)
+    plain, unscaled = (model.components_ for model in models)
+    np.testing.assert_allclose(plain.sum(axis=1), 1.0, rtol=1e-12)
+    assert not np.allclose(unscaled.sum(axis=1), 1.0, rtol=1e-3)
+    np.testing.assert_allclose(plain, unscaled / unscaled.sum(axis=1, keepdims=True), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("beta", [-0.5, 0.0, 0.5])
+def test_zeros_that_nothing_reaches_cost_nothing_below_beta_1(beta):
+    """Frozen zeros of a template, or a sample without any allowed component: the model counts as the floor of the data."""
+    X, W = problem(9)
+    W[:, -2:], X[:, -2:] = 0.0, 0.0
+    options = {"components": W, "frozen": W == 0.0, "beta_loss": beta, "max_iter": 30}
+    whole, _ = fitted(X, **options)
+    part, _ = fitted(X[:, :-2], **{**options, "components": W[:, :-2], "frozen": W[:, :-2] == 0.0})
+    assert np.isfinite(whole.objective_history_).all()
+    if beta >= 0.0:  # below, the objective of frames is relative to a sum that has the floors in it
+        np.testing.assert_allclose(whole.objective_history_, part.objective_history_, rtol=1e-4)
+    support = np.ones((N_FRAMES, K), bool)
+    support[0] = False
+    Y = X[:, :-2].copy()
+    Y[0, 0] = 0.0
+    silent, _ = fitted(Y, {"support": support}, components=W[:, :-2], frozen=False, beta_loss=beta)
+    assert np.isfinite(silent.objective_history_).all()

@@ -62,15 +62,18 @@ def fit_basis(
         check_sparse(loss.beta, weights=observations.weights, background=observations.background)
     W, H = start_of(observations, known, loss, init, random_state, W_init)
     learned = descend(observations, known, loss, W, H, tol=tol, max_iter=max_iter, callback=callback)
-    return learned if loss.has_penalties else with_unit_sums(learned, known.n_known)
-
-
-def with_unit_sums(learned: Learned, n_known: int) -> Learned:
-    """Scale the components after the first ``n_known`` to a sum of 1, and their activations inversely."""
-    sums = learned.W.sum(axis=1)
-    sums[:n_known] = 1.0
-    sums[sums == 0.0] = 1.0
+    sums = free_sums(learned.W, known, loss)
     return learned._replace(W=learned.W / sums[:, np.newaxis], H=learned.H * sums)
+
+
+def free_sums(W: NDArray[np.float64], known: KnownBasis, loss: Loss) -> NDArray[np.float64]:
+    """Return the sums of the components whose scale is free: nothing is known of them, and there is no penalty.
+
+    It is 1 for all others, and for components of zero.
+    """
+    sums = W.sum(axis=1)
+    sums[: len(W) if loss.has_penalties else known.n_known] = 1.0
+    return np.where(sums == 0.0, 1.0, sums)
 
 
 def update_basis(
@@ -103,4 +106,11 @@ def update_basis(
             new.other * other_unit + (forgetting * memory.other if memory else 0.0),
         )
         statistics = Statistics(memory.linear / linear_unit, memory.other / other_unit)
-        return np.where(known.free, update(task, scaled, statistics, False) * task.atoms, W), memory
+        updated = np.where(known.free, update(task, scaled, statistics, False) * task.atoms, W)
+        # What is remembered belongs to the scale of the components: linear has one factor of the activations.
+        sums = free_sums(updated, known, loss)[:, np.newaxis]
+        memory = Statistics(
+            memory.linear * sums ** (1.0 - max(0.0, 2.0 - task.beta)),
+            memory.other * sums ** (1.0 + max(0.0, task.beta - 1.0)),
+        )
+        return updated / sums, memory

@@ -201,7 +201,9 @@ class Task:
         if self.sparse:
             self.leave_out_entries(reached)
             return
-        out = ~reached & (np.nan_to_num(self.X) > 0.0) | idle
+        # Below beta = 1 every observed entry has data: zeros are raised to the floor.
+        with_data = ~np.isnan(self.X) if self.beta < 1.0 else np.nan_to_num(self.X) > 0.0
+        out = ~reached & with_data | idle
         self.weights = np.where(out, 0.0, self.given_weights)
         for block in self.blocks:
             x, m, _ = self.load(block, np.float64)
