@@ -424,8 +424,8 @@ def test_a_basis_changed_in_place_between_calls_counts_as_it_is():
     W[0, 0] = np.nan
     with pytest.raises(ValueError, match=r"W\[0, 0\] is nan"):
         activations(x, W)
-    penalised = activations(x, W[:, 1:], l1=1.0)
-    assert penalised.H.sum() < activations(x, W[:, 1:]).H.sum()
+    penalized = activations(x, W[:, 1:], l1=1.0)
+    assert penalized.H.sum() < activations(x, W[:, 1:]).H.sum()
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0])

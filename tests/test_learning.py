@@ -165,12 +165,12 @@ def test_a_pass_that_is_taken_back_leaves_nothing_behind(monkeypatch):
 
 
 @pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("penalized", [False, True])
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
-def test_a_safe_update_always_lowers_the_objective(monkeypatch, beta, penalised, precision):
+def test_a_safe_update_always_lowers_the_objective(monkeypatch, beta, penalized, precision):
     """Without the guard: each plain pass from a start far away falls by itself."""
     X, W = problem(3)
-    parameters = {"alpha_W": 0.05, "alpha_H": 0.5, "l1_ratio": 0.2} if penalised else {}
+    parameters = {"alpha_W": 0.05, "alpha_H": 0.5, "l1_ratio": 0.2} if penalized else {}
     values = []
     take_pass = descent.take_pass
 
@@ -563,7 +563,7 @@ def test_components_of_a_stream_sum_to_one_and_that_changes_nothing_else(beta):
 
 @pytest.mark.parametrize("beta", [-0.5, 0.0, 0.5])
 def test_zeros_that_nothing_reaches_cost_nothing_below_beta_1(beta):
-    """Frozen zeros of a template, or a sample without any allowed component: the model counts as the floor of the data."""
+    """Frozen zeros of a template, or a sample without any allowed component: the model counts as the data's floor."""
     X, W = problem(9)
     W[:, -2:], X[:, -2:] = 0.0, 0.0
     options = {"components": W, "frozen": W == 0.0, "beta_loss": beta, "max_iter": 30}

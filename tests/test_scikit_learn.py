@@ -352,8 +352,8 @@ class TestRefusals:
 def test_components_learned_from_nothing_sum_to_one():
     X = data(20, 10)
     np.testing.assert_allclose(NMF(3, random_state=0).fit(X).components_.sum(axis=1), 1.0)
-    penalised = NMF(3, random_state=0, alpha_W=0.01).fit(X)
-    assert (np.abs(penalised.components_.sum(axis=1) - 1.0) > 0.01).all()
+    penalized = NMF(3, random_state=0, alpha_W=0.01).fit(X)
+    assert (np.abs(penalized.components_.sum(axis=1) - 1.0) > 0.01).all()
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])

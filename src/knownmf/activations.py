@@ -144,8 +144,7 @@ def basis(
 ) -> Activations:
     """Find the basis vectors of known activations: ``V ~ background + W H`` with H untouched.
 
-    The mirror of :func:`activations`, and the same solver on the transpose: what was said of a frame there holds of a
-    bin here.
+    This is :func:`activations` of the transpose: what its documentation says of frames holds for bins here.
 
     Parameters
     ----------

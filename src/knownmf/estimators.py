@@ -23,11 +23,11 @@ class NMF(BaseNMF):
     ``components_`` is (n_components, n_features), the transpose of the basis; ``transform`` returns (n_samples,
     n_components), the transpose of the activations H. ``X ~ transform(X) @ components_``.
 
-    A component is *known* and stays as it is (``frozen``, all of it or some of its entries); or it is a *seed*, known
-    but free to move; or it is *softly known*, tied to its template by ``template_strength``; or it is unknown and
-    learned from scratch. Without ``components`` this is plain NMF.
+    A component may be *known*: it stays as it is (``frozen``), all of it or some of its entries. It may be a *seed*,
+    from which learning starts. It may be *softly known*: learned, but tied to its template by ``template_strength``. Or
+    it is unknown and learned from scratch. Without ``components`` this is plain NMF.
 
-    **For those who come from scikit-learn's NMF**: names and the penalised objective are the same, but
+    **For those who come from scikit-learn's NMF**: names and the penalized objective are the same, but
 
     - the loss is Kullback-Leibler unless you say ``beta_loss="frobenius"``;
     - ``tol`` is the relative decrease of the objective per pass at which learning stops; the activations are then
@@ -65,7 +65,7 @@ class NMF(BaseNMF):
     random_state : int, RandomState instance or None, default None
         The source of random numbers for ``init``.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
-        The beta-divergence to minimise.
+        The beta-divergence to minimize.
     tol : float, default 1e-4
         Learning stops when a pass lowers the objective by no more than this share of it. Where everything is known, the
         bound that ``gap_tol`` is otherwise.
@@ -73,18 +73,17 @@ class NMF(BaseNMF):
         Most passes over the data.
     gap_tol : float or None, default None
         Bound on the relative duality gap of every sample's activations (on the KKT residual for beta outside [1, 2]).
-        None is ``tol`` where everything is known, which leaves that nothing else to say; it is 1e-4 where something is
-        learned, or ``tol`` is 0.
+        If it is None, it is ``tol`` if everything is known, and 1e-4 if something is learned or ``tol`` is 0.
     alpha_W : float, default 0.0
         Strength of the penalty on the activations (scikit-learn's W), multiplied by the number of features.
     alpha_H : float or "same", default "same"
         Strength of the penalty on what is free in the components (scikit-learn's H), multiplied by the number of
-        samples; "same" is ``alpha_W``. Frozen entries are not penalised: that would be a constant.
+        samples; "same" is ``alpha_W``. Frozen entries are not penalized: that would be a constant.
     l1_ratio : float in [0, 1], default 0.0
         Share of the L1 penalty; the rest is L2.
     forgetting : float in (0, 1], default 0.7
-        What ``partial_fit`` multiplies the statistics of the past with at every block; 1 forgets nothing. Those of poor
-        components hold back the better ones for long; but blocks of few samples want more than 0.7.
+        At every block, ``partial_fit`` multiplies the statistics of earlier blocks by this; 1 forgets nothing. Early
+        statistics belong to poor components and slow learning down, but for blocks of few samples 0.7 is too low.
     callback : callable, optional
         Called as ``callback(n_passes, objective)`` after every pass of ``fit``.
 
@@ -99,8 +98,8 @@ class NMF(BaseNMF):
     feature_names_in_ : (n_features_in_,) ndarray of str
         Names of the features, where X had any in ``fit``.
     objective_history_ : (n_passes,) ndarray
-        The objective after every pass, never rising; the last is that of the activations that ``fit_transform``
-        returns. After ``fit``.
+        The objective after every pass, never rising. The last value is that of the activations that ``fit_transform``
+        returns; see Notes. After ``fit``.
     reconstruction_err_ : float
         Square root of twice the divergence between the training data and the model, as in scikit-learn (for
         "frobenius" the norm of the difference). After ``fit``.
@@ -112,12 +111,12 @@ class NMF(BaseNMF):
 
     Notes
     -----
-    A factorization leaves the scale of a component open. Components learned from scratch sum to one, unless a penalty
-    on either factor decides their scale; whatever was known, frozen or not, stays in the scale of the user.
+    A factorization does not determine the scale of a component. Components that are learned from scratch sum to one,
+    unless a penalty determines their scale. Known components, frozen or not, keep the scale of the user.
 
     Outside 1 <= beta <= 2 the activations have several stationary points, and those that ``transform`` finds may be
-    worse than those that the components were learned with. ``objective_history_`` then ends with what is returned, and
-    leaves out the passes that went below it.
+    worse than those that the components were learned with. The last value of ``objective_history_`` may then be higher
+    than the one before it.
 
     Examples
     --------
@@ -211,7 +210,7 @@ class NMF(BaseNMF):
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
     ) -> Self:
-        """Learn what is free in the components, and find how well they explain X.
+        """Learn what is free in the components.
 
         Parameters
         ----------
@@ -319,11 +318,11 @@ class NMF(BaseNMF):
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
     ) -> Self:
-        """Learn from one more block of samples, as of a stream, and forget the former by and by (``forgetting``).
+        """Learn from one more block of samples of a stream; earlier blocks count less and less (``forgetting``).
 
-        The first block, of all or after a ``fit``, begins anew and decides where unknown components start. Each block
-        has its activations solved, adds its statistics to those of the past, and updates what is free in the components
-        once.
+        The first block, or the first one after a ``fit``, determines where unknown components start. For every block,
+        its activations are solved, its statistics are added to those of the earlier blocks, and what is free in the
+        components is updated once.
 
         Parameters
         ----------

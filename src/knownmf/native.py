@@ -481,9 +481,9 @@ def multiply_rows(Z: NDArray, A: NDArray, B: NDArray, l1: NDArray, l2: NDArray, 
 
 
 def extrapolate(ended: NDArray, here: NDArray, before: NDArray, share: float) -> NDArray:
-    """Return what lies beyond ``ended``, by its ratio to ``before`` to the power ``share``, entry by entry.
+    """Return ``ended * (ended / before)^share``, entry by entry.
 
-    Entries stay where they ended if the steps to there from ``here`` and from ``before`` differ in direction.
+    An entry whose steps to ``ended`` from ``here`` and from ``before`` have different signs stays at ``ended``.
     """
     out, (shape, dtype) = np.empty_like(ended), (ended.shape, ended.dtype)
     _learning("extrapolate", dtype, None)(

@@ -101,7 +101,7 @@ class Activations:
 
 
 class Solver:
-    """Finds activations of a basis that is prepared once: for streams, and wherever the same basis is used again.
+    """Find activations of a basis that is prepared once: for streams, and wherever the same basis is used again.
 
     ``Solver(W, ...).solve(V, ...)`` is what :func:`knownmf.activations` does. A solver does not change, may be pickled,
     and may be used from many threads at once.

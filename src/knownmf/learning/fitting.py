@@ -87,7 +87,7 @@ def update_basis(
 ) -> tuple[NDArray[np.float64], Statistics]:
     """Update W once by a block of frames and what is remembered of earlier blocks; return it with the new memory.
 
-    What is remembered is the majorising function of each block, whose coefficients do not depend on the W at which it
+    What is remembered is the majorizing function of each block, whose coefficients do not depend on the W at which it
     was made: ``linear w^max(0, 2-beta)`` and ``other w^-max(0, beta-1)``, summed, and multiplied by ``forgetting`` at
     every block [1]_. ``H`` are the activations of the block at W.
 

@@ -70,10 +70,10 @@ class Pace(NamedTuple):
 def safe_power(beta: float, bent: bool) -> float:
     """Return the exponent with which a multiplicative update is sure to lower the objective.
 
-    Along the ratio r of new to old, the majorising function has its minimum where a sum of powers of r, the largest
-    of them ``max(1, 2 - beta, beta - 1)``, equals the ratio of pull to push [1]_; a quadratic penalty (``bent``) adds
-    the power ``3 - beta`` below beta = 2. With the inverse of the largest, an update ends between the old value and
-    that minimum.
+    As a function of the ratio r of the new value to the old one, the majorizing function [1]_ has its minimum where a
+    sum of powers of r equals the ratio of pull to push. The largest of these powers is ``max(1, 2 - beta, beta - 1)``;
+    a quadratic penalty (``bent``) adds the power ``3 - beta`` for beta < 2. With the inverse of the largest power as
+    its exponent, an update ends between the old value and that minimum.
 
     .. [1] C. Fevotte and J. Idier, "Algorithms for nonnegative matrix factorization with the beta-divergence",
        Neural Computation 23(9), 2011.
@@ -82,7 +82,7 @@ def safe_power(beta: float, bent: bool) -> float:
 
 
 def long_power(safe: float) -> float:
-    """Return the exponent of an update that nearly always lowers the objective, and by twice as much: 1 at most."""
+    """Return twice the safe exponent, at most 1, with which an update nearly always lowers the objective too."""
     return min(1.0, 2.0 * safe)
 
 
@@ -114,6 +114,27 @@ class Task:
         The basis that learning starts from, which decides the units of the components.
     multiplicative : bool
         Whether least squares, too, is to be solved by multiplicative updates.
+
+    Attributes
+    ----------
+    scale : float
+        What the data are divided by: a power of two.
+    atoms : (n_components, 1) float64
+        What the components are divided by: powers of two. Activations are divided by ``scale / atoms``.
+    unit : float
+        What objectives are divided by: ``scale ** beta``.
+    l1, l2, basis_l1, basis_l2, strength, template
+        The penalties and ties in these units.
+    least_squares : bool
+        Whether coordinate sweeps on Gram matrices are used, instead of multiplicative updates.
+    h_power, w_power : float
+        The safe exponents of the updates of H and W.
+    weights : (1 or n_frames, n_bins) float64
+        The weights, 0 for entries that cost a constant; the sum of these costs is ``constant``.
+    floors : (n_frames, 1) float64
+        What data of zero (for beta < 1) and models that nothing reaches count as.
+    size : float
+        What rounding in single precision is relative to.
     """
 
     def __init__(
