@@ -11,13 +11,13 @@ from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF as TheirNMF
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from knownmf import NMF, activations
+from knownmf import NMF, activations, basis
 
 
 class KnowsSomething(NMF):
@@ -67,10 +67,10 @@ class TestKnownBasis:
 
     def test_the_basis_is_untouched_bit_for_bit(self, data):
         X, W = data
-        for basis in (W, W.astype(np.float32), (9 * W).astype(int)):
-            model = NMF.from_basis(basis)
+        for known in (W, W.astype(np.float32), (9 * W).astype(int)):
+            model = NMF.from_basis(known)
             model.fit(X)
-            assert np.array_equal(model.components_, basis.T)
+            assert np.array_equal(model.components_, known.T)
             assert model.n_components_ == 4
             assert model.n_features_in_ == 10
         assert not np.shares_memory(model.components_, W)
@@ -185,3 +185,51 @@ class TestRefusals:
             model.inverse_transform(X[:, :3])
         with pytest.raises(ValueError, match="W has 1 dimensions, expected 2"):
             NMF.from_basis(W[:, 0])
+
+
+class TestWarnings:
+    """They point at the line that called the package, and name what the caller can change."""
+
+    def test_samples_that_missed_the_tolerance(self, data):
+        X, W = data
+        model = NMF.from_basis(W, gap_tol=0.0)
+        fresh = NMF(components=W.T, gap_tol=0.0)
+        framed = NMF.from_basis(W, gap_tol=0.0).set_output(transform="pandas")
+        for call in (model.transform, model.score, fresh.fit, fresh.fit_transform, framed.transform):
+            with pytest.warns(
+                ConvergenceWarning, match=r"^\d+ of 25 samples missed gap_tol=0; .* Raise gap_tol"
+            ) as told:
+                call(X)
+            assert [warning.filename for warning in told] == [__file__]
+
+    def test_learning_that_was_still_going_on(self, data):
+        X, _ = data
+        for call in (NMF(3, max_iter=2, init="random").fit, NMF(3, max_iter=2, init="random").fit_transform):
+            with pytest.warns(ConvergenceWarning, match="^Learning was still going on after max_iter=2") as told:
+                call(X)
+            assert [warning.filename for warning in told] == [__file__]
+
+    def test_bins_of_a_basis_and_frames_of_activations(self, data):
+        X, W = data
+        for call, unit in ((lambda: basis(X, W.T, tol=0.0), "bins"), (lambda: activations(X.T, W, tol=0.0), "frames")):
+            with pytest.warns(
+                ConvergenceWarning, match=rf"^\d+ of 25 {unit} missed tol=0; .* Raise tol or max_iter"
+            ) as told:
+                call()
+            assert [warning.filename for warning in told] == [__file__]
+
+
+def test_parameters_set_after_from_basis_count(data):
+    X, W = data
+    model = NMF.from_basis(W)
+    before = model.transform(X)
+    assert np.array_equal(model.set_params(tol=1e-10).transform(X), activations(X.T, W, tol=1e-10).H.T)
+    assert np.array_equal(model.set_params(gap_tol=1e-2).transform(X), activations(X.T, W, tol=1e-2).H.T)
+    model.set_params(gap_tol=None, tol=1e-4, beta_loss="frobenius")
+    assert np.array_equal(model.transform(X), activations(X.T, W, "frobenius").H.T)
+    model.set_params(beta_loss="kullback-leibler", components=W.T[:3])
+    assert np.array_equal(model.transform(X), activations(X.T, W[:, :3]).H.T)
+    with pytest.raises(ValueError, match="leave something to learn: call fit"):
+        model.set_params(frozen=False).transform(X)
+    model.set_params(frozen=True, components=W.T)
+    assert np.array_equal(model.transform(X), before)
