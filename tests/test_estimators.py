@@ -219,6 +219,18 @@ class TestWarnings:
             assert [warning.filename for warning in told] == [__file__]
 
 
+def test_masked_entries_are_missing(data):
+    X, W = data
+    mask = np.random.default_rng(1).random(X.shape) < 0.2
+    masked, missing = np.ma.MaskedArray(np.where(mask, 1e9, X), mask), np.where(mask, np.nan, X)
+    for model in (NMF.from_basis(W), NMF(3, random_state=0, max_iter=20, tol=0.0)):
+        assert np.array_equal(model.fit_transform(masked), model.fit_transform(missing))
+        assert np.array_equal(model.transform(masked), model.transform(missing))
+        assert model.score(masked) == model.score(missing)
+    first, second = (NMF(3, random_state=0).partial_fit(data).components_ for data in (masked, missing))
+    assert np.array_equal(first, second)
+
+
 def test_parameters_set_after_from_basis_count(data):
     X, W = data
     model = NMF.from_basis(W)

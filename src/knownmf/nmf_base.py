@@ -114,6 +114,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
+        if isinstance(X, np.ma.MaskedArray):
+            X = real_array(X, "X", 2)  # masked entries become NaN
         data: NDArray[np.floating] = validate_data(
             self,
             X,
