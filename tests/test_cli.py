@@ -317,6 +317,12 @@ def test_every_command_has_help(command):
     assert "Usage: knownmf" in done.stdout or f" {command} " in done.stdout
 
 
+def test_the_help_of_learn_shows_the_separator_of_labels():
+    text = " ".join(run("learn", "--help").stdout.split())
+    assert "the part of the file name before __: kick__1.wav" in text
+    assert "Without __, the label" in text
+
+
 def test_version():
     import knownmf
 

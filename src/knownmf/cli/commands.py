@@ -88,7 +88,7 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that a
 
 
 @app.callback(invoke_without_command=True)
-def _about(
+def _print_version_or_help(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
@@ -117,7 +117,7 @@ def learn(
     ] = None,
     apart: Annotated[
         bool, typer.Option("--apart", help="Learn from each file separately, not from all files of a sound together.")
-    ] = (False),
+    ] = False,
     sr: Annotated[
         int | None,
         typer.Option("--sr", min=1, help="Sample rate of the dictionary in Hz; by default the lowest of all files."),
@@ -139,9 +139,9 @@ def learn(
 ) -> None:
     """Learn a dictionary from isolated sounds.
 
-    The label of a sound is the part of the file name before "__": kick__1.wav and kick__2.wav are two recordings of
-    "kick". Without "__", the label is the file name or, if you pass a folder, the name of the folder that contains the
-    file. All files with the same label are learned together.
+    The label of a sound is the part of the file name before `__`: `kick__1.wav` and `kick__2.wav` are two recordings of
+    "kick". Without `__`, the label is the file name without its ending or, if you pass a folder, the name of the folder
+    that contains the file. All files with the same label are learned together.
     """
     with input_errors():
         found = find_sounds(sounds)
