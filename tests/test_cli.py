@@ -73,7 +73,7 @@ def test_learn_reports_resampling(here, options, sr, why):
     soundfile.write("low.wav", tone("low"), SR)
     soundfile.write("high.wav", tone("high", sr=16000), 16000)
     done = run("learn", "low.wav", "high.wav", "--out", "learned.npz", *options)
-    assert re.search(rf"Sounds of up to 16000 Hz were resampled to {sr} Hz{why}", done.stdout)
+    assert re.search(rf"Sounds with sample rates of up to 16000 Hz were resampled to {sr} Hz{why}", done.stdout)
     assert "resampled" not in run("learn", "low.wav", "--out", "low.npz").stdout
     assert "highest" not in run("learn", "--help").stdout
 

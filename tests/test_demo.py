@@ -84,8 +84,8 @@ def test_the_demo_runs_all_commands_and_reports_good_scores(tmp_path, monkeypatc
     ]
     for name in ("drums.npz", "mix.wav", "events.csv", "activations.npz", "picture.png"):
         assert (out / name).stat().st_size > 500
-    for verb in ("learn", "separate", "transcribe", "decompose"):
-        assert f"$ knownmf {verb} " in done.stdout
+    for command in ("learn", "separate", "transcribe", "decompose"):
+        assert f"$ knownmf {command} " in done.stdout
     before, after, f = re.search(
         r"all +(-?[\d.]+) dB +(-?[\d.]+) dB .* ([\d.]+)\s*$", done.stdout, re.MULTILINE
     ).groups()

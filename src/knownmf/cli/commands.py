@@ -168,7 +168,9 @@ def learn(
     highest = max(rate for of_label in takes.values() for _, rate in of_label)
     if highest > dictionary.sr:
         reason = "" if sr else ", the lowest sample rate of all files (--sr sets another one)"
-        print_line(f"Sounds of up to {highest} Hz were resampled to {dictionary.sr} Hz{reason}.", quiet=quiet)
+        print_line(
+            f"Sounds with sample rates of up to {highest} Hz were resampled to {dictionary.sr} Hz{reason}.", quiet=quiet
+        )
 
 
 @app.command()
@@ -296,7 +298,11 @@ def transcribe(
         float, typer.Option(help="Smallest rise of an event, relative to the largest of the recording (0 to 1).")
     ] = 0.03,
     threshold_own: Annotated[
-        float, typer.Option(help="Smallest rise of an event, relative to the largest of the same sound (0 to 1).")
+        float,
+        typer.Option(
+            help="Smallest rise of an event, relative to the largest of the same sound (0 to 1). The rise counts less "
+            "if similar sounds rise at the same time."
+        ),
     ] = 0.12,
     threshold_share: Annotated[
         float,
