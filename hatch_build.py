@@ -1,12 +1,12 @@
 """Compile the native library: hatchling's build hook, and a script for `make`, which needs no hatchling.
 
-    python hatch_build.py                     compile in place, where a source has changed
-    python hatch_build.py --requires          print the package that has to be installed before, if there is one
+    python hatch_build.py                     compile next to the sources, if a source has changed
+    python hatch_build.py --requires          print the package that has to be installed first, if any
     python hatch_build.py --has-compiler      exit with 0 if there is a C++ compiler other than Zig's, else with 1
     python hatch_build.py --sanitize FOLDER   compile into a folder, with address and undefined-behavior sanitizers
 
-The compiler is $CXX; else the C++ compiler of the system; else Zig's, from the package `ziglang`. For a wheel,
-KNOWNMF_TARGET names another platform to compile for (one of TARGETS), always with Zig.
+The compiler is $CXX, if it is set; else the C++ compiler of the system; else that of Zig, from the package `ziglang`.
+For a wheel, KNOWNMF_TARGET names another platform (one of TARGETS), for which Zig always compiles.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _spec.loader.exec_module(native_files)
 FOLDER = PACKAGE / "native"
 SOURCE = FOLDER / "knownmf.cpp"
 
-# The oldest Zig that was tried.
+# The oldest version of Zig that was tested.
 ZIG_REQUIREMENT = "ziglang>=0.17"
 TARGET_VARIABLE = "KNOWNMF_TARGET"
 
@@ -52,11 +52,12 @@ COMPILE_FLAGS = [
     "-fno-exceptions",
     "-fno-rtti",
     "-fno-threadsafe-statics",
-    # Allow vectorization, but keep the meaning of infinities and NaN.
+    # These allow vectorization. Unlike -ffast-math, they keep infinities and NaN correct.
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
-    # Loops that are marked with "omp simd" may be vectorized with sums reordered. No OpenMP library is needed.
+    # Vectorize loops that are marked with "omp simd", even if this changes the order of sums. This needs no OpenMP
+    # library.
     "-fopenmp-simd",
     "-Wall",
     "-Wextra",
@@ -64,10 +65,11 @@ COMPILE_FLAGS = [
 OPTIMIZE_FLAGS = ["-O3"]
 SANITIZE_FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
-# Without this, clang uses registers of 256 bits only, even where there are 512.
+# Without this flag, clang uses registers of 256 bits on processors that have registers of 512 bits.
 LEVEL_FLAGS = {"x86-64-v4": ["-mprefer-vector-width=512"]}
 
-# Link with the C library only: a symbol of the C++ runtime is then an error when linking, not on another machine.
+# Link with the C library only. If a symbol of the C++ runtime is needed, linking then fails here, instead of loading
+# the library on a system without that runtime.
 LIBRARIES = {
     "linux": ["-nodefaultlibs", "-lm", "-lc", "-lgcc", "-Wl,-z,defs", "-s"],
     "darwin": ["-nodefaultlibs", "-lSystem"],
@@ -75,7 +77,7 @@ LIBRARIES = {
 }
 MACOS = "11.0"  # the first version for arm64
 
-# Compiling one level takes up to 200 MB and 10 s (gcc 12): two at a time are quick enough, also on small machines.
+# Compiling one level takes up to 200 MB and 10 s (gcc 12): two at a time are fast enough and fit on small machines.
 MAX_PROCESSES = 2
 
 
@@ -106,14 +108,14 @@ TARGETS = {
 
 
 class Toolchain(NamedTuple):
-    """What compiles and links, for which platform.
+    """The commands that compile and link the library for a platform.
 
     Attributes
     ----------
     compile, link : list of str
         The commands, with all flags but those of the CPU level.
     libraries : list of str
-        Flags that say what to link with; they stand after the file that needs it.
+        The flags for the libraries to link with. They must come after the file that uses the libraries.
     level_flags : dict
         The flags for each CPU level to compile for.
     target : Target
@@ -131,7 +133,7 @@ class Toolchain(NamedTuple):
 
 
 def this_platform() -> Target:
-    """Return the platform that this runs on; the wheel is for the same system library."""
+    """Return the platform of this machine. Its wheel is for systems with the same C library."""
     machine = platform.machine()
     if sys.platform == "darwin":
         wheel = f"macosx_{MACOS.replace('.', '_')}_{machine}"
@@ -141,7 +143,7 @@ def this_platform() -> Target:
 
 
 def target_name_here() -> str | None:
-    """Return Zig's name for this platform, None if TARGETS has none (as on Linux without glibc)."""
+    """Return Zig's name for this platform, or None if it is not in TARGETS (such as Linux without glibc)."""
     if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or ""):
         return None
     here = this_platform()
@@ -149,12 +151,12 @@ def target_name_here() -> str | None:
 
 
 def cpu_levels(target: Target) -> tuple[str, ...]:
-    """Return the CPU levels to compile for."""
+    """Return the CPU levels to compile for on a platform."""
     return native_files.X86_LEVELS if target.machine in ("x86_64", "AMD64") else (native_files.BASELINE,)
 
 
 def compiler_works(command: list[str]) -> bool:
-    """Return whether a compiler knows the language and the highest CPU level, and has the headers of C++."""
+    """Return whether a compiler supports C++17 and the highest CPU level, and has the C++ headers."""
     level = cpu_levels(this_platform())[-1]
     flags = [] if level == native_files.BASELINE else [f"-march={level}"]
     check = [*command, "-std=c++17", *flags, "-fsyntax-only", "-x", "c++", "-"]
@@ -172,7 +174,7 @@ def system_compiler() -> list[str] | None:
 
 
 def requirements(target_name: str | None = None) -> list[str]:
-    """Return the packages that have to be installed before compiling: Zig where there is no other compiler."""
+    """Return the packages that compiling needs: Zig, if a target is named or there is no other compiler."""
     return [ZIG_REQUIREMENT] if target_name or system_compiler() is None else []
 
 
@@ -182,14 +184,14 @@ def first_line(command: list[str]) -> str:
 
 
 def system_toolchain(command: list[str], sanitize: bool = False) -> Toolchain:
-    """Return how the system's compiler is called."""
+    """Return the commands and flags of the system's compiler."""
     target = this_platform()
     driver = [*command, f"-mmacosx-version-min={MACOS}"] if target.system == "darwin" else command
     flags = SANITIZE_FLAGS if sanitize else OPTIMIZE_FLAGS
     return Toolchain(
         compile=[*driver, *COMPILE_FLAGS, *flags],
         link=[*driver, "-shared", *flags],
-        # The sanitizers bring libraries of their own.
+        # The sanitizers need libraries that LIBRARIES would exclude.
         libraries=[] if sanitize else LIBRARIES.get(target.system, []),
         level_flags={
             level: [] if level == native_files.BASELINE else [f"-march={level}", *LEVEL_FLAGS.get(level, [])]
@@ -201,7 +203,7 @@ def system_toolchain(command: list[str], sanitize: bool = False) -> Toolchain:
 
 
 def zig_toolchain(target_name: str | None) -> Toolchain:
-    """Return how Zig is called, for a target or for this platform."""
+    """Return the commands and flags of Zig, for a target or for this platform."""
     zig = [sys.executable, "-m", "ziglang"]
     target_name = target_name or target_name_here()
     target = TARGETS[target_name] if target_name else this_platform()
@@ -211,7 +213,7 @@ def zig_toolchain(target_name: str | None) -> Toolchain:
         # Linked as C, because "zig c++" compiles the C++ runtime and adds it.
         link=[*zig, "cc", *option, "-shared", "-s"],
         libraries=["-lm"],
-        # Without -mcpu, Zig compiles for the processor at hand if there is no target.
+        # Without -mcpu and without a target, Zig would compile for the processor of this machine.
         level_flags={
             level: [f"-mcpu={level.replace('-', '_')}", *LEVEL_FLAGS.get(level, [])] for level in cpu_levels(target)
         },
@@ -221,7 +223,7 @@ def zig_toolchain(target_name: str | None) -> Toolchain:
 
 
 def find_toolchain(target_name: str | None = None, sanitize: bool = False) -> Toolchain:
-    """Return what to compile with: Zig for a named target, else the system's compiler, else Zig."""
+    """Return the toolchain: Zig for a named target, else the system's compiler, else Zig."""
     command = None if target_name else system_compiler()
     if command is not None:
         return system_toolchain(command, sanitize)
@@ -233,7 +235,7 @@ def find_toolchain(target_name: str | None = None, sanitize: bool = False) -> To
 
 
 def compile_level(tools: Toolchain, level: str, library: Path) -> None:
-    """Compile and link the library for one CPU level. It gets its name when it is complete."""
+    """Compile and link the library for one CPU level. The file is renamed to its final name when it is complete."""
     defines = {"KNOWNMF_SOURCE_HASH": native_files.source_hash(), "KNOWNMF_COMPILER": tools.version}
     define_flags = [f"-D{name}={json.dumps(value)}" for name, value in defines.items()]
     with tempfile.TemporaryDirectory(prefix=".compiling-", dir=library.parent) as folder:
@@ -241,14 +243,14 @@ def compile_level(tools: Toolchain, level: str, library: Path) -> None:
         subprocess.run(
             [*tools.compile, *tools.level_flags[level], *define_flags, "-c", "-o", compiled, str(SOURCE)], check=True
         )
-        # Without it, a library for macOS is named after the folder that it was compiled in.
+        # Without this flag, a library for macOS contains the path of the folder in which it was compiled.
         name = [f"-Wl,-install_name,@rpath/{library.name}"] if tools.target.system == "darwin" else []
         subprocess.run([*tools.link, *name, "-o", linked, compiled, *tools.libraries], check=True)
         os.replace(linked, library)
 
 
 def is_current(library: Path) -> bool:
-    """Return whether a library exists that was compiled from these sources, and not before this file was changed."""
+    """Return whether a library is up to date: it has the hash of the sources, and is newer than this file."""
     return (
         library.exists()
         and native_files.source_hash().encode() in library.read_bytes()
@@ -262,7 +264,7 @@ def libraries(folder: Path, target: Target) -> dict[str, Path]:
 
 
 def build(folder: Path, target_name: str | None = None, sanitize: bool = False) -> list[Path]:
-    """Compile the libraries of a platform into a folder, where they are not current. Return their paths."""
+    """Compile the libraries of a platform that are not up to date into a folder. Return the paths of all."""
     files = libraries(folder, TARGETS[target_name] if target_name else this_platform())
     stale = {level: file for level, file in files.items() if not is_current(file)}
     if stale:
@@ -275,7 +277,7 @@ def build(folder: Path, target_name: str | None = None, sanitize: bool = False) 
 
 
 def chosen_target() -> str | None:
-    """Return the target that the environment asks for."""
+    """Return the target in the environment variable KNOWNMF_TARGET, or None."""
     name = os.environ.get(TARGET_VARIABLE) or None
     if name is not None and name not in TARGETS:
         raise SystemExit(f"{TARGET_VARIABLE} is {name!r}, expected one of: {', '.join(TARGETS)}.")
@@ -283,21 +285,21 @@ def chosen_target() -> str | None:
 
 
 class NativeLibraryHook(BuildHookInterface):
-    """Put the compiled libraries into a wheel, or beside the sources for an editable installation."""
+    """Compile the libraries for a wheel or, next to the sources, for an editable installation."""
 
     def dependencies(self) -> list[str]:
         """Return the packages that the build needs in addition to those in pyproject.toml."""
         return requirements(chosen_target())
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and say what the wheel contains and which platforms it is for."""
+        """Compile the libraries, and set the files and the platform of the wheel."""
         if version == "editable":
             build(FOLDER)
             return
         target_name = chosen_target()
         if target_name is None and system_compiler() is None:
             target_name = target_name_here()
-        # Not in place: what is there may be for another platform, or need a newer C library.
+        # Not next to the sources: the libraries there may be for another platform, or need a newer C library.
         for library in build(ROOT / "build" / (target_name or "system"), target_name):
             build_data["force_include"][str(library)] = f"knownmf/native/{library.name}"
         platform_tag = (TARGETS[target_name] if target_name else this_platform()).wheel
@@ -305,15 +307,17 @@ class NativeLibraryHook(BuildHookInterface):
 
 
 def needed_in_place(target_name: str | None) -> list[str]:
-    """Return the packages to install before `build`: none where there is nothing to compile."""
+    """Return the packages to install before `build`: none if all libraries are up to date."""
     files = libraries(FOLDER, this_platform()).values()
     return [] if target_name is None and all(map(is_current, files)) else requirements(target_name)
 
 
 def main() -> None:
-    """Run as a script."""
-    parser = argparse.ArgumentParser(description="Compile the native library in place, where a source has changed.")
-    parser.add_argument("--requires", action="store_true", help="print the package to install before, and do nothing")
+    """Run the script with the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description="Compile the native library next to its sources, if one of them has changed."
+    )
+    parser.add_argument("--requires", action="store_true", help="print the package to install first, and exit")
     parser.add_argument("--has-compiler", action="store_true", help="exit with 0 if there is a compiler, else with 1")
     parser.add_argument("--sanitize", metavar="FOLDER", type=Path, help="compile into a folder, with sanitizers")
     options = parser.parse_args()
@@ -324,7 +328,7 @@ def main() -> None:
         return
     try:
         build(options.sanitize.resolve() if options.sanitize else FOLDER, sanitize=options.sanitize is not None)
-    except subprocess.CalledProcessError as error:  # the compiler has said why
+    except subprocess.CalledProcessError as error:  # the compiler has printed the reason
         raise SystemExit(f"Failed: {shlex.join(map(str, error.cmd))}") from None
 
 

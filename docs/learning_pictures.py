@@ -1,4 +1,4 @@
-"""Draws the pictures of learning.md, from three notes whose truth is known: ``make docs``."""
+"""Draw the pictures of learning.md for three notes whose spectra are known: ``make docs``."""
 
 import sys
 from io import BytesIO
@@ -14,13 +14,13 @@ from knownmf import NMF, activations
 FREQUENCIES = np.linspace(0, 2500, 101)  # of the bins, in Hz
 SECONDS, N_FRAMES = 6, 150
 PITCHES = {"A": 220.0, "C#": 277.2, "E": 329.6}
-STARTS = {"A": (0, 2, 4), "C#": (1, 2, 4), "E": (2, 4)}  # in seconds: E is never heard alone
+STARTS = {"A": (0, 2, 4), "C#": (1, 2, 4), "E": (2, 4)}  # in seconds: E never occurs alone
 PASSES = 300
 GIVEN, LEARNED = "#0072B2", "#D55E00"
 
 
 def spectra(loudness):
-    """Return a spectrum for each note, summing to one; ``loudness`` are those of its partials."""
+    """Return a spectrum for each note, with the sum one. ``loudness`` has a value for each partial."""
     notes = []
     for pitch in PITCHES.values():
         partials = pitch * np.arange(1, len(loudness) + 1)[:, np.newaxis]
@@ -29,7 +29,7 @@ def spectra(loudness):
 
 
 def scene():
-    """Return noisy frames of the notes, a frame a row, and the spectra that they were made of."""
+    """Return noisy frames of the notes, one per row, and the true spectra of the notes."""
     rng = np.random.default_rng(0)
     truth = spectra(0.75 ** np.arange(7))
     H = np.zeros((N_FRAMES, len(truth)))
@@ -41,7 +41,7 @@ def scene():
 
 
 def in_order_of(truth, basis):
-    """Return basis vectors in the order of the notes that they are most like."""
+    """Return the basis vectors, sorted by their similarity to the notes."""
     likeness, order = truth @ basis.T / np.linalg.norm(basis, axis=1), {}
     for _ in truth:
         note, own = np.unravel_index(likeness.argmax(), likeness.shape)
@@ -51,7 +51,7 @@ def in_order_of(truth, basis):
 
 
 def picture(X, truth, given, basis):
-    """Draw the data, the basis vectors, and what the model misses; ``given`` is NaN where nothing was."""
+    """Draw the data, the basis vectors, and the error of the model. ``given`` is NaN for unknown components."""
     missed = np.abs(X - activations(X.T, basis.T).H.T @ basis)
     figure = Figure(figsize=(9, 3), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -66,6 +66,7 @@ def picture(X, truth, given, basis):
 
 
 def draw_frames(figure, X, loudest, title):
+    """Draw a spectrogram with levels relative to ``loudest``."""
     axes = figure.subplots()
     level = 20 * np.log10(np.maximum(X / loudest, 1e-2))
     extent = (0, SECONDS, 0, FREQUENCIES[-1] / 1000)
@@ -78,6 +79,7 @@ def draw_frames(figure, X, loudest, title):
 
 
 def draw_basis(figure, truth, given, basis):
+    """Draw the given, the learned and the true basis vectors, one plot for each note."""
     axes, lines = figure.subplots(len(truth), 1, sharex=True), {}
     for row, name in enumerate(PITCHES):
         frozen = np.allclose(given[row], basis[row], rtol=1e-9)
@@ -102,8 +104,8 @@ def pictures():
     """Return the pictures by name."""
     X, truth = scene()
     nothing = np.full_like(truth, np.nan)
-    other = spectra(np.array([0.5, 1, 0.3, 0.7, 0.2, 0.2, 0.1]))  # another instrument's
-    strength = X.sum() / len(truth) / 4  # a quarter of what the data hold of a note
+    other = spectra(np.array([0.5, 1, 0.3, 0.7, 0.2, 0.2, 0.1]))  # of another instrument
+    strength = X.sum() / len(truth) / 4  # a quarter of what the data contain of a note
 
     def learned(**known):
         return NMF(3, random_state=0, tol=0, max_iter=PASSES, **known).fit(X).components_
@@ -118,11 +120,12 @@ def pictures():
 
 
 def main():
+    """Write the pictures into the folder of this file, or into the one on the command line."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     for name, figure in pictures().items():
         drawn = BytesIO()
         figure.savefig(drawn, format="png")
-        # Few colours make a small file.
+        # Fewer colors make a smaller file.
         Image.open(drawn).convert("RGB").quantize(256).save(folder / f"learning_{name}.png", optimize=True)
 
 

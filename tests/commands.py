@@ -1,4 +1,4 @@
-"""The commands that the tests of the command line run, and what they run them on."""
+"""The commands that the tests of the command line run, and the files that they run them on."""
 
 import csv
 from pathlib import Path
@@ -15,22 +15,24 @@ TONES = {"low": 500.0, "high": 2000.0}
 
 
 def run(*arguments):
-    """Run the command in this process."""
+    """Run a command in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="knownmf")
 
 
 def tone(label, seconds=0.5, sr=SR):
+    """Return the samples of a decaying tone."""
     time = np.arange(round(seconds * sr)) / sr
     return np.sin(2 * np.pi * TONES[label] * time) * np.minimum(1, 8 * (seconds - time))
 
 
 def spectrum(label):
+    """Return the magnitude spectrum of a tone."""
     window = np.hanning(N_FFT)
     return np.abs(np.fft.rfft(window * np.sin(2 * np.pi * TONES[label] * np.arange(N_FFT) / SR)))
 
 
-def furnish(folder):
-    """Give a folder a recording of two tones, stereo, and the dictionary of both."""
+def write_inputs(folder):
+    """Write a stereo recording of two tones and the dictionary of both tones into a folder."""
     silence = np.zeros(SR // 4)
     low = np.concatenate([silence, tone("low"), silence, tone("low")])
     high = np.concatenate([silence, silence, tone("high"), tone("high")])
@@ -40,11 +42,12 @@ def furnish(folder):
 
 
 def files(folder="."):
-    """Everything in a folder, hidden files too."""
+    """Return all files in a folder, including hidden ones."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
 
 
 def rows(path):
+    """Return the rows of a CSV file as dictionaries."""
     with open(path, newline="", encoding="utf8") as file:
         return list(csv.DictReader(file))
 

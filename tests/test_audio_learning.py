@@ -156,7 +156,7 @@ def test_progress():
         ({"a": [(np.zeros(100), SR)]}, {}, "take 1 of 'a' is silent"),
         ({"a": [(np.ones(9), SR), (np.zeros(0), SR)]}, {}, "take 2 of 'a': the recording is empty"),
         ({"a": [(np.array([np.nan]), SR)]}, {}, "take 1 of 'a': .* not a number"),
-        ({" ": [(np.ones(9), SR)]}, {}, "labels are texts"),
+        ({" ": [(np.ones(9), SR)]}, {}, "labels are strings"),
         ({"a": [(np.ones(9), SR)]}, {"n_components": 0}, "n_components is 0"),
         ({"a": [(np.ones(9), SR)]}, {"n_components": 1.5}, "n_components is 1.5"),
         ({"a": [(np.ones(9), SR)]}, {"sr": 0}, "sr is 0"),

@@ -1,4 +1,4 @@
-"""The command line: what it writes and what it says."""
+"""Test the files that the commands write, and the text that they print."""
 
 import contextlib
 import inspect
@@ -14,24 +14,38 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands import DECOMPOSE, HOP, N_FFT, SEPARATE, SR, TONES, TRANSCRIBE, files, furnish, rows, run, spectrum, tone
+from commands import (
+    DECOMPOSE,
+    HOP,
+    N_FFT,
+    SEPARATE,
+    SR,
+    TONES,
+    TRANSCRIBE,
+    files,
+    rows,
+    run,
+    spectrum,
+    tone,
+    write_inputs,
+)
 from knownmf import audio
 from knownmf.audio import decomposition
-from knownmf.cli import verbs
-from knownmf.cli.console import percent
-from knownmf.cli.summaries import said_of_recording
+from knownmf.cli import commands as cli_commands
+from knownmf.cli.summaries import describe_recording
 from knownmf.dictionary import Dictionary
+from knownmf.wording import counted, percent
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder to work in, with song.wav and tones.npz."""
+    """Return the working folder, with song.wav and tones.npz in it."""
     monkeypatch.chdir(tmp_path)
-    furnish(tmp_path)
+    write_inputs(tmp_path)
     return tmp_path
 
 
-# What it writes
+# The files
 
 
 def test_learn_writes_a_dictionary_of_the_sounds(here):
@@ -39,34 +53,37 @@ def test_learn_writes_a_dictionary_of_the_sounds(here):
         for take in range(2):
             soundfile.write(f"{label}__{take}.wav", (0.5 + 0.2 * take) * tone(label), SR)
     done = run(
-        "learn", *sorted(here.glob("*__*.wav")), "--out", "learnt.npz", "--n-fft", 256, "--hop-length", 64, "-n", 1
+        "learn", *sorted(here.glob("*__*.wav")), "--out", "learned.npz", "--n-fft", 256, "--hop-length", 64, "-n", 1
     )
     assert done.exit_code == 0, done.stderr
-    learnt = Dictionary.load("learnt.npz")
-    assert sorted(learnt.labels) == ["high", "low"]
-    assert (learnt.sr, learnt.n_fft, learnt.hop_length) == (SR, 256, 64)
-    peak = learnt.frequencies[learnt.W[:, learnt.components_of("low")].argmax()]
+    learned = Dictionary.load("learned.npz")
+    assert sorted(learned.labels) == ["high", "low"]
+    assert (learned.sr, learned.n_fft, learned.hop_length) == (SR, 256, 64)
+    peak = learned.frequencies[learned.W[:, learned.components_of("low")].argmax()]
     assert peak == pytest.approx(500, abs=40)
     assert "2 components of 2 sounds" in done.stdout
     assert re.search(r"low +2 +1\.0 +1", done.stdout)
 
 
-@pytest.mark.parametrize(("options", "sr", "why"), [((), SR, ", the lowest of all"), (("--sr", 12000), 12000, r"\.")])
-def test_learn_says_when_sounds_are_brought_down(here, options, sr, why):
+@pytest.mark.parametrize(
+    ("options", "sr", "why"),
+    [((), SR, r", the lowest sample rate of all files \(--sr sets another one\)\."), (("--sr", 12000), 12000, r"\.")],
+)
+def test_learn_reports_resampling(here, options, sr, why):
     soundfile.write("low.wav", tone("low"), SR)
     soundfile.write("high.wav", tone("high", sr=16000), 16000)
-    done = run("learn", "low.wav", "high.wav", "--out", "learnt.npz", *options)
-    assert re.search(rf"Sounds of up to 16000 Hz were brought down to {sr} Hz{why}", done.stdout)
-    assert "brought down" not in run("learn", "low.wav", "--out", "low.npz").stdout
+    done = run("learn", "low.wav", "high.wav", "--out", "learned.npz", *options)
+    assert re.search(rf"Sounds with sample rates of up to 16000 Hz were resampled to {sr} Hz{why}", done.stdout)
+    assert "resampled" not in run("learn", "low.wav", "--out", "low.npz").stdout
     assert "highest" not in run("learn", "--help").stdout
 
 
 def test_learn_apart_gives_each_file_its_own_components(here):
     for take in range(3):
         soundfile.write(f"low__{take}.wav", (0.5 + 0.2 * take) * tone("low"), SR)
-    done = run("learn", *here.glob("low__*.wav"), "--out", "learnt.npz", "--apart", "--components", 1)
+    done = run("learn", *here.glob("low__*.wav"), "--out", "learned.npz", "--apart", "--components", 1)
     assert done.exit_code == 0, done.stderr
-    assert Dictionary.load("learnt.npz").labels == ("low",) * 3
+    assert Dictionary.load("learned.npz").labels == ("low",) * 3
 
 
 def test_separate_writes_stems_that_add_up(here):
@@ -82,7 +99,7 @@ def test_separate_writes_stems_that_add_up(here):
     assert np.sum(stems["high"][0][only_low] ** 2) < 0.01 * np.sum(song[only_low] ** 2)
 
 
-def test_what_the_dictionary_lacks_becomes_the_rest(here):
+def test_sounds_that_are_not_in_the_dictionary_go_to_the_rest(here):
     tones = Dictionary.load("tones.npz")
     Dictionary(tones.W[:, :1], ["low"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("low.npz")
     done = run("separate", "song.wav", "--dictionary", "low.npz", "--out", "stems", "--free", 2)
@@ -94,7 +111,7 @@ def test_what_the_dictionary_lacks_becomes_the_rest(here):
     assert np.sum(stems[0][only_high] ** 2) < 0.01 * np.sum(song[only_high] ** 2)
 
 
-def test_decompose_keeps_what_was_learned(here):
+def test_decompose_writes_the_learned_components(here):
     done = run(*DECOMPOSE, "--free", 1, "--adapt", 0.5)
     assert done.exit_code == 0, done.stderr
     with np.load("activations.npz", allow_pickle=False) as stored:
@@ -108,14 +125,14 @@ def test_decompose_keeps_what_was_learned(here):
     ("options", "complaint"),
     [(("--adapt", "1"), "adapt=1.0"), (("--adapt", "-0.1"), "adapt=-0.1"), (("--free", "-1"), "--free")],
 )
-def test_learning_out_of_range_is_named_and_writes_nothing(here, options, complaint):
+def test_an_invalid_free_or_adapt_is_named_and_nothing_is_written(here, options, complaint):
     done = run(*SEPARATE, *options)
     assert done.exit_code == 2
     assert complaint in done.stderr
     assert not Path("stems").exists()
 
 
-def test_a_sound_named_rest_does_not_mix_with_the_rest(here):
+def test_a_sound_with_the_label_rest_is_refused_with_free(here):
     tones = Dictionary.load("tones.npz")
     Dictionary(tones.W, ["rest", "high", "high"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("rest.npz")
     done = run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems", "--free", 1)
@@ -124,14 +141,14 @@ def test_a_sound_named_rest_does_not_mix_with_the_rest(here):
     assert run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems").exit_code == 0
 
 
-def test_separate_leaves_other_files_of_the_folder_alone(here):
+def test_separate_does_not_change_other_files_in_the_folder(here):
     Path("stems").mkdir()
     Path("stems/notes.txt").write_text("mine")
     assert run(*SEPARATE).exit_code == 0
     assert files("stems") == ["high.wav", "low.wav", "notes.txt"]
 
 
-def test_decompose_writes_activations_with_their_proof(here):
+def test_decompose_writes_activations_and_their_gaps(here):
     done = run(*DECOMPOSE)
     assert done.exit_code == 0, done.stderr
     with np.load("activations.npz", allow_pickle=False) as stored:
@@ -182,39 +199,39 @@ def test_transcribe_writes_events_and_a_picture(here):
     assert "2 low" in done.stdout
 
 
-def test_transcribe_has_its_thresholds(here):
+def test_transcribe_uses_its_thresholds(here):
     assert "1 low" in run(*TRANSCRIBE, "--min-gap", "2").stdout
     done = run(*TRANSCRIBE, "--threshold-own", "2", "--force")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "threshold_own=2.0" in done.stderr
 
 
-def test_tables_are_for_any_program(here):
+def test_lines_of_tables_end_with_a_newline_only(here):
     run(*TRANSCRIBE)
     assert b"\r" not in Path("events.csv").read_bytes()
 
 
-def test_other_losses_have_a_criterion_of_their_own(here):
+def test_losses_without_a_gap_report_the_conditions_of_an_optimum(here):
     done = run(*DECOMPOSE, "--beta-loss", "0.5", "--tol", "1e-3")
     assert done.exit_code == 0, done.stderr
     assert "conditions of an optimum within 0.1 %" in done.stdout
     assert run(*DECOMPOSE, "--beta-loss", "frobenius", "--force").exit_code == 0
 
 
-# What it says
+# The text
 
 
-def test_the_summary_is_for_musicians(here):
-    said = run(*SEPARATE).stdout
-    assert "low.wav" in said
-    assert "2 min" not in said
-    assert "1.50 s at 8000 Hz, stereo" in said
-    assert re.search(r"Explained: the dictionary accounts for [\d.]+ % of the recording\.", said)
-    assert re.search(r"Proven: 100 % of \d+ frames within 0\.01 % of the optimum; the worst within \S+ %\.", said)
+def test_separate_summarizes_the_result(here):
+    printed = run(*SEPARATE).stdout
+    assert "low.wav" in printed
+    assert "2 min" not in printed
+    assert "1.50 s at 8000 Hz, stereo" in printed
+    assert re.search(r"Explained: the dictionary accounts for [\d.]+ % of the recording\.", printed)
+    assert re.search(r"Proven: 100 % of \d+ frames within 0\.01 % of the optimum; the worst within \S+ %\.", printed)
 
 
 @pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE], ids=lambda command: command[0])
-def test_quiet_says_nothing(here, command):
+def test_quiet_prints_nothing(here, command):
     done = run(*command, "--quiet")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
 
@@ -226,7 +243,7 @@ def test_progress_goes_to_a_terminal_on_standard_error(here):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, text=True) as process:
         os.close(slave)
         shown = b""
-        with contextlib.suppress(OSError):  # how Linux says that the other end was closed
+        with contextlib.suppress(OSError):  # Linux raises this when the other end is closed
             while piece := os.read(master, 65536):
                 shown += piece
         assert "Separating" not in process.stdout.read()
@@ -249,14 +266,14 @@ def test_info_of_a_recording(here):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "length"),
     [(0.004, "0.00 s"), (59.94, "59.94 s"), (59.97, "1 min 0.0 s"), (119.97, "2 min 0.0 s"), (3601, "60 min 1.0 s")],
 )
-def test_lengths_are_rounded_before_they_are_split(seconds, said):
-    assert said_of_recording(seconds, SR, 1) == f"{said} at 8000 Hz, mono"
+def test_lengths_are_rounded_before_they_are_split(seconds, length):
+    assert describe_recording(seconds, SR, 1) == f"{length} at 8000 Hz, mono"
 
 
-def test_letters_that_the_output_lacks_are_replaced(here):
+def test_characters_that_the_encoding_lacks_are_replaced(here):
     Path("song.wav").rename("g\u00f6\u4e2d.wav")
     command = [Path(sys.executable).with_name("knownmf"), "info", "g\u00f6\u4e2d.wav"]
     environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
@@ -265,7 +282,7 @@ def test_letters_that_the_output_lacks_are_replaced(here):
     assert done.stdout.startswith(b"g\xf6?.wav: 1.50 s")
 
 
-def test_letters_that_no_font_has_need_no_note(here):
+def test_characters_that_no_font_has_cause_no_warning(here):
     W = np.column_stack([spectrum("low"), spectrum("high")])
     Dictionary(W, ["low", "\U0001f941\u592a\u9f13"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("tones.npz")
     done = run(*DECOMPOSE, "--picture", "picture.png", "--quiet")
@@ -275,11 +292,11 @@ def test_letters_that_no_font_has_need_no_note(here):
 def test_a_warning_is_one_line_without_code(here, monkeypatch):
     solved = audio.decompose
 
-    def unsure(*arguments, **settings):
+    def warning_first(*arguments, **settings):
         warnings.warn("3 frames missed tol", UserWarning, stacklevel=1)
         return solved(*arguments, **settings)
 
-    monkeypatch.setattr(audio, "decompose", unsure)
+    monkeypatch.setattr(audio, "decompose", warning_first)
     done = run(*DECOMPOSE)
     assert done.exit_code == 0
     assert done.stderr == "Note: 3 frames missed tol\n"
@@ -293,11 +310,17 @@ def test_frames_that_miss_the_tolerance_are_reported(here):
     assert "Proven: 100 %" not in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["learn", "separate", "decompose", "transcribe", "info", "demo"])
-def test_every_verb_has_help(verb):
-    done = run(verb, "--help")
+@pytest.mark.parametrize("command", ["learn", "separate", "decompose", "transcribe", "info", "demo"])
+def test_every_command_has_help(command):
+    done = run(command, "--help")
     assert done.exit_code == 0
-    assert "Usage: knownmf" in done.stdout or f" {verb} " in done.stdout
+    assert "Usage: knownmf" in done.stdout or f" {command} " in done.stdout
+
+
+def test_the_help_of_learn_shows_the_separator_of_labels():
+    text = " ".join(run("learn", "--help").stdout.split())
+    assert "the part of the file name before __: kick__1.wav" in text
+    assert "Without __, the label" in text
 
 
 def test_version():
@@ -310,10 +333,21 @@ def test_percentages_are_never_rounded_up():
     assert [percent(share) for share in (0.0, 0.9996, 0.29, 1.0)] == ["0 %", "99.9 %", "29 %", "100 %"]
 
 
-@pytest.mark.parametrize("verb", [verbs.separate, verbs.decompose, verbs.transcribe])
-def test_defaults_are_those_of_the_library(verb):
-    own, library = (inspect.signature(function).parameters for function in (verb, getattr(audio, verb.__name__)))
-    shared = [name for name in own if name in library and library[name].default is not inspect.Parameter.empty]
+def test_small_percentages_have_significant_digits():
+    assert [percent(gap, digits=2) for gap in (0.0, 1e-4, 2.345e-9)] == ["0 %", "0.01 %", "2.3e-07 %"]
+
+
+def test_nouns_agree_with_their_numbers():
+    assert [counted(number, "frame") for number in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]
+    assert [counted(number, "entry", "entries") for number in (1, 2)] == ["1 entry", "2 entries"]
+
+
+@pytest.mark.parametrize("command", [cli_commands.separate, cli_commands.decompose, cli_commands.transcribe])
+def test_defaults_are_those_of_the_library(command):
+    parameters, library = (
+        inspect.signature(function).parameters for function in (command, getattr(audio, command.__name__))
+    )
+    shared = [name for name in parameters if name in library and library[name].default is not inspect.Parameter.empty]
     assert {"beta_loss", "tol"} <= set(shared)
-    assert [own[name].default for name in shared] == [library[name].default for name in shared]
-    assert verbs.REST == decomposition.REST
+    assert [parameters[name].default for name in shared] == [library[name].default for name in shared]
+    assert cli_commands.REST == decomposition.REST

@@ -1,4 +1,4 @@
-"""The command line: how it ends when something is wrong."""
+"""Test the messages and exit codes of commands that fail."""
 
 import errno
 import os
@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands import DECOMPOSE, SEPARATE, SR, TRANSCRIBE, files, furnish, run
+from commands import DECOMPOSE, SEPARATE, SR, TRANSCRIBE, files, run, write_inputs
 from knownmf import audio, demo
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder to work in, with song.wav and tones.npz."""
+    """Return the working folder, with song.wav and tones.npz in it."""
     monkeypatch.chdir(tmp_path)
-    furnish(tmp_path)
+    write_inputs(tmp_path)
     return tmp_path
 
 
@@ -37,13 +37,13 @@ def here(tmp_path, monkeypatch):
         ((*SEPARATE, "--mask-power", "-1"), "mask_power"),
         ((*DECOMPOSE[:-1], "activations.txt"), ".npz or .csv"),
         ((*DECOMPOSE[:-1], "folder.npz"), "is a folder"),
-        ((*DECOMPOSE[:-1], "tones.npz", "--force"), "would be lost"),
+        ((*DECOMPOSE[:-1], "tones.npz", "--force"), "would be overwritten"),
         ((*DECOMPOSE, "--picture", "picture.gif"), ".png or .pdf or .svg"),
         ((*DECOMPOSE, "--beta-loss", "fröbenius"), "fröbenius"),
         ((*DECOMPOSE, "--tol", "-1"), "tol"),
         ((*TRANSCRIBE[:-1], "events.mid"), ".csv"),
         (("learn", "nowhere", "--out", "a.npz"), "no file or folder"),
-        (("learn", "folder.npz", "--out", "a.npz"), "holds no sound"),
+        (("learn", "folder.npz", "--out", "a.npz"), "contains no sound file"),
         (("learn", "song.wav", "--out", "a.wav"), ".npz"),
         (("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"), "hop_length"),
         (("info", "nowhere.wav"), "No such file"),
@@ -59,7 +59,7 @@ def here(tmp_path, monkeypatch):
         (("demo", "--out", "x" * 300), "name too long"),
     ],
 )
-def test_bad_input_is_one_paragraph_and_exit_code_2(here, arguments, message):
+def test_wrong_input_gives_one_line_and_exit_code_2(here, arguments, message):
     Path("folder.npz").mkdir()
     Path("empty.wav").write_bytes(b"")
     Path("raw.raw").write_bytes(b"1234")
@@ -76,33 +76,33 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(here, arguments, message):
 
 
 @pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE, ("demo", "--out", "locked/new")])
-def test_what_may_not_be_written_is_known_before_the_work(here, monkeypatch, command):
+def test_missing_permissions_are_reported_before_the_computation(here, monkeypatch, command):
     Path("locked").mkdir()
-    monkeypatch.setattr(os, "access", lambda place, mode: mode == os.R_OK)  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda place, mode: mode == os.R_OK)  # simulated, because root may write anywhere
     monkeypatch.setattr(demo, "mixture", None)
     done = run(*command)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "You may not write in" in done.stderr
+    assert "You have no permission to write in" in done.stderr
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ("--loud",),
-        ("unheard-of",),
+        ("unknown-command",),
         ("learn",),
         ("separate", "song.wav"),
         (*DECOMPOSE, "--tol", "small"),
         (*DECOMPOSE, "--loud"),
     ],
 )
-def test_bad_usage_is_one_paragraph_and_exit_code_2(here, arguments):
+def test_wrong_usage_gives_one_line_and_exit_code_2(here, arguments):
     done = run(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert re.fullmatch(r"knownmf: .*: see knownmf( [a-z]+)? --help\.\n", done.stderr)
 
 
-def test_without_arguments_there_is_help():
+def test_without_arguments_the_help_is_printed():
     done = run()
     assert done.exit_code == 2
     assert "transcribe" in done.stdout
@@ -116,18 +116,18 @@ def test_without_arguments_there_is_help():
         (DECOMPOSE, "decompose", "activations.npz"),
         ((*DECOMPOSE, "--picture", "picture.png"), "decompose", "picture.png"),
         (TRANSCRIBE, "transcribe", "events.csv"),
-        (("learn", "song.wav", "--out", "learnt.npz"), "learn", "learnt.npz"),
+        (("learn", "song.wav", "--out", "learned.npz"), "learn", "learned.npz"),
     ],
 )
-def test_nothing_is_overwritten_without_force_and_nothing_is_computed_before(here, monkeypatch, command, job, existing):
+def test_files_are_replaced_only_with_force(here, monkeypatch, command, job, existing):
     Path("stems").mkdir()
     Path(existing).write_text("mine")
 
-    def never(*arguments, **settings):
-        raise AssertionError("the work began")
+    def must_not_run(*arguments, **settings):
+        raise AssertionError("the computation has started")
 
     with monkeypatch.context() as patch:
-        patch.setattr(audio, job, never)
+        patch.setattr(audio, job, must_not_run)
         done = run(*command)
     assert done.exit_code == 2, done.stderr
     assert "--force" in done.stderr
@@ -139,7 +139,7 @@ def test_nothing_is_overwritten_without_force_and_nothing_is_computed_before(her
 @pytest.mark.parametrize(
     "command", [SEPARATE, DECOMPOSE, (*DECOMPOSE[:-1], "activations.csv"), TRANSCRIBE], ids=lambda c: c[-1]
 )
-def test_a_full_disk_is_exit_code_1_and_leaves_nothing(here, monkeypatch, command):
+def test_a_full_disk_gives_exit_code_1_and_leaves_no_files(here, monkeypatch, command):
     before = files()
 
     def full(*arguments, **settings):
@@ -152,13 +152,13 @@ def test_a_full_disk_is_exit_code_1_and_leaves_nothing(here, monkeypatch, comman
     assert files() == before
 
 
-def test_stems_appear_together_or_not_at_all(here, monkeypatch):
-    wrote = audio.write
+def test_stems_are_written_all_or_none(here, monkeypatch):
+    write = audio.write
 
     def fails_at_the_second(path, **samples):
         if Path(path).name == "high.wav":
             raise OSError(errno.EIO, "Input/output error", str(path))
-        wrote(path, **samples)
+        write(path, **samples)
 
     monkeypatch.setattr(audio, "write", fails_at_the_second)
     assert run(*SEPARATE[:-1], "new/stems").exit_code == 1
@@ -170,7 +170,7 @@ def test_stems_appear_together_or_not_at_all(here, monkeypatch):
     assert Path("stems").exists()
 
 
-def test_a_limit_on_the_size_of_files_is_exit_code_1_and_leaves_nothing(here):
+def test_a_file_size_limit_gives_exit_code_1_and_leaves_no_files(here):
     resource = pytest.importorskip("resource")
 
     def limit():
@@ -184,20 +184,20 @@ def test_a_limit_on_the_size_of_files_is_exit_code_1_and_leaves_nothing(here):
     assert files() == before
 
 
-def test_only_the_folder_itself_has_to_be_writable(here, monkeypatch):
+def test_the_parent_of_the_folder_need_not_be_writable(here, monkeypatch):
     Path("stems").mkdir()
-    made = tempfile.mkdtemp
+    mkdtemp = tempfile.mkdtemp
 
     def only_there(suffix=None, prefix=None, dir=None):
         assert Path(dir) == Path("stems")
-        return made(suffix, prefix, dir)
+        return mkdtemp(suffix, prefix, dir)
 
     monkeypatch.setattr(tempfile, "mkdtemp", only_there)
     assert run(*SEPARATE).exit_code == 0
     assert files("stems") == ["high.wav", "low.wav"]
 
 
-def test_an_interrupt_is_exit_code_130_and_leaves_nothing(here, monkeypatch):
+def test_an_interrupt_gives_exit_code_130_and_leaves_no_files(here, monkeypatch):
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
@@ -208,7 +208,7 @@ def test_an_interrupt_is_exit_code_130_and_leaves_nothing(here, monkeypatch):
     assert files() == ["song.wav", "tones.npz"]
 
 
-def test_too_little_memory_is_exit_code_1(here, monkeypatch):
+def test_too_little_memory_gives_exit_code_1(here, monkeypatch):
     def too_long(*arguments, **settings):
         raise MemoryError
 
@@ -218,9 +218,9 @@ def test_too_little_memory_is_exit_code_1(here, monkeypatch):
     assert "not enough memory" in done.stderr
 
 
-def test_a_fault_of_our_own_keeps_its_traceback(here, monkeypatch):
+def test_an_error_in_knownmf_keeps_its_traceback(here, monkeypatch):
     def broken(*arguments, **settings):
-        raise TypeError("ours")
+        raise TypeError("an error in knownmf")
 
     monkeypatch.setattr(audio, "decompose", broken)
     done = run(*DECOMPOSE)
@@ -228,7 +228,7 @@ def test_a_fault_of_our_own_keeps_its_traceback(here, monkeypatch):
     assert isinstance(done.exception, TypeError)
 
 
-def test_the_process_ends_with_the_exit_code(here):
+def test_the_process_returns_the_exit_code(here):
     knownmf = Path(sys.executable).with_name("knownmf")
     done = subprocess.run([knownmf, "info", "nowhere.npz"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""The mixture of the demo, the scores, and the whole story."""
+"""Test the mixture of the demo, the scores, and the command demo."""
 
 import re
 from pathlib import Path
@@ -14,6 +14,7 @@ from knownmf.cli import app
 
 
 def events(label, onsets):
+    """Return events with the given onsets."""
     return [Event(onset, onset + 0.1, label, 1.0) for onset in onsets]
 
 
@@ -33,12 +34,12 @@ def test_stems_are_silent_until_their_first_onset():
         assert np.all(np.diff(song.onsets[label]) > 0)
 
 
-def test_what_is_learnt_from_is_only_the_hard_hits():
+def test_the_dictionary_is_learned_from_hard_hits_only():
     assert all(path.stem.endswith(("__hard", "__closed")) for path in demo.hits().values())
     assert all(read(path)[1] == demo.mixture().sr for path in demo.hits().values())
 
 
-def test_si_sdr_is_that_of_the_definition():
+def test_si_sdr_agrees_with_its_definition():
     rng = np.random.default_rng(0)
     reference, noise = rng.standard_normal((2, 1000))
     noise -= (noise @ reference) / (reference @ reference) * reference
@@ -57,7 +58,7 @@ def test_onsets_are_matched_one_to_one():
     assert score.f == pytest.approx(2 * 2 / 8)
 
 
-def test_nothing_to_find_and_nothing_found_is_right():
+def test_without_true_onsets_the_f_score_is_1_if_none_was_found():
     assert demo.onset_score([], {"kick": []}).f == 1.0
     assert demo.onset_score(events("kick", [1.0]), {"kick": []}).f == 0.0
 
@@ -70,7 +71,7 @@ def test_onsets_are_counted_as_mir_eval_counts_them(seed):
     assert demo.onset_score(events("kick", found), {"kick": true}).hits == matched
 
 
-def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
+def test_the_demo_runs_all_commands_and_reports_good_scores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["demo"])
     assert done.exit_code == 0, done.stderr
@@ -83,8 +84,8 @@ def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
     ]
     for name in ("drums.npz", "mix.wav", "events.csv", "activations.npz", "picture.png"):
         assert (out / name).stat().st_size > 500
-    for verb in ("learn", "separate", "transcribe", "decompose"):
-        assert f"$ knownmf {verb} " in done.stdout
+    for command in ("learn", "separate", "transcribe", "decompose"):
+        assert f"$ knownmf {command} " in done.stdout
     before, after, f = re.search(
         r"all +(-?[\d.]+) dB +(-?[\d.]+) dB .* ([\d.]+)\s*$", done.stdout, re.MULTILINE
     ).groups()

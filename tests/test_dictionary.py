@@ -1,4 +1,4 @@
-"""Dictionaries: what they accept, and files that are whole, checked and free of pickles."""
+"""Test dictionaries: their arguments, and the files that they are saved to."""
 
 import os
 import stat
@@ -14,12 +14,13 @@ KIT = {"sr": 22050, "n_fft": 8, "hop_length": 2}
 
 @pytest.fixture
 def kit():
+    """Return a dictionary of two sounds."""
     W = np.random.default_rng(0).random((5, 3))
     return Dictionary(W, ["kick", "snare", "kick"], window="hamming", power=2, **KIT)
 
 
-def stored(path, **changes):
-    """The file's entries with some changed, or left out where None."""
+def change_file(path, **changes):
+    """Change entries of a file; remove those whose new value is None."""
     with np.load(path) as archive:
         entries = dict(archive)
     entries.update(changes)
@@ -37,7 +38,7 @@ def test_properties(kit):
         kit.components_of("hat")
 
 
-def test_the_basis_is_a_copy_that_nobody_can_change():
+def test_the_basis_is_a_read_only_copy():
     W = np.ones((5, 2))
     kit = Dictionary(W, ["a", "b"], **KIT)
     W[0, 0] = 7
@@ -62,8 +63,8 @@ def test_types(given, kept):
         ({"W": np.full((5, 2), np.nan)}, "10 entries that are infinite or not a number"),
         ({"W": -np.eye(5, 2)}, "2 entries that are negative, the first at bin 0 of component 0"),
         ({"W": np.ones((4, 2))}, "W has 4 bins, but n_fft=8 makes spectra of 5"),
-        ({"labels": ["a"]}, "2 components but 1 labels"),
-        ({"labels": "ab"}, "a list with one text per component"),
+        ({"labels": ["a"]}, "2 components but there are 1 labels"),
+        ({"labels": "ab"}, "a list with one string per component"),
         ({"labels": ["a", " "]}, "Label 1 is ' '"),
         ({"labels": ["a", 3]}, "Label 1 is 3"),
         ({"labels": ["a", "b\0"]}, "Label 1 is"),
@@ -79,7 +80,7 @@ def test_types(given, kept):
         ({"power": "1"}, "power='1'; the exponent"),
     ],
 )
-def test_what_does_not_fit_is_named(changes, complaint):
+def test_invalid_arguments_are_named(changes, complaint):
     arguments = {"W": np.ones((5, 2)), "labels": ["a", "b"]} | KIT | changes
     with pytest.raises(ValueError, match=complaint):
         Dictionary(**arguments)
@@ -97,13 +98,13 @@ def test_saved_and_loaded_are_equal(kit, tmp_path):
     assert all(type(label) is str for label in loaded.labels)
 
 
-def test_unusual_labels_survive(tmp_path):
+def test_unusual_labels_can_be_saved(tmp_path):
     labels = ["Große Trommel", "太鼓", " a/b "]
     Dictionary(np.ones((5, 3)), labels, **KIT).save(tmp_path / "d.npz")
     assert Dictionary.load(str(tmp_path / "d.npz")).labels == tuple(labels)
 
 
-def test_saving_follows_the_umask_and_replaces(kit, tmp_path):
+def test_saving_respects_the_umask_and_replaces_a_file(kit, tmp_path):
     path = tmp_path / "d.npz"
     path.write_text("old")
     before = os.umask(0o027)
@@ -115,7 +116,7 @@ def test_saving_follows_the_umask_and_replaces(kit, tmp_path):
     assert Dictionary.load(path).names == kit.names
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(kit, tmp_path, monkeypatch):
+def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(kit, tmp_path, monkeypatch):
     path = tmp_path / "d.npz"
     kit.save(path)
     before = path.read_bytes()
@@ -131,7 +132,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(kit, tmp_path, monke
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_no_such_folder_or_file(kit, tmp_path):
+def test_a_missing_folder_or_file_raises(kit, tmp_path):
     with pytest.raises(FileNotFoundError):
         kit.save(tmp_path / "none" / "d.npz")
     with pytest.raises(FileNotFoundError):
@@ -139,14 +140,14 @@ def test_no_such_folder_or_file(kit, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF....WAVE", b"PK\x03\x04 not really", bytes(500)])
-def test_other_files_are_refused_by_name(content, tmp_path):
+def test_other_files_are_refused_and_named(content, tmp_path):
     path = tmp_path / "thing.npz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"thing\.npz.*(not a knownmf dictionary|damaged or not an \.npz)"):
         Dictionary.load(path)
 
 
-def test_damage_is_noticed(kit, tmp_path):
+def test_damaged_files_are_refused(kit, tmp_path):
     path = tmp_path / "d.npz"
     kit.save(path)
     whole = bytearray(path.read_bytes())
@@ -161,7 +162,7 @@ def test_damage_is_noticed(kit, tmp_path):
         Dictionary.load(path)
 
 
-def test_a_flipped_byte_is_harmless_or_a_value_error(kit, tmp_path):
+def test_a_changed_byte_is_harmless_or_raises_a_value_error(kit, tmp_path):
     path = tmp_path / "d.npz"
     kit.save(path)
     whole = path.read_bytes()
@@ -174,14 +175,14 @@ def test_a_flipped_byte_is_harmless_or_a_value_error(kit, tmp_path):
             Dictionary.load(path)
         except ValueError:
             refused += 1
-    # A byte that means nothing, such as a date, may change; most mean something.
+    # Bytes without meaning for the dictionary, such as those of a date, may change. Most bytes have a meaning.
     assert 0.5 * len(positions) < refused < len(positions)
 
 
 def test_pickles_and_single_arrays_are_refused(kit, tmp_path):
     path = tmp_path / "d.npz"
     kit.save(path)
-    stored(path, labels=np.array(["kick", "snare", None], dtype=object))
+    change_file(path, labels=np.array(["kick", "snare", None], dtype=object))
     with pytest.raises(ValueError, match=r"d\.npz.*pickled"):
         Dictionary.load(path)
     with path.open("wb") as file:
@@ -194,23 +195,23 @@ def test_pickles_and_single_arrays_are_refused(kit, tmp_path):
     ("changes", "complaint"),
     [
         ({"format": None}, "not a knownmf dictionary"),
-        ({"format_version": 2}, "written in format 2, this knownmf reads up to 1: upgrade"),
+        ({"format_version": 2}, "has format version 2, but this knownmf reads versions up to 1: upgrade"),
         ({"format_version": "x"}, "no readable format version"),
         ({"format_version": 0}, "no readable format version"),
         ({"W": None, "sr": None}, "lacks W, sr"),
         ({"W": -np.ones((5, 3))}, "invalid dictionary: W has 15 entries that are negative"),
-        ({"labels": np.array(["a"])}, "invalid dictionary: W has 3 components but 1 labels"),
-        ({"labels": np.arange(3)}, "its labels are not texts"),
+        ({"labels": np.array(["a"])}, "invalid dictionary: W has 3 components but there are 1 labels"),
+        ({"labels": np.arange(3)}, "the labels are not strings"),
         ({"n_fft": 16}, "invalid dictionary: W has 5 bins"),
         ({"sr": np.array([1, 2])}, "sr has shape"),
         ({"sr": 44100.5}, "sr is 44100.5"),
         ({"window": 3}, "window=3"),
     ],
 )
-def test_wrong_entries_are_named(kit, tmp_path, changes, complaint):
+def test_invalid_entries_of_a_file_are_named(kit, tmp_path, changes, complaint):
     path = tmp_path / "d.npz"
     kit.save(path)
-    stored(path, **changes)
+    change_file(path, **changes)
     with pytest.raises(ValueError, match=complaint) as caught:
         Dictionary.load(path)
     assert "d.npz" in str(caught.value)

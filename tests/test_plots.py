@@ -1,4 +1,4 @@
-"""The picture: what it shows, and that it can be drawn of anything. Stand-ins have the fields of a Decomposition."""
+"""Test the pictures. The decompositions of these tests are simple objects with the same fields as a Decomposition."""
 
 import io
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ N_BINS = N_FFT // 2 + 1
 
 
 def decomposition(names=("kick", "snare"), per_name=2, n_frames=120, *, power=1.0, beta=1.0):
+    """Return a random decomposition with a few components for each name."""
     rng = np.random.default_rng(len(names))
     W = rng.random((N_BINS, per_name * len(names))) ** 4
     H = rng.random((W.shape[1], n_frames)) ** 6
@@ -27,11 +28,12 @@ def decomposition(names=("kick", "snare"), per_name=2, n_frames=120, *, power=1.
 
 
 def event(onset_s, offset_s, label):
+    """Return an event."""
     return SimpleNamespace(onset_s=onset_s, offset_s=offset_s, label=label, strength=1.0)
 
 
 def drawn(figure):
-    """The pixels, at 1600 x 1120."""
+    """Return the pixels of a figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     buffer.seek(0)
@@ -39,14 +41,16 @@ def drawn(figure):
 
 
 def panel(figure, title):
+    """Return the axes whose title begins with some text."""
     return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(title))
 
 
-def words(axes):
+def tick_labels(axes):
+    """Return the labels of the vertical axis."""
     return [text.get_text() for text in axes.get_yticklabels()]
 
 
-def test_it_is_1600_pixels_wide_and_touches_no_global_state():
+def test_the_figure_has_1600_pixels_and_is_not_known_to_pyplot():
     import sys
 
     assert drawn(decomposition_picture(decomposition())).shape == (1120, 1600, 4)
@@ -54,7 +58,7 @@ def test_it_is_1600_pixels_wide_and_touches_no_global_state():
     assert pyplot is None or not pyplot.get_fignums()
 
 
-def test_time_is_in_seconds_and_shared():
+def test_all_plots_share_a_time_axis_in_seconds():
     figure = decomposition_picture(decomposition(n_frames=126))
     shown = [panel(figure, title) for title in ("Spectrogram", "Activations", "Gap")]
     half = HOP / SR / 2
@@ -64,7 +68,7 @@ def test_time_is_in_seconds_and_shared():
 
 def test_frequency_is_in_hertz_and_logarithmic():
     spectrogram = panel(decomposition_picture(decomposition()), "Spectrogram")
-    assert words(spectrogram) == ["50", "100", "200", "500", "1k", "2k"]
+    assert tick_labels(spectrogram) == ["50", "100", "200", "500", "1k", "2k"]
     assert spectrogram.get_ylabel() == "frequency (Hz)"
     assert np.diff(spectrogram.get_yticks()[:3]) == pytest.approx([1, 1])  # octaves
 
@@ -81,7 +85,7 @@ def test_a_tone_is_drawn_at_its_frequency():
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
-def test_decibels_are_those_of_magnitudes(power):
+def test_levels_are_decibels_of_magnitudes(power):
     found = decomposition(power=power)
     found.V = np.full_like(found.V, 0.1**power)
     found.V[:, 60:] = 1.0
@@ -90,13 +94,13 @@ def test_decibels_are_those_of_magnitudes(power):
     assert level[200, -10] == pytest.approx(0)
 
 
-def test_each_sound_has_a_lane_first_on_top():
+def test_each_sound_has_a_row_with_the_first_on_top():
     lanes = panel(decomposition_picture(decomposition(("kick", "snare", "hat"))), "Activations")
-    assert words(lanes) == ["kick", "snare", "hat"]
+    assert tick_labels(lanes) == ["kick", "snare", "hat"]
     assert list(lanes.get_yticks()) == [2.5, 1.5, 0.5]
 
 
-def test_events_are_marked_in_their_lanes():
+def test_events_are_marked_in_the_rows_of_their_labels():
     found = decomposition()
     figure = decomposition_picture(found, events=[event(0.2, 0.3, "snare"), event(0.5, 0.6, "kick")])
     lanes = panel(figure, "Activations")
@@ -108,7 +112,7 @@ def test_events_are_marked_in_their_lanes():
 
 
 @pytest.mark.parametrize(("number", "height"), [(80, 0.92), (81, 0.08), (400, 0.08), (401, None)])
-def test_marks_give_way_where_they_would_hide_the_curves(number, height):
+def test_many_events_have_small_marks_or_none(number, height):
     found = decomposition(n_frames=1000)
     figure = decomposition_picture(found, events=[event(i / 60, i / 60 + 0.01, "snare") for i in range(number)])
     lanes = panel(figure, "Activations")
@@ -120,14 +124,14 @@ def test_marks_give_way_where_they_would_hide_the_curves(number, height):
     assert ("too many" in lanes.get_title(loc="right")) == (height is None)
 
 
-def test_frames_beyond_the_tolerance_stand_out():
+def test_frames_above_the_tolerance_are_marked():
     found = decomposition()
     found.found.criterion[7] = 1e-2
     gap = panel(decomposition_picture(found), "Gap")
-    within, beyond = gap.lines[1], gap.lines[2]
+    within, above = gap.lines[1], gap.lines[2]
     assert len(within.get_xdata()) == 119
-    assert beyond.get_xdata() == pytest.approx([7 * HOP / SR], abs=1e-9)
-    assert beyond.get_ydata() == pytest.approx([1e-2])
+    assert above.get_xdata() == pytest.approx([7 * HOP / SR], abs=1e-9)
+    assert above.get_ydata() == pytest.approx([1e-2])
     assert gap.get_yscale() == "log"
 
 
@@ -138,7 +142,7 @@ def test_without_a_certificate_the_kkt_residual_is_shown():
     assert drawn(figure).shape == (1120, 1600, 4)
 
 
-def test_no_hit_and_no_bad_frame_gets_lost_in_a_long_recording():
+def test_single_frames_stay_visible_in_a_long_recording():
     found = decomposition(n_frames=20011)
     found.found.criterion[:] = 0
     found.found.criterion[12345] = 0.5
@@ -162,11 +166,11 @@ def test_no_hit_and_no_bad_frame_gets_lost_in_a_long_recording():
     ids=["one frame", "two frames", "sixty labels", "odd labels"],
 )
 @pytest.mark.parametrize("with_events", [False, True])
-def test_anything_can_be_drawn(names, per_name, n_frames, with_events):
+def test_unusual_sizes_and_labels_can_be_drawn(names, per_name, n_frames, with_events):
     events = [event(0.0, 0.5, name) for name in names] * 90 if with_events else None
     figure = decomposition_picture(decomposition(names, per_name, n_frames), events=events)
     assert drawn(figure).shape == (1120, 1600, 4)
-    assert len(words(panel(figure, "Activations"))) == min(len(names), 20)
+    assert len(tick_labels(panel(figure, "Activations"))) == min(len(names), 20)
 
 
 def test_silence_can_be_drawn():
@@ -178,7 +182,7 @@ def test_silence_can_be_drawn():
     assert drawn(figure).shape == (1120, 1600, 4)
 
 
-def test_a_frame_without_a_bound_can_be_drawn():
+def test_an_infinite_gap_can_be_drawn():
     found = decomposition()
     found.found.criterion[3] = np.inf
     figure = decomposition_picture(found)

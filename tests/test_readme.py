@@ -1,4 +1,4 @@
-"""What the README and the pages beside it show runs, and gives what it says."""
+"""Test the examples, the figures and the names of tests in the README and in docs."""
 
 import re
 import runpy
@@ -10,16 +10,15 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
 LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
-
-
-BESIDE = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
+SCIKIT_LEARN = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
 
 
 def examples(page):
+    """Return the Python examples of a page."""
     return re.findall(r"```python\n(.*?)```", page, re.S)
 
 
-def test_the_readme_runs_and_answers_the_question(capsys):
+def test_the_examples_of_the_readme_run_and_print_what_it_says(capsys):
     assert len(examples(README)) >= 2
     names = {"np": np, "librosa": librosa}
     for block in examples(README):
@@ -29,7 +28,7 @@ def test_the_readme_runs_and_answers_the_question(capsys):
     assert np.array_equal(names["comps"], names["W"])
 
 
-def test_a_callback_prints_every_pass(capsys):
+def test_the_example_of_a_callback_prints_every_pass(capsys):
     (block,) = examples(LEARNING)
     names = {}
     exec(block, names)
@@ -38,7 +37,7 @@ def test_a_callback_prints_every_pass(capsys):
     assert all(re.fullmatch(rf"pass {n}: \d+\.\d\d", line) for n, line in enumerate(lines, 1))
 
 
-def test_the_pictures_of_learning_are_drawn_and_small():
+def test_the_pictures_of_learning_can_be_drawn_and_are_small():
     shown = set(re.findall(r"\]\((learning_\w+\.png)\)", LEARNING))
     drawn = runpy.run_path(str(ROOT / "docs" / "learning_pictures.py"))["pictures"]()
     assert shown == {f"learning_{name}.png" for name in drawn}
@@ -48,12 +47,12 @@ def test_the_pictures_of_learning_are_drawn_and_small():
     assert "miss 17 %" in LEARNING
 
 
-def test_the_tests_that_are_named_exist():
+def test_the_tests_that_the_documents_name_exist():
     tests = "".join(path.read_text(encoding="utf8") for path in (ROOT / "tests").glob("test_*.py"))
-    named = re.findall(r"`((?:test_|Test)\w+)`", BESIDE), re.findall(r"`((?:test_|Test)\w+)\.\.\.`", BESIDE)
+    named = re.findall(r"`((?:test_|Test)\w+)`", SCIKIT_LEARN), re.findall(r"`((?:test_|Test)\w+)\.\.\.`", SCIKIT_LEARN)
     assert len(named[0]) > 15
     assert len(named[1]) > 15
     assert not [name for name in named[0] if not re.search(rf"(def|class) {name}\b", tests)]
     assert not [name for name in named[1] if f"def {name}" not in tests]
-    files = re.findall(r"`(test_\w+\.py)`", BESIDE)
+    files = re.findall(r"`(test_\w+\.py)`", SCIKIT_LEARN)
     assert not [name for name in files if not (ROOT / "tests" / name).exists()]

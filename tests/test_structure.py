@@ -1,4 +1,4 @@
-"""The structure of the package: layers of modules, what each offers, and what belongs to a release."""
+"""Test the structure of the package: the layers of its modules, their public names, and the files of a release."""
 
 import ast
 import importlib
@@ -20,6 +20,7 @@ PACKAGE = ROOT / "src" / "knownmf"
 
 # The layers from bottom to top: a module imports only from modules before it in this list.
 LAYERS = [
+    "wording",
     "divergences",
     "validation",
     "files",
@@ -55,7 +56,7 @@ NAMES = {module_name(path): path for path in (PUBLIC, *FILES)}
 
 
 def imported(path):
-    """Yield the dotted names of the modules of the package that a file imports, wherever in the file it does."""
+    """Yield the dotted names of the modules of the package that a file imports, including imports inside functions."""
     here = path.relative_to(PACKAGE.parent).with_suffix("").parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.ImportFrom):
@@ -86,7 +87,7 @@ def test_imports_point_down(path):
 
 
 def test_no_modules_import_each_other():
-    """Inside packages too; the package that a module is in counts, as it imports its modules."""
+    """Test single modules, not layers. A package counts as a module too, because it imports its modules."""
     left = {name: {other for other in imported(path) if other in NAMES} - {name} for name, path in NAMES.items()}
     while leaves := [name for name, others in left.items() if not others & left.keys()]:
         for name in leaves:
@@ -104,24 +105,24 @@ def test_only_one_module_calls_the_native_code_and_none_compiles_at_run_time():
     assert not [module_name(path) for path in FILES if names_in(path) & {"numba", "llvmlite", "cffi", "pybind11"}]
 
 
-def offered_by(module):
-    """What a module offers: its `__all__`, or what it defines under a public name."""
+def public_names(module):
+    """Return the public names of a module: its `__all__`, or the public names that it defines."""
     own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", None) == module.__name__]
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
 @pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli"])
-def test_packages_list_what_they_offer(name):
+def test_packages_list_their_public_names(name):
     listed = importlib.import_module(name).__all__
     assert listed
     assert len(set(listed)) == len(listed)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_a_module_offers_exists_and_is_documented(name):
+def test_public_names_exist_and_are_documented(name):
     module = importlib.import_module(name)
     assert module.__doc__
-    for offered in offered_by(module):
+    for offered in public_names(module):
         thing = getattr(module, offered)
         if callable(thing) and not isinstance(thing, types.GenericAlias) and hasattr(thing, "__name__"):
             assert inspect.getdoc(thing), f"{name}.{offered} has no docstring"
@@ -130,12 +131,12 @@ def test_what_a_module_offers_exists_and_is_documented(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_public_methods_are_documented(name):
     module = importlib.import_module(name)
-    for offered in offered_by(module):
+    for offered in public_names(module):
         thing = getattr(module, offered)
         if inspect.isclass(thing) and thing.__module__.startswith("knownmf"):
             members = {member: value for member, value in vars(thing).items() if not member.startswith("_")}
-            said = [value for value in members.values() if inspect.isroutine(value) or isinstance(value, property)]
-            assert not [value for value in said if not inspect.getdoc(value)]
+            routines = [value for value in members.values() if inspect.isroutine(value) or isinstance(value, property)]
+            assert not [value for value in routines if not inspect.getdoc(value)]
 
 
 def loaded_after(code):
@@ -145,19 +146,19 @@ def loaded_after(code):
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-def loaded_beside(code, expected):
-    """Return what some code loads beyond the standard library and what the expected imports load."""
+def loaded_in_addition(code, expected):
+    """Return the packages that some code loads in addition to the standard library and the expected imports."""
     return loaded_after(code) - loaded_after(expected) - set(sys.stdlib_module_names)
 
 
 def test_importing_the_package_loads_numpy_and_sparse_matrices_only():
-    assert loaded_beside("import knownmf", "import numpy, scipy.sparse") == {"knownmf"}
+    assert loaded_in_addition("import knownmf", "import numpy, scipy.sparse") == {"knownmf"}
 
 
-def test_solving_loads_nothing_more():
-    """Neither the first call, nor threads, nor a failure to import what is not needed."""
+def test_solving_loads_no_other_packages():
+    """Test a first call that uses threads, in a fresh interpreter."""
     solve = "import knownmf, numpy as np; V = np.random.rand(20, 100); knownmf.activations(V, V[:, :3] + 0.1, tol=1e-2)"
-    assert loaded_beside(solve, "import numpy.random, scipy.sparse") == {"knownmf"}
+    assert loaded_in_addition(solve, "import numpy.random, scipy.sparse") == {"knownmf"}
 
 
 def test_the_estimator_loads_neither_audio_nor_plotting():
@@ -165,7 +166,7 @@ def test_the_estimator_loads_neither_audio_nor_plotting():
     assert not loaded_after("import knownmf; knownmf.NMF") & foreign
 
 
-def test_the_command_line_starts_without_what_its_verbs_need():
+def test_the_command_line_starts_without_slow_imports():
     slow = {"librosa", "soundfile", "soxr", "matplotlib", "sklearn", "numba"}
     assert not loaded_after("import knownmf.cli") & slow
 
@@ -189,9 +190,9 @@ def test_the_readme_shows_every_command():
     readme = (ROOT / "README.md").read_text(encoding="utf8")
     from knownmf.cli import app
 
-    verbs = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert len(verbs) == 6
-    assert not [verb for verb in verbs if f"knownmf {verb}" not in readme]
+    names = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert len(names) == 6
+    assert not [name for name in names if f"knownmf {name}" not in readme]
 
 
 def test_the_sounds_of_the_package_are_small_and_licensed(sounds):
@@ -201,7 +202,7 @@ def test_the_sounds_of_the_package_are_small_and_licensed(sounds):
     assert not [path.name for path in files if path.name not in licenses]
 
 
-def test_a_wheel_would_hold_the_sounds_and_the_type_marker(sounds):
+def test_the_package_contains_the_sounds_and_the_type_marker(sounds):
     assert (PACKAGE / "py.typed").exists()
     assert len(list(sounds.glob("*.flac"))) == 8
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))

@@ -6,8 +6,8 @@
 >>> knownmf.activations([[3.0], [1.2]], W, tol=1e-9)
 Activations(2 components x 1 frames, beta=1: 1 of 1 frames within tol=1e-09, worst relative gap 0.0e+00)
 
-Importing the package loads the numerics alone. ``knownmf.NMF`` (scikit-learn) comes when it is asked for;
-``knownmf.audio`` and ``knownmf.plots`` are imported by name.
+Importing the package imports NumPy and SciPy's sparse matrices only. ``knownmf.NMF`` imports scikit-learn when it is
+first used. The modules ``knownmf.audio`` and ``knownmf.plots`` have to be imported by name.
 """
 
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    """Import `NMF` when it is first used, because scikit-learn is slow to import."""
     if name == "NMF":
         from knownmf.estimators import NMF
 
@@ -46,4 +47,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
+    """Return the public names, including those that are not imported yet."""
     return sorted(__all__)

@@ -1,7 +1,6 @@
-"""The sounds that come with the package, a mixture of them whose truth is known, and scores against that truth.
+"""The data of the demo: drum sounds, a mixture of them with known stems and onsets, and scores.
 
-The mixture is computed from the hits at hand whenever it is asked for, the same every time: it need not be stored, and
-its truth cannot be lost.
+The mixture is not stored. It is computed from the drum sounds at every call, and is always the same.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from knownmf.audio import Event, read
 
 __all__ = ["Mixture", "Onsets", "hits", "mixture", "onset_score", "si_sdr"]
 
-# One letter per sixteenth: x a hard hit, o a soft one, as bars of a song.
+# One character per sixteenth note: x is a hard hit, o is a soft hit. Each string is one bar.
 _SONG = {
     "kick": ("x.....x.x.x.....", "x.....x.x.....o.", "x.....x.x.x.....", "x..x..x.x......."),
     "snare": ("....x..o....x..o", "....x..o.o..x...", "....x..o....x..o", "....x..o....x.xx"),
@@ -24,14 +23,14 @@ _SONG = {
 _LEVEL = {"kick": 1.0, "snare": 0.8, "hihat": 0.45, "tom": 0.8}
 _HARD = {"kick": "hard", "snare": "hard", "hihat": "closed", "tom": "hard"}
 _SOFT = {"kick": "soft", "snare": "soft", "hihat": "pedal", "tom": "soft"}
-_SOFTER = 0.5
+_SOFT_GAIN = 0.5
 _BEATS_PER_MINUTE = 104
 _PEAK = 0.9
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A recording whose parts are known.
+    """A mixture with known stems and onsets.
 
     Attributes
     ----------
@@ -40,9 +39,9 @@ class Mixture:
     sr : int
         Sample rate in Hz.
     stems : dict of str to ndarray of shape (1, n_samples)
-        Each sound alone.
+        The part of each sound.
     onsets : dict of str to ndarray
-        When each sound is hit, in seconds, ascending.
+        The onsets of each sound in seconds, in ascending order.
     """
 
     y: np.ndarray
@@ -53,12 +52,16 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Onsets:
-    """How many onsets were found.
+    """The numbers of onsets that were found correctly, found, and true.
 
     Attributes
     ----------
-    hits, found, true : int
-        Onsets that were found and are true; that were found; that are true.
+    hits : int
+        The number of true onsets that were found.
+    found : int
+        The number of onsets that were found, true or not.
+    true : int
+        The number of true onsets.
     """
 
     hits: int
@@ -67,12 +70,12 @@ class Onsets:
 
     @property
     def f(self) -> float:
-        """The harmonic mean of precision and recall; 1 where there was nothing to find and nothing was found."""
+        """Return the F score, the harmonic mean of precision and recall; 1 if no onset is true and none was found."""
         return 2 * self.hits / (self.found + self.true) if self.found + self.true else 1.0
 
 
 def hits() -> dict[str, Path]:
-    """One hard hit of each drum, to learn from: label to file.
+    """Return the file of one hard hit of each drum, by label. The demo learns its dictionary from these.
 
     Examples
     --------
@@ -84,14 +87,14 @@ def hits() -> dict[str, Path]:
 
 
 def mixture() -> Mixture:
-    """Four bars of drums, from the same hits as :func:`hits` and from soft ones that are not among them.
+    """Return four bars of drums, made of the sounds of :func:`hits` and of soft hits that are not among them.
 
-    Gains differ from hit to hit, and onsets are some milliseconds off the grid.
+    The gain varies from hit to hit, and the onsets deviate from the exact rhythm by a few milliseconds.
 
     Returns
     -------
     Mixture
-        Some ten seconds, and the truth about them.
+        A mixture of about ten seconds, its stems and its onsets.
 
     Examples
     --------
@@ -111,7 +114,7 @@ def mixture() -> Mixture:
         starts = [round((0.05 + step * sixteenth + rng.normal(0, 0.004)) * sr) for step, _ in steps]
         for start, (_, mark) in zip(starts, steps, strict=True):
             gain = rng.uniform(0.6, 1) * _LEVEL[label]
-            hit = gain * (hard if mark == "x" else _SOFTER * soft)
+            hit = gain * (hard if mark == "x" else _SOFT_GAIN * soft)
             end = min(start + hit.shape[1], samples.shape[1])
             samples[:, start:end] += hit[:, : end - start]
         stems[label], onsets[label] = samples, np.array(starts) / sr
@@ -121,14 +124,15 @@ def mixture() -> Mixture:
 
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al., ICASSP 2019).
+    """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al., ICASSP 2019).
 
-    10 log10(sum (a s)**2 / sum (e - a s)**2), with e the estimate, s the reference and a = <e, s> / <s, s>.
+    The ratio is 10 log10(sum (a s)**2 / sum (e - a s)**2), where e is the estimate, s is the reference and
+    a = <e, s> / <s, s>.
 
     Parameters
     ----------
     estimate, reference : ndarray of the same shape
-        Samples; the reference is not silent.
+        Samples. The reference must not be silent.
 
     Examples
     --------
@@ -144,35 +148,36 @@ def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
 
 
 def onset_score(events: Iterable[Event], onsets: Mapping[str, Sequence[float]], tolerance: float = 0.05) -> Onsets:
-    """Count the events whose label and onset are true, each true onset at most once.
+    """Count the events that match a true onset of their label. Each true onset is matched at most once.
 
     Parameters
     ----------
     events : iterable of Event
-        What was found.
+        The events that were found.
     onsets : mapping of str to sequence of float
         The true onsets of each label in seconds.
     tolerance : float, default=0.05
-        How many seconds an onset may be off.
+        The largest difference between matched onsets, in seconds.
 
     Returns
     -------
     Onsets
-        Over all labels.
+        The numbers over all labels.
     """
     events = list(events)
     n_hits = 0
     for label, true in onsets.items():
-        waiting = sorted(event.onset_s for event in events if event.label == label)
-        # All windows are equally wide: giving each onset, in order, the earliest event in reach makes the most pairs.
+        unmatched = sorted(event.onset_s for event in events if event.label == label)
+        # Matching each onset, in order, with the earliest event within the tolerance gives the largest number of pairs.
         for onset in sorted(true):
-            while waiting and waiting[0] < onset - tolerance:
-                waiting.pop(0)
-            if waiting and waiting[0] <= onset + tolerance:
-                waiting.pop(0)
+            while unmatched and unmatched[0] < onset - tolerance:
+                unmatched.pop(0)
+            if unmatched and unmatched[0] <= onset + tolerance:
+                unmatched.pop(0)
                 n_hits += 1
     return Onsets(n_hits, len(events), sum(len(true) for true in onsets.values()))
 
 
 def _sound(label: str, how: str) -> Path:
+    """Return the file of a drum sound that comes with the package."""
     return Path(__file__).parent / "sounds" / f"{label}__{how}.flac"

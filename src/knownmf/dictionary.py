@@ -1,4 +1,4 @@
-"""Basis vectors with names, and the analysis settings that they were made with."""
+"""The class Dictionary: basis vectors with labels, and the settings of their spectrograms."""
 
 import io
 import os
@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from knownmf.files import written_aside
 from knownmf.validation import whole_number
+from knownmf.wording import counted
 
 __all__ = ["Dictionary"]
 
 FORMAT = "knownmf dictionary"
 FORMAT_VERSION = 1
 
-# What zipfile and NumPy raise over damaged archives, besides ValueError.
+# The exceptions that zipfile and NumPy raise for damaged archives, in addition to ValueError.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -43,17 +44,17 @@ class Dictionary:
     Parameters
     ----------
     W : array_like of shape (n_bins, n_components)
-        Nonnegative spectra, one per column, as ``magnitude ** power``. Copied; the copy cannot be written to.
+        Nonnegative spectra, one per column, as ``magnitude ** power``. The dictionary keeps a read-only copy.
     labels : sequence of str
-        The name of each component's sound. Several components may share one: a sound is the sum of its components.
+        The name of the sound that each component belongs to. A sound may have several components.
     sr : int
         Sample rate in Hz of the recordings that the spectra were taken from.
     n_fft : int, default=2048
         Length of the analysis window in samples; ``n_bins`` must be ``n_fft // 2 + 1``.
     hop_length : int, default=512
-        Samples from one frame to the next, at most `n_fft`.
+        Number of samples from one frame to the next, at most `n_fft`.
     window : str, default="hann"
-        Name of the analysis window, as :func:`scipy.signal.get_window` knows it.
+        Name of the analysis window, as in :func:`scipy.signal.get_window`.
     power : float, default=1.0
         Exponent of the magnitudes: 1 for magnitude, 2 for power spectra.
 
@@ -64,12 +65,12 @@ class Dictionary:
     names : tuple of str
         The distinct labels, in the order in which they first appear.
     frequencies : ndarray of shape (n_bins,)
-        Centre of each bin in Hz.
+        Center of each bin in Hz.
 
     Raises
     ------
     ValueError
-        If anything does not fit together; the message says what.
+        If an argument is invalid, or the arguments do not fit together. The message names the argument.
 
     Examples
     --------
@@ -113,26 +114,26 @@ class Dictionary:
 
     @property
     def n_bins(self) -> int:
-        """Number of frequency bins, ``n_fft // 2 + 1``."""
+        """Return the number of frequency bins, ``n_fft // 2 + 1``."""
         return int(self.W.shape[0])
 
     @property
     def n_components(self) -> int:
-        """Number of basis vectors."""
+        """Return the number of basis vectors."""
         return int(self.W.shape[1])
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The distinct labels, in the order in which they first appear."""
+        """Return the distinct labels, in the order in which they first appear."""
         return tuple(dict.fromkeys(self.labels))
 
     @property
     def frequencies(self) -> np.ndarray:
-        """Centre of each bin in Hz, shape (n_bins,)."""
+        """Return the center of each bin in Hz, shape (n_bins,)."""
         return np.arange(self.n_bins) * (self.sr / self.n_fft)
 
     def components_of(self, label: str) -> np.ndarray:
-        """Indices of the components that bear a label.
+        """Return the indices of the components with a label.
 
         Parameters
         ----------
@@ -147,7 +148,7 @@ class Dictionary:
         Raises
         ------
         ValueError
-            If no component bears it.
+            If no component has this label.
 
         Examples
         --------
@@ -166,7 +167,7 @@ class Dictionary:
         names = self.names
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         return (
-            f"Dictionary({_counted(self.n_components, 'component')} of {_counted(len(names), 'sound')}: {shown}; "
+            f"Dictionary({counted(self.n_components, 'component')} of {counted(len(names), 'sound')}: {shown}; "
             f"sr={self.sr}, n_fft={self.n_fft}, hop_length={self.hop_length}, window={self.window!r}, "
             f"power={self.power})"
         )
@@ -174,12 +175,13 @@ class Dictionary:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the dictionary to one ``.npz`` file, without pickles.
 
-        The file is written aside and then renamed: whoever reads `path` sees the old file or the whole new one.
+        The data are written to a temporary file, which is then renamed. A program that reads `path` at the same time
+        finds either the old file or the complete new one.
 
         Parameters
         ----------
         path : str or path-like
-            Used exactly as given; no extension is added.
+            The name of the file. No extension is added.
 
         Raises
         ------
@@ -223,14 +225,15 @@ class Dictionary:
         Returns
         -------
         Dictionary
-            Equal to the saved one in every entry.
+            The saved dictionary, with exactly the same values.
 
         Raises
         ------
         OSError
             If the file cannot be opened.
         ValueError
-            If it is not a dictionary, is damaged, or was written by a later format; the message names the file.
+            If the file is not a dictionary, is damaged, or has a later version of the format. The message names the
+            file.
         """
         stored = _read_arrays(Path(path))
         try:
@@ -244,16 +247,17 @@ class Dictionary:
                 power=_scalar(stored, "power"),
             )
         except ValueError as error:
-            raise ValueError(f'"{path}" holds an invalid dictionary: {error}') from error
+            raise ValueError(f'"{path}" contains an invalid dictionary: {error}') from error
 
 
 def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
+    """Return a read-only copy of a basis in single or double precision. Raise if it is invalid."""
     try:
         basis = np.array(W, order="C")
     except ValueError as error:
         raise ValueError(f"W is not a matrix of numbers: {error}") from error
     if basis.dtype.kind not in "biuf":
-        raise ValueError(f"W holds {basis.dtype} values; real, nonnegative numbers are needed.")
+        raise ValueError(f"W has values of type {basis.dtype}; real, nonnegative numbers are needed.")
     if basis.dtype not in (np.float32, np.float64):
         basis = basis.astype(np.float64)
     if basis.ndim != 2 or not basis.size:
@@ -262,33 +266,35 @@ def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
         if fault.any():
             row, column = np.argwhere(fault)[0]
             raise ValueError(
-                f"W has {_counted(int(fault.sum()), 'entry', 'entries')} that are {name}, the first at bin {row} of "
-                f"component {column}: a basis holds magnitudes, finite and nonnegative."
+                f"W has {counted(int(fault.sum()), 'entry', 'entries')} that are {name}, the first at bin {row} of "
+                f"component {column}: the values of a basis must be finite and nonnegative."
             )
     basis.flags.writeable = False
     return basis
 
 
 def _checked_labels(labels: Sequence[str], n_components: int) -> tuple[str, ...]:
+    """Return the labels as a tuple. Raise unless there is one for each component."""
     if isinstance(labels, str):
-        raise ValueError(f"labels is the text {labels!r}; a list with one text per component is needed.")
+        raise ValueError(f"labels is the string {labels!r}; a list with one string per component is needed.")
     checked: tuple[object, ...] = tuple(labels)
     for position, label in enumerate(checked):
-        # A stored text array cannot tell a final NUL from padding, and no file system takes one.
+        # NumPy pads stored strings with NUL, so a NUL at the end would be lost. File names cannot contain it either.
         if not isinstance(label, str) or not label.strip() or "\0" in label:
-            raise ValueError(f"Label {position} is {label!r}; labels are texts that are not empty.")
+            raise ValueError(f"Label {position} is {label!r}; labels are strings that are not empty.")
     if len(checked) != n_components:
         raise ValueError(
-            f"W has {n_components} components but {len(checked)} labels came: give one per component "
+            f"W has {n_components} components but there are {len(checked)} labels: pass one per component "
             "(several components may share one)."
         )
     return tuple(str(label) for label in checked)
 
 
 def _checked_window(window: object) -> str:
+    """Return the name of a window. Raise if SciPy does not have it."""
     if not isinstance(window, str):
         raise ValueError(f"window={window!r}; the name of a window, such as 'hann', is needed.")
-    from scipy.signal import get_window  # here: SciPy's signal package is slow to import
+    from scipy.signal import get_window  # imported here, because it is slow to import
 
     try:
         get_window(window, 4)
@@ -298,18 +304,16 @@ def _checked_window(window: object) -> str:
 
 
 def _checked_power(power: object) -> float:
+    """Return the exponent of the magnitudes. Raise if it is not a finite number above 0."""
     if isinstance(power, bool) or not isinstance(power, (int, float, np.number)) or not 0 < power < np.inf:
         raise ValueError(f"power={power!r}; the exponent of the magnitudes is a finite number above 0 (1 or 2).")
     return float(power)
 
 
-def _counted(number: int, noun: str, plural: str | None = None) -> str:
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Everything in the file, checked to be a dictionary of a format that this version knows."""
-    content = io.BytesIO(path.read_bytes())  # beyond this line, an OSError speaks of damage, not of the file system
+    """Return all arrays in a file. Raise if it is not a dictionary in a format that this version can read."""
+    content = io.BytesIO(path.read_bytes())
+    # From here on, the data are read from memory: an OSError means that they are damaged.
     try:
         archive = np.load(content, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -322,7 +326,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         if str(path) in str(error):
             raise
         raise ValueError(
-            f'"{path}" is not a knownmf dictionary: it is no .npz file, or holds pickled objects, which are '
+            f'"{path}" is not a knownmf dictionary: it is not an .npz file, or contains pickled objects, which are '
             "never loaded. Write dictionaries with `Dictionary.save` or `knownmf learn`."
         ) from error
     _check_format(path, stored)
@@ -330,6 +334,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_format(path: Path, stored: dict[str, np.ndarray]) -> None:
+    """Raise unless the arrays of a file are those of a dictionary in a known version of the format."""
     if "format" not in stored or str(stored["format"]) != FORMAT:
         raise ValueError(
             f'"{path}" is an .npz file but not a knownmf dictionary: write one with `Dictionary.save` or '
@@ -340,7 +345,8 @@ def _check_format(path: Path, stored: dict[str, np.ndarray]) -> None:
         raise ValueError(f'"{path}" has no readable format version: save the dictionary again.')
     if version > FORMAT_VERSION:
         raise ValueError(
-            f'"{path}" was written in format {version}, this knownmf reads up to {FORMAT_VERSION}: upgrade knownmf.'
+            f'"{path}" has format version {version}, but this knownmf reads versions up to {FORMAT_VERSION}: '
+            "upgrade knownmf."
         )
     missing = [key for key in ("W", "labels", "sr", "n_fft", "hop_length", "window", "power") if key not in stored]
     if missing:
@@ -348,6 +354,7 @@ def _check_format(path: Path, stored: dict[str, np.ndarray]) -> None:
 
 
 def _scalar(stored: dict[str, np.ndarray], name: str) -> Any:
+    """Return a single stored value."""
     value = stored[name]
     if value.ndim:
         raise ValueError(f"{name} has shape {value.shape} instead of being one value")
@@ -355,6 +362,7 @@ def _scalar(stored: dict[str, np.ndarray], name: str) -> Any:
 
 
 def _stored_labels(labels: np.ndarray) -> list[str]:
+    """Return the stored labels as a list of strings."""
     if labels.dtype.kind != "U" or labels.ndim != 1:
-        raise ValueError(f"its labels are not texts but {labels.dtype} of shape {labels.shape}")
+        raise ValueError(f"the labels are not strings but {labels.dtype} of shape {labels.shape}")
     return [str(label) for label in labels]

@@ -1,13 +1,12 @@
-"""The beta-divergence: its names, its value, its slope, and the floor that a zero needs below beta = 1.
+"""The beta-divergence: its definition, the names of its special cases, and the smallest value of data for beta < 1.
 
 For a bin with data ``x`` and model ``v`` [1]_
 
     d(x | v) = (x^beta + (beta - 1) v^beta - beta x v^(beta - 1)) / (beta (beta - 1))
 
 with the limits ``x log(x / v) - x + v`` (Kullback-Leibler, beta = 1) and ``x / v - log(x / v) - 1``
-(Itakura-Saito, beta = 0); beta = 2 is half the squared error (Frobenius). Its slope in ``v`` is
-``v^(beta - 1) - x v^(beta - 2)``, and its homogeneity ``d(s x | s v) = s^beta d(x | v)`` is what lets
-every frame be solved at a scale of its own.
+(Itakura-Saito, beta = 0); beta = 2 is half the squared error (Frobenius). Its derivative with respect to ``v`` is
+``v^(beta - 1) - x v^(beta - 2)``. Because ``d(s x | s v) = s^beta d(x | v)``, the solver may scale every frame.
 
 .. [1] C. Fevotte and J. Idier, "Algorithms for nonnegative matrix factorization with the
    beta-divergence", Neural Computation 23(9), 2011.
@@ -18,22 +17,24 @@ from numbers import Real
 BETA_OF = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 BETA_RANGE = (-1.0, 3.0)
 
-#: Data below this share of the frame's largest value are raised to it when beta < 1, where a zero bin would make the
-#: objective infinite (beta <= 0) or its slope (beta < 1). 1e-15 is -300 dB in amplitude: below it nothing is signal.
+#: For beta < 1, data below this share of the largest value of their frame are raised to it. A bin with the value 0
+#: would make the objective infinite (beta <= 0) or its derivative (beta < 1). 1e-15 is -300 dB in amplitude, which is
+#: far below any signal.
 ZERO_FLOOR = 1e-15
 
 
 def beta_of(beta_loss: object) -> float:
-    """The number behind ``beta_loss``.
+    """Return beta as a number.
 
     Parameters
     ----------
     beta_loss : {"frobenius", "kullback-leibler", "itakura-saito"} or float from -1 to 3
-        The loss by name, or its beta.
+        The name of the loss, or beta.
 
     Returns
     -------
     float
+        The number beta.
 
     Raises
     ------

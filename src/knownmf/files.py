@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Write files so that an incomplete file never has the final name."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ __all__ = ["written_aside"]
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """Open a neighbour of `path` and rename it to `path` once it is complete; remove it if it never is."""
-    # A name of its own: to add to the file's could make it longer than file systems allow.
+    """Open a temporary file next to `path`. Rename it to `path` at the end, or remove it after an exception."""
+    # The temporary name is not derived from the final name, which may have the maximum length already.
     handle, name = tempfile.mkstemp(prefix=".knownmf.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
-        # mkstemp's files are private; the user's umask decides here as for any other file.
+        # mkstemp creates files that only the user can read: set the permissions that the umask gives to other files.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)

@@ -1,13 +1,13 @@
-"""Name the files of the compiled library, and compute the hash of its sources.
+"""Return the file names of the compiled library and the hash of its sources.
 
-The build loads this file by its path, before the package is installed: it uses nothing but the standard library.
+The build loads this file by its path, before the package is installed. It may only import the standard library.
 """
 
 import hashlib
 import sys
 from pathlib import Path
 
-# The C++ sources, and the libraries that are compiled in place.
+# The folder of the C++ sources, and of the libraries that are compiled in place.
 FOLDER = Path(__file__).with_name("native")
 
 # There is one library for each of these levels of the x86-64 psABI, lowest first, and one for any other processor.
@@ -15,7 +15,7 @@ X86_LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 BASELINE = "baseline"
 
 _SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
-_HASH_DIGITS = 16  # 64 bits: two different sources never share them by accident
+_HASH_DIGITS = 16  # 64 bits, so that different sources have different hashes for all practical purposes
 
 
 def library_name(level: str, system: str = sys.platform) -> str:
@@ -36,7 +36,7 @@ def source_hash(folder: Path = FOLDER) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".cpp", ".hpp")):
         content = path.read_bytes()
-        # The length keeps the end of one file apart from the start of the next.
+        # The length marks where the content of a file ends and the name of the next file begins.
         digest.update(f"{path.name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:_HASH_DIGITS]

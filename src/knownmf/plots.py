@@ -1,4 +1,4 @@
-"""Pictures of what was found. Import on demand; it loads Matplotlib."""
+"""Pictures of decompositions. This module is not imported with the package, because it imports Matplotlib."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
+from knownmf.wording import counted, percent
+
 if TYPE_CHECKING:
     from knownmf.activations import Activations
     from knownmf.audio import Decomposition, Event
@@ -21,42 +23,42 @@ if TYPE_CHECKING:
 
 __all__ = ["decomposition_picture"]
 
-# Okabe and Ito's palette, which colour-blind eyes tell apart, without its black and its yellow (too faint on white).
+# The palette of Okabe and Ito, whose colors color-blind people can distinguish, without black and without yellow
+# (which is hard to see on white).
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_RANGE_DB = 80.0  # below the loudest, what the spectrogram shows
-_BASIS_RANGE_DB = 50.0  # below a component's own maximum, what the basis shows
+_RANGE_DB = 80.0  # the range of the spectrogram, below its maximum
+_BASIS_RANGE_DB = 50.0  # the range of each component of the basis, below its maximum
 _LOWEST_HZ = 30.0
-_ROWS = 420  # of the log-frequency images
-_COLUMNS = 1400  # of the images over time: more than pixels are there
-_CURVES = 14  # up to so many sounds each has its own curve; beyond, a row of an image
-_EVENTS_PER_LANE = 80  # beyond, marks from floor to ceiling would hide the curves
-_TICKS_PER_LANE = 400  # beyond, even ticks would flow together into a bar
-_GAP_FLOOR = 1e-10  # the gap's axis ends here; a proven zero lies on the floor
-_GAP_CEILING = 10.0  # a frame without a bound lies here
-_QUIET = "#444444"
+_ROWS = 420  # of the images with a logarithmic frequency axis
+_COLUMNS = 1400  # the largest number of columns of the images over time; they have fewer pixels than that
+_CURVES = 14  # up to this number of sounds, each is drawn as a curve; more are drawn as the rows of an image
+_EVENTS_PER_LANE = 80  # more events are marked with short ticks, as marks of full height would hide the curves
+_TICKS_PER_LANE = 400  # more events are not marked, as the ticks would overlap
+_GAP_MIN = 1e-10  # the lower end of the axis of the gap; smaller gaps, and 0, are drawn here
+_GAP_MAX = 10.0  # infinite gaps are drawn here
+_GRAY = "#444444"
 
 
 def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Event] | None = None) -> Figure:
-    """Draw the spectrogram, the basis beside it, the activations and the gap of each frame below it.
+    """Draw the spectrogram, the basis to the left of it, and the activations and the gap of each frame below it.
 
     Parameters
     ----------
     decomposition : Decomposition
-        What :func:`knownmf.audio.decompose` found, or the `decomposition` of a separation or transcription.
+        The result of :func:`knownmf.audio.decompose`, or the `decomposition` of a separation or a transcription.
     events : iterable of Event, optional
-        Marked in the lanes of their labels.
+        Events to mark, each in the row of its label.
 
     Returns
     -------
     matplotlib.figure.Figure
-        1600 x 1120 pixels at its own resolution; bound to no window and to no state of pyplot. Save it with
-        ``savefig``.
+        A figure of 1600 x 1120 pixels. It has no window and is not known to pyplot. Save it with ``savefig``.
 
     Notes
     -----
-    The strength of a sound at a moment is the sum over its components of h_k times the sum of w_k: what the sound
-    contributes to the spectrogram, whatever the scale of its basis vectors. Long recordings are drawn by the maximum of
-    neighbouring frames, so that no hit and no bad frame gets lost.
+    The strength of a sound in a frame is the sum over its components of h_k times the sum of w_k. This is what the
+    sound contributes to the spectrogram. It does not depend on the scale of the basis vectors. For long recordings, the
+    maximum of neighboring frames is drawn, so that every hit and every frame with a large gap stays visible.
 
     Examples
     --------
@@ -75,24 +77,24 @@ def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Even
     n_names = len(dictionary.names)
     lanes_height = float(np.clip(0.32 * n_names, 1.6, 4.2))
     grid = figure.add_gridspec(3, 2, width_ratios=(1, 4.6), height_ratios=(4.2, lanes_height, 1.1))
-    heard = figure.add_subplot(grid[0, 1])
-    basis = figure.add_subplot(grid[0, 0], sharey=heard)
-    lanes = figure.add_subplot(grid[1, 1], sharex=heard)
-    gap = figure.add_subplot(grid[2, 1], sharex=heard)
-    words = figure.add_subplot(grid[1:, 0])
+    spectrogram = figure.add_subplot(grid[0, 1])
+    basis = figure.add_subplot(grid[0, 0], sharey=spectrogram)
+    lanes = figure.add_subplot(grid[1, 1], sharex=spectrogram)
+    gap = figure.add_subplot(grid[2, 1], sharex=spectrogram)
+    summary = figure.add_subplot(grid[1:, 0])
 
-    colours = _colours(n_names)
+    colors = _colors(n_names)
     edges = _time_edges(decomposition)
-    _draw_spectrogram(heard, decomposition, edges)
-    _draw_basis(basis, dictionary, colours)
-    _draw_lanes(lanes, decomposition, colours, edges)
+    _draw_spectrogram(spectrogram, decomposition, edges)
+    _draw_basis(basis, dictionary, colors)
+    _draw_lanes(lanes, decomposition, colors, edges)
     if events is not None:
         _mark_events(lanes, events, dictionary.names)
     _draw_gap(gap, decomposition.found, edges)
-    _draw_words(words, decomposition)
-    for axes in (heard, lanes):
+    _draw_summary(summary, decomposition)
+    for axes in (spectrogram, lanes):
         axes.tick_params(labelbottom=False)
-    heard.set_xlim(edges)
+    spectrogram.set_xlim(edges)
     return figure
 
 
@@ -121,16 +123,16 @@ def _draw_spectrogram(axes: Axes, decomposition: Decomposition, edges: tuple[flo
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\u2212")))
 
 
-def _draw_basis(axes: Axes, dictionary: Dictionary, colours: Sequence[str]) -> None:
-    """Each component as a column of ink of its sound's colour, sounds side by side."""
+def _draw_basis(axes: Axes, dictionary: Dictionary, colors: Sequence[str]) -> None:
+    """Draw each component as a column in the color of its sound, ordered by sounds."""
     columns = [dictionary.components_of(name) for name in dictionary.names]
     order = np.concatenate(columns)
     rows = _log_rows(dictionary.W[:, order], dictionary.frequencies)
     peaks = np.maximum(rows.max(axis=0, keepdims=True), np.finfo(float).tiny)
-    ink = 1 + _decibels(rows / peaks, 1.0, dictionary.power, _BASIS_RANGE_DB) / _BASIS_RANGE_DB
+    intensity = 1 + _decibels(rows / peaks, 1.0, dictionary.power, _BASIS_RANGE_DB) / _BASIS_RANGE_DB
     owners = np.repeat(np.arange(len(columns)), [len(own) for own in columns])
-    tint = np.array([to_rgb(colour) for colour in colours])[owners]
-    picture = 1 - ink[:, :, None] * (1 - tint[None, :, :])
+    tint = np.array([to_rgb(color) for color in colors])[owners]
+    picture = 1 - intensity[:, :, None] * (1 - tint[None, :, :])
     bottom, top = np.log2(_span(dictionary.frequencies))
     axes.imshow(picture, origin="lower", aspect="auto", extent=(0, len(order), bottom, top), interpolation="nearest")
     bounds = np.concatenate([[0], np.cumsum([len(own) for own in columns])])
@@ -148,24 +150,24 @@ def _draw_basis(axes: Axes, dictionary: Dictionary, colours: Sequence[str]) -> N
     )
     axes.tick_params(axis="x", length=0)
     axes.tick_params(axis="y", labelleft=True, labelright=False, left=True, right=False)
-    axes.set_title(f"Basis: {dictionary.n_components} known spectra", loc="left", fontweight="bold")
+    axes.set_title(f"Basis: {counted(dictionary.n_components, 'spectrum', 'spectra')}", loc="left", fontweight="bold")
     axes.set_ylabel("frequency (Hz)")
 
 
-def _draw_lanes(axes: Axes, decomposition: Decomposition, colours: Sequence[str], edges: tuple[float, float]) -> None:
-    """One lane per sound, the first on top: curves for a few sounds, an image for many."""
+def _draw_lanes(axes: Axes, decomposition: Decomposition, colors: Sequence[str], edges: tuple[float, float]) -> None:
+    """Draw one row per sound, the first on top: as curves for few sounds, as an image for many."""
     dictionary = decomposition.dictionary
     weight = dictionary.W.sum(axis=0)[:, None] * decomposition.found.H
     strength = np.stack([weight[dictionary.components_of(name)].sum(axis=0) for name in dictionary.names])
-    # Shares of the loudest moment, on a square-root scale, which leaves a soft hit beside a loud one visible.
+    # Relative to the maximum, on a square-root scale, so that soft hits stay visible next to loud ones.
     height = np.sqrt(_fewer(strength, _COLUMNS) / max(float(strength.max()), np.finfo(float).tiny))
     n_names, n_columns = height.shape
     times = edges[0] + (np.arange(n_columns) + 0.5) * (edges[1] - edges[0]) / n_columns
     if n_names <= _CURVES:
-        for lane, (curve, colour) in enumerate(zip(height, colours, strict=True)):
-            floor = n_names - lane - 1
-            axes.axhline(floor, color="#dddddd", linewidth=0.8, zorder=1)
-            axes.fill_between(times, floor, floor + 0.92 * curve, color=colour, linewidth=0, alpha=0.9, zorder=2)
+        for lane, (curve, color) in enumerate(zip(height, colors, strict=True)):
+            bottom = n_names - lane - 1
+            axes.axhline(bottom, color="#dddddd", linewidth=0.8, zorder=1)
+            axes.fill_between(times, bottom, bottom + 0.92 * curve, color=color, linewidth=0, alpha=0.9, zorder=2)
     else:
         axes.imshow(
             height[::-1],
@@ -183,91 +185,101 @@ def _draw_lanes(axes: Axes, decomposition: Decomposition, colours: Sequence[str]
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(0, n_names)
     axes.set_title("Activations: strength of each sound", loc="left", fontweight="bold")
-    axes.set_title("square-root scale", loc="right", fontsize=9, color=_QUIET)
+    axes.set_title("square-root scale", loc="right", fontsize=9, color=_GRAY)
 
 
 def _mark_events(axes: Axes, events: Iterable[Event], names: Sequence[str]) -> None:
-    """A tick at each onset, and a thin line to the offset, as far as there is room for them."""
+    """Mark each event by a line at its onset and a line to its offset; by a short tick if there are many events."""
     marked = "marked at their onsets"
     lanes = {name: len(names) - lane - 1 for lane, name in enumerate(names)}
     known = [event for event in events if event.label in lanes]
-    floors = np.array([lanes[event.label] for event in known], dtype=float)
+    bottoms = np.array([lanes[event.label] for event in known], dtype=float)
     onsets = np.array([event.onset_s for event in known])
     offsets = np.array([event.offset_s for event in known])
-    colour = "black" if len(names) <= _CURVES else "#D55E00"
-    busiest = int(np.max(np.unique(floors, return_counts=True)[1], initial=0))
+    color = "black" if len(names) <= _CURVES else "#D55E00"
+    busiest = int(np.max(np.unique(bottoms, return_counts=True)[1], initial=0))
     if busiest > _TICKS_PER_LANE:
         marked = "too many to mark"
     elif busiest > _EVENTS_PER_LANE:
-        axes.vlines(onsets, floors + 0.9, floors + 0.98, color=colour, linewidth=0.5, zorder=4)
+        axes.vlines(onsets, bottoms + 0.9, bottoms + 0.98, color=color, linewidth=0.5, zorder=4)
     else:
-        axes.vlines(onsets, floors + 0.04, floors + 0.96, color=colour, linewidth=1.1, zorder=4)
-        axes.hlines(floors + 0.04, onsets, offsets, color=colour, linewidth=1.4, zorder=4)
-    axes.set_title(f"{len(known)} events {marked}; square-root scale", loc="right", fontsize=9, color=_QUIET)
+        axes.vlines(onsets, bottoms + 0.04, bottoms + 0.96, color=color, linewidth=1.1, zorder=4)
+        axes.hlines(bottoms + 0.04, onsets, offsets, color=color, linewidth=1.4, zorder=4)
+    axes.set_title(f"{counted(len(known), 'event')} {marked}; square-root scale", loc="right", fontsize=9, color=_GRAY)
 
 
 def _draw_gap(axes: Axes, found: Activations, edges: tuple[float, float]) -> None:
-    """The certificate of each frame on a log axis, with the line it should lie under."""
+    """Draw the criterion of each frame on a logarithmic axis, and the tolerance as a line."""
     tol, certified = found.tol, 1 <= found.beta <= 2
     worst = _fewer(found.criterion[None, :], _COLUMNS)[0]
     times = edges[0] + (np.arange(len(worst)) + 0.5) * (edges[1] - edges[0]) / max(len(worst), 1)
     within = worst <= tol
-    floored = np.clip(worst, _GAP_FLOOR, _GAP_CEILING)
-    axes.axhspan(_GAP_FLOOR / 10, tol, color="#009E73", alpha=0.08, linewidth=0)
+    shown = np.clip(worst, _GAP_MIN, _GAP_MAX)
+    axes.axhspan(_GAP_MIN / 10, tol, color="#009E73", alpha=0.08, linewidth=0)
     axes.axhline(tol, color="#009E73", linewidth=1.2, linestyle="--")
-    axes.plot(times[within], floored[within], ".", color="#0072B2", markersize=3)
-    axes.plot(times[~within], floored[~within], "^", color="#D55E00", markersize=6)
+    axes.plot(times[within], shown[within], ".", color="#0072B2", markersize=3)
+    axes.plot(times[~within], shown[~within], "^", color="#D55E00", markersize=6)
     axes.set_yscale("log")
-    top = max(10 * tol, 3 * float(floored.max(initial=0.0)))
-    axes.set_ylim(_GAP_FLOOR / 2, top)
-    axes.text(edges[1], tol, f"tol {_percent(tol)} ", ha="right", va="bottom", fontsize=9, color="#00704f")
+    top = max(10 * tol, 3 * float(shown.max(initial=0.0)))
+    axes.set_ylim(_GAP_MIN / 2, top)
+    axes.text(edges[1], tol, f"tol {percent(tol, digits=3)} ", ha="right", va="bottom", fontsize=9, color="#00704f")
     name = (
-        "Gap: how far from the optimum, at most" if certified else "KKT residual: conditions of an optimum, missed by"
+        "Gap: upper bound on the distance from the optimum"
+        if certified
+        else "KKT residual: how far the conditions of an optimum are violated"
     )
     axes.set_title(name, loc="left", fontweight="bold")
-    axes.set_title("per frame; zero is drawn at the bottom", loc="right", fontsize=9, color=_QUIET)
+    axes.set_title("per frame; 0 is drawn at the bottom", loc="right", fontsize=9, color=_GRAY)
     axes.set_yticks([1e-10, 1e-8, 1e-6, 1e-4, 1e-2] if top < 0.1 else [1e-10, 1e-7, 1e-4, 1e-1])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, digits=3)))
     axes.minorticks_off()
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_xlabel("time (s)")
 
 
-def _draw_words(axes: Axes, decomposition: Decomposition) -> None:
-    """The figures, in the corner that the axes leave free."""
+def _draw_summary(axes: Axes, decomposition: Decomposition) -> None:
+    """Write the most important numbers into the corner that has no plot."""
     dictionary, found = decomposition.dictionary, decomposition.found
     axes.set_axis_off()
     share = float(np.mean(found.converged))
     n_components, n_frames = found.H.shape
-    sounds = "sound" if len(dictionary.names) == 1 else "sounds"
     lines = (
-        (f"{np.floor(1000 * decomposition.explained) / 10:g} %", "of the recording explained"),
-        (f"{np.floor(1000 * share) / 10:g} %", f"of {n_frames} frames within {_percent(found.tol)}"),
-        (f"{n_components}", f"spectra of {len(dictionary.names)} {sounds}, all known"),
+        (percent(decomposition.explained), "of the recording explained"),
+        (percent(share), f"of {counted(n_frames, 'frame')} within {percent(found.tol, digits=3)}"),
+        (
+            str(n_components),
+            f"{'spectrum' if n_components == 1 else 'spectra'} of {counted(len(dictionary.names), 'sound')}",
+        ),
     )
     for line, (number, meaning) in enumerate(lines):
         place: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
         axes.annotate(number, xytext=(0, -6 - 78 * line), fontsize=26, fontweight="bold", **place)
-        axes.annotate(meaning, xytext=(0, -39 - 78 * line), fontsize=11, color=_QUIET, **place)
+        axes.annotate(meaning, xytext=(0, -39 - 78 * line), fontsize=11, color=_GRAY, **place)
     settings = f"{dictionary.sr} Hz, window {dictionary.n_fft}, hop {dictionary.hop_length}"
-    axes.text(0.0, 0.03, settings, fontsize=9, color=_QUIET, va="bottom", transform=axes.transAxes)
+    axes.text(0.0, 0.03, settings, fontsize=9, color=_GRAY, va="bottom", transform=axes.transAxes)
 
 
 def _time_edges(decomposition: Decomposition) -> tuple[float, float]:
-    """The left edge of the first frame and the right edge of the last."""
+    """Return the times of the left edge of the first frame and of the right edge of the last frame."""
     half = 0.5 * decomposition.dictionary.hop_length / decomposition.dictionary.sr
     times = decomposition.times
     return (float(times[0]) - half, float(times[-1]) + half)
 
 
 def _span(frequencies: np.ndarray) -> tuple[float, float]:
-    """The band that is drawn: from the first bin that a log axis can hold, but not from far below hearing."""
+    """Return the lowest and the highest frequency that are drawn.
+
+    The lowest lies between the first two bins, as a logarithmic axis has no 0, but not below the audible range.
+    """
     top = float(frequencies[-1])
     return min(max(float(frequencies[1]) / 2, _LOWEST_HZ), top / 4), top
 
 
 def _log_rows(matrix: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
-    """Rows evenly spaced in log frequency: between bins where they are sparse, their maximum where dense."""
+    """Resample the rows of a matrix, one for each bin, to rows that are evenly spaced in logarithmic frequency.
+
+    A row with several bins gets their maximum; other rows are interpolated between two bins.
+    """
     bottom, top = _span(frequencies)
     borders = np.geomspace(bottom, top, _ROWS + 1)
     places = np.sqrt(borders[:-1] * borders[1:]) / (frequencies[1] - frequencies[0])
@@ -282,7 +294,7 @@ def _log_rows(matrix: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
 
 
 def _fewer(matrix: np.ndarray, most: int) -> np.ndarray:
-    """At most so many columns, each the maximum of neighbours."""
+    """Return at most `most` columns, each the maximum of neighboring columns."""
     n_columns = matrix.shape[1]
     if n_columns <= most:
         return np.asarray(matrix, dtype=float)
@@ -291,14 +303,18 @@ def _fewer(matrix: np.ndarray, most: int) -> np.ndarray:
 
 
 def _decibels(values: np.ndarray, reference: float, power: float, depth: float) -> np.ndarray:
-    """20 log10 of magnitudes over a reference, no lower than `-depth`; silence is `-depth` throughout."""
+    """Return the level relative to a reference in decibels, at least `-depth`.
+
+    If the reference is 0, all levels are `-depth`.
+    """
     if reference <= 0:
         return np.full(values.shape, -depth)
-    floor = 10 ** (-depth * power / 20)
-    return 20 / power * np.log10(np.maximum(values / reference, floor))
+    smallest = 10 ** (-depth * power / 20)
+    return 20 / power * np.log10(np.maximum(values / reference, smallest))
 
 
 def _label_frequencies(axes: Axes, dictionary: Dictionary) -> None:
+    """Label the logarithmic frequency axis at 1, 2 and 5 times each power of ten."""
     bottom, top = _span(dictionary.frequencies)
     marks = [m * 10.0**decade for decade in range(0, 6) for m in (1, 2, 5) if bottom <= m * 10.0**decade <= top]
     axes.set_yticks(np.log2(marks))
@@ -306,35 +322,21 @@ def _label_frequencies(axes: Axes, dictionary: Dictionary) -> None:
     axes.set_ylim(np.log2(bottom), np.log2(top))
 
 
-def _colours(number: int) -> list[str]:
-    """Distinct colours for a few sounds; for many, an even walk through a colour map."""
+def _colors(number: int) -> list[str]:
+    """Return a color for each sound: from the palette for few sounds, else from a color map."""
     if number <= len(_PALETTE):
         return list(_PALETTE[:number])
-    walk = colormaps["viridis"](np.linspace(0, 0.85, number))
-    return ["#{:02x}{:02x}{:02x}".format(*(int(255 * part) for part in colour[:3])) for colour in walk]
+    picked = colormaps["viridis"](np.linspace(0, 0.85, number))
+    return ["#{:02x}{:02x}{:02x}".format(*(int(255 * part) for part in color[:3])) for color in picked]
 
 
 def _spread(number: int, most: int) -> list[int]:
-    """At most so many indices, evenly spaced, the first among them."""
+    """Return at most `most` of the indices of `number` items, evenly spaced, starting with 0."""
     step = -(-number // most)
     return list(range(0, number, max(step, 1)))
 
 
 def _short(label: str) -> str:
-    # A dollar sign would start Matplotlib's mathematics.
+    """Return a label in at most 14 characters. A dollar sign is escaped, as Matplotlib uses it to mark formulas."""
     shown = label if len(label) <= 14 else label[:13] + "\u2026"
     return shown.replace("$", r"\$")
-
-
-def _percent(share: float) -> str:
-    """A share as per cent; where that is tiny, its power of ten."""
-    if share >= 1e-5 or share <= 0:
-        return f"{100 * share:.4g} %"
-    power = str(int(np.floor(np.log10(share) + 2 + 1e-9)))
-    return (
-        "10"
-        + power.translate(
-            str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
-        )
-        + " %"
-    )

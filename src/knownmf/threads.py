@@ -1,4 +1,4 @@
-"""Run chunks of work in a pool of threads, and say how many threads that is."""
+"""Run chunks of work in a pool of threads, and determine the number of threads."""
 
 import functools
 import math
@@ -12,7 +12,8 @@ from knownmf.validation import whole_number
 
 Result = TypeVar("Result")
 
-# Where Linux tells a container how much processor time it may use: version 2 of control groups, then version 1.
+# The files in which Linux stores the limit of a container on processor time, for version 2 and version 1 of control
+# groups.
 _CGROUPS = Path("/sys/fs/cgroup")
 _QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
@@ -22,9 +23,9 @@ _n_threads: int | None = None  # as set by set_num_threads
 def get_num_threads() -> int:
     """Return the number of threads in which frames are solved.
 
-    It is what was passed to `set_num_threads`; else the environment variable ``KNOWNMF_NUM_THREADS``; else the first
-    number in ``OMP_NUM_THREADS``; else the number of processors that this process may use, as limited by its affinity
-    and by the quota of its container. The environment is read once.
+    The number is the first of these that is set: the argument of `set_num_threads`; the environment variable
+    ``KNOWNMF_NUM_THREADS``; the first number in ``OMP_NUM_THREADS``; the number of processors that this process may
+    use, which its affinity and the quota of its container limit. The environment is read once.
 
     Raises
     ------
@@ -53,10 +54,10 @@ def set_num_threads(n_threads: int) -> None:
 
 @functools.cache
 def _default_num_threads() -> int:
-    """Return the number of threads by the environment, else the number of processors for this process."""
+    """Return the number of threads from the environment, else the number of processors for this process."""
     return (
         _threads_in_variable("KNOWNMF_NUM_THREADS", os.environ.get("KNOWNMF_NUM_THREADS", ""))
-        # A list such as "4,2" is for nested parallel regions: the first number is for the outermost.
+        # In a list such as "4,2", which is for nested parallel regions, the first number is for the outermost.
         or _threads_in_variable("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
         or n_processors()
     )
@@ -78,18 +79,18 @@ def n_processors(cgroups: Path = _CGROUPS) -> int:
     Parameters
     ----------
     cgroups : Path
-        The root of the control groups of Linux, where the quota of a container is found.
+        The root folder of the control groups of Linux, which have the quota of a container.
     """
     n_allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(n_allowed, container_quota(cgroups))))
 
 
 def container_quota(cgroups: Path) -> float:
-    """Return how many processors' time a container may use, infinity if it has no limit."""
+    """Return the quota of a container as a number of processors; infinity if it has no limit."""
     for names in _QUOTA_FILES:
         try:
             quota, period = " ".join((cgroups / name).read_text() for name in names).split()
-            # The words for "no limit" are "max" in version 2 and -1 in version 1.
+            # "No limit" is written as "max" in version 2 and as -1 in version 1.
             return int(quota) / int(period) if quota not in ("max", "-1") else math.inf
         except (OSError, ValueError, ZeroDivisionError):
             continue
@@ -101,16 +102,16 @@ def run_in_threads(
 ) -> Generator[Result, None, None]:
     """Yield what ``work`` returns for every chunk, in the order of the chunks.
 
-    The work runs in threads of its own, so that the calling thread can answer an interrupt while it waits.
+    The calling thread only waits for the other threads, so that it can respond to an interrupt.
 
     Parameters
     ----------
     work : callable
-        Called with a chunk.
+        The function that is called with each chunk.
     chunks : sequence of slice
-        What to work on.
+        The chunks.
     stop : callable
-        Called when no more results are wanted, at the end or after an exception. It ends running calls of ``work``.
+        The function that is called at the end, or after an exception. It must end running calls of ``work``.
     """
     pool = ThreadPoolExecutor(max(1, min(get_num_threads(), len(chunks))))
     try:

@@ -1,6 +1,6 @@
-"""What may come in: arrays of numbers that are real, finite where they must be, not negative, and of shapes that fit.
+"""Check the arrays and the numbers that users pass.
 
-Every message says what came, what was expected and what to do.
+Every message says what was passed, what was expected and what to do.
 """
 
 import sys
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
-    """Return ``values`` as an array of real numbers of one of the given dimensions; masked entries become NaN."""
+    """Return ``values`` as an array of real numbers; masked entries become NaN. Raise if it has another dimension."""
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
     try:
@@ -33,7 +33,7 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
 
 
 def sparse_array(values: Any, name: str) -> Any:
-    """Return a sparse matrix in columns (CSC), without duplicates; its entries are finite and not negative."""
+    """Return a sparse matrix in CSC format without duplicates. Raise if an entry is infinite, NaN or negative."""
     if values.ndim != 2:
         raise ValueError(f"{name} has {values.ndim} dimensions, expected 2: its shape is {values.shape}.")
     if values.dtype.kind not in "fiub":
@@ -43,7 +43,8 @@ def sparse_array(values: Any, name: str) -> Any:
             values.check_format(full_check=True)
         except ValueError as error:
             raise ValueError(f"{name} is not a valid sparse matrix: {error}") from error
-    # SciPy remembers whether a matrix is in order, also when its arrays have changed since: a new one looks again.
+    # SciPy stores in the matrix whether it is canonical, and does not notice when its arrays are changed later. A new
+    # matrix on the same arrays is checked again.
     parts = (values.data, values.indices, values.indptr) if values.format in ("csc", "csr") else None
     columns = (values if parts is None else type(values)(parts, shape=values.shape)).tocsc()
     if not columns.has_canonical_format:
@@ -59,7 +60,7 @@ def sparse_array(values: Any, name: str) -> Any:
 
 
 def check_sparse(beta: float, **others: object) -> None:
-    """Raise if a sparse matrix comes with a loss or an option for which its zeros would all have to be looked at."""
+    """Raise if a sparse matrix is combined with a loss or an option that needs all of its zeros."""
     if beta not in (1.0, 2.0):
         raise TypeError(
             f"The data are a sparse matrix, but beta_loss is {beta:g}: sparse data are for 'kullback-leibler' and "
@@ -71,10 +72,10 @@ def check_sparse(beta: float, **others: object) -> None:
 
 
 def check_range(array: NDArray, name: str, missing: bool = False) -> None:
-    """Raise unless everything in ``array`` is finite and not negative; NaN passes if it may mean missing."""
+    """Raise if a value is infinite or negative, or is NaN. If ``missing`` is true, NaN is allowed."""
     if not array.size:
         return
-    # fmin and fmax pass over NaN and make no copy.
+    # fmin and fmax ignore NaN and do not copy the array.
     low, high = np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)
     if low < 0:
         wrong, what, remedy = array < 0, "negative", "take its magnitude"
@@ -91,13 +92,13 @@ def check_range(array: NDArray, name: str, missing: bool = False) -> None:
 
 
 def check_zeros_and_ones(array: NDArray, name: str) -> None:
-    """Raise unless an array holds nothing but True and False, or ones and zeros."""
+    """Raise unless all values of an array are True or False, or 1 or 0."""
     if not ((array == 0) | (array == 1)).all():
         raise ValueError(f"{name} holds values other than True and False: pass, for example, H > 0.")
 
 
 def one_for_each(values: ArrayLike, name: str, size: int, what: str) -> NDArray[np.float64]:
-    """Return nonnegative values of shape (size,), one for each bin or component (``what``)."""
+    """Return nonnegative values of shape (size,). In the message, ``what`` names the bins or components."""
     array = real_array(values, name, 1)
     if array.shape != (size,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({size},): one value for each of {size} {what}.")
@@ -106,7 +107,7 @@ def one_for_each(values: ArrayLike, name: str, size: int, what: str) -> NDArray[
 
 
 def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float64]:
-    """Return a penalty as one value a component."""
+    """Return a penalty as an array with one value for each component."""
     array = real_array(values, name, 0, 1)
     if array.ndim and array.shape != (n_components,):
         raise ValueError(
@@ -117,14 +118,14 @@ def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float
 
 
 def check_tol(tol: object, name: str = "tol") -> float:
-    """Return the tolerance."""
+    """Return a tolerance as a float. Raise unless it is a finite number of at least 0."""
     if isinstance(tol, Real) and 0.0 <= float(tol) < np.inf:
         return float(tol)
     raise ValueError(f"{name} is {tol!r}, expected a number that is not negative, such as 1e-4.")
 
 
 def whole_number(value: object, name: str, least: int = 1, meaning: str = "") -> int:
-    """Return a whole number of at least ``least``; ``meaning`` says in the message what it is."""
+    """Return a whole number of at least ``least``. In the message, ``meaning`` says what the number is."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         expected = f"{meaning}, a whole number" if meaning else "a whole number"
         raise ValueError(f"{name} is {value!r}, expected {expected} of at least {least}.")
@@ -132,9 +133,9 @@ def whole_number(value: object, name: str, least: int = 1, meaning: str = "") ->
 
 
 def level_of_caller() -> int:
-    """Return the ``stacklevel`` with which a warning points at the line outside the package that led here.
+    """Return the ``stacklevel`` that makes a warning show the line of code that called the package.
 
-    scikit-learn wraps the methods of estimators, so its frames count as the package's own.
+    Calls from scikit-learn are skipped too, because it wraps the methods of estimators.
     """
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("knownmf", "sklearn"):

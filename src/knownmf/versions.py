@@ -1,4 +1,4 @@
-"""Describe the installation, for bug reports."""
+"""Print the versions of the installed software, for bug reports."""
 
 import platform
 import sys
@@ -28,7 +28,7 @@ _PACKAGES = (
 def show_versions() -> None:
     """Print the versions of Python, of knownmf and of the packages it uses, and how it was compiled.
 
-    Please include the output in bug reports.
+    Include the output in bug reports.
     """
     system = {"python": sys.version.replace("\n", " "), "executable": sys.executable, "machine": platform.platform()}
     library = {"cpu level": cpu_level(), "compiler": compiler(), "threads": get_num_threads()}
@@ -39,7 +39,7 @@ def show_versions() -> None:
 
 
 def _print_section(title: str, entries: Mapping[str, object]) -> None:
-    """Print a title and a line for each entry."""
+    """Print a title, then a line for each entry."""
     print(f"\n{title}:")  # noqa: T201
     for name, value in entries.items():
         print(f"{name:>15}: {value}")  # noqa: T201

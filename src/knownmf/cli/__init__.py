@@ -1,13 +1,13 @@
-"""The command line: one verb per job, over the functions of :mod:`knownmf.audio`.
+"""The command line interface: one command for each function of :mod:`knownmf.audio`, `info` and `demo`.
 
-It parses, calls and prints. What is slow to import is imported by the verb that needs it.
+Packages that are slow to import are imported inside the commands that need them.
 """
 
 import io
 import sys
 
+from knownmf.cli.commands import app
 from knownmf.cli.demonstration import demo
-from knownmf.cli.verbs import app
 
 __all__ = ["app", "main"]
 
@@ -17,6 +17,7 @@ app.command()(demo)
 def main() -> None:
     """Run ``knownmf`` with the arguments of the process, and end the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows another in its place
+        if isinstance(stream, io.TextIOWrapper):
+            # Characters that the encoding of the terminal lacks are replaced by "?" instead of raising an exception.
             stream.reconfigure(errors="replace")
     app(prog_name="knownmf")

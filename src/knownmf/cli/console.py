@@ -1,8 +1,7 @@
-"""What the command line says: results, mistakes, warnings, and how far the work has got."""
+"""Print results, errors, warnings and progress."""
 
 import contextlib
 import errno
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
@@ -13,129 +12,122 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 from typer.core import TyperGroup
 
-__all__ = ["Mistake", "Verbs", "percent", "say", "show", "working", "wrong_input"]
+__all__ = ["CommandGroup", "UserError", "input_errors", "print_line", "print_table", "progress_bar"]
 
 RESULTS = Console(highlight=False)
 ERRORS = Console(stderr=True, highlight=False)
 
-# UsageError, which some versions of Typer take from Click and others define themselves, but none offers by its name.
-_BadUsage: Any = typer.BadParameter.__base__
+# The class UsageError. Some versions of Typer take it from Click, others define it; none exports it.
+_UsageError: Any = typer.BadParameter.__base__
 
 
-class Mistake(Exception):
-    """Bad usage or bad input: the command ends with its message and exit code 2."""
+class UserError(Exception):
+    """Wrong usage or wrong input: the command ends with this message and exit code 2."""
 
 
-class Verbs(TyperGroup):
-    """The group of all verbs: whatever one of them raises becomes one paragraph and an exit code.
+class CommandGroup(TyperGroup):
+    """The group of all commands. It turns exceptions into one line of text and an exit code.
 
-    2 for bad usage or bad input, 130 when interrupted, 1 for what the machine could not do (a full disk). A fault in
-    knownmf itself keeps its traceback: it belongs in a report.
+    The exit code is 2 for wrong usage or wrong input, 130 after an interrupt, and 1 for errors of the operating system,
+    such as a full disk. Other exceptions are errors in knownmf. They keep their traceback, for a bug report.
     """
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        """Read the options before the verb."""
-        with _one_paragraph():
+        """Read the options before the name of the command."""
+        with _reported_errors():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb that was asked for."""
-        with _one_paragraph(), warnings.catch_warnings():
+        """Run the command that the user chose."""
+        with _reported_errors(), warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = _note
+            warnings.showwarning = _print_warning
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def wrong_input() -> Iterator[None]:
-    """Turn what the library raises for files and values that it cannot work with into a :class:`Mistake`."""
+def input_errors() -> Iterator[None]:
+    """Turn an OSError or a ValueError that the input causes into a :class:`UserError`."""
     try:
         yield
     except OSError as error:
-        raise Mistake(_described(error)) from error
+        raise UserError(_describe_os_error(error)) from error
     except ValueError as error:
-        raise Mistake(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 @contextlib.contextmanager
-def working(doing: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error, if that is a terminal, while the work inside goes on.
+def progress_bar(description: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error while the body of the ``with`` statement runs.
+
+    There is no bar if standard error is not a terminal.
 
     Parameters
     ----------
-    doing : str
-        What the bar is for, such as "Separating".
+    description : str
+        The text in front of the bar, such as "Separating".
     quiet : bool
-        Show nothing.
+        Whether to show nothing.
 
     Yields
     ------
     callable
-        To be called as ``progress(done, total)``.
+        The function that moves the bar, to be called as ``progress(done, total)``.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     hidden = quiet or not ERRORS.is_terminal
     with Progress(*columns, console=ERRORS, transient=True, disable=hidden) as bar:
-        task = bar.add_task(f"{doing} (the first time, this compiles)", total=None)
+        task = bar.add_task(description, total=None)
 
         def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description=doing if done else None)
+            bar.update(task, completed=done, total=total)
 
         yield progress
 
 
-def say(line: str, *, quiet: bool = False) -> None:
-    """Print a line of the result, exactly as it is: no markup, no line breaks inside paths."""
+def print_line(line: str, *, quiet: bool = False) -> None:
+    """Print a line of the result without any markup, and without line breaks inside paths."""
     if not quiet:
         RESULTS.print(Text(line), soft_wrap=True)
 
 
-def show(content: RenderableType, *, quiet: bool = False) -> None:
-    """Print a table."""
+def print_table(table: RenderableType, *, quiet: bool = False) -> None:
+    """Print a table of the result."""
     if not quiet:
-        RESULTS.print(content)
-
-
-def percent(share: float) -> str:
-    """A share from 0 to 1 in words, never rounded up: only the whole is 100 %.
-
-    Examples
-    --------
-    >>> percent(0.99999), percent(1.0), percent(0.5)
-    ('99.9 %', '100 %', '50 %')
-    """
-    return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
+        RESULTS.print(table)
 
 
 @contextlib.contextmanager
-def _one_paragraph() -> Iterator[None]:
+def _reported_errors() -> Iterator[None]:
+    """Print the message of an exception, and exit with the code for it."""
     try:
         yield
-    except _BadUsage as error:
+    except _UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "knownmf"
-        _complain(f"{error.format_message().rstrip('.')}: see {command} --help.")
+        _print_error(f"{error.format_message().rstrip('.')}: see {command} --help.")
         raise typer.Exit(2) from error
-    except Mistake as mistake:
-        _complain(str(mistake))
-        raise typer.Exit(2) from mistake
+    except UserError as error:
+        _print_error(str(error))
+        raise typer.Exit(2) from error
     except KeyboardInterrupt as interrupt:
-        _complain("stopped; what was not complete has been removed.")
+        _print_error("stopped; incomplete files have been removed.")
         raise typer.Exit(130) from interrupt
     except MemoryError as error:
-        _complain("not enough memory: take a shorter recording, or fewer components.")
+        _print_error("not enough memory: take a shorter recording, or fewer components.")
         raise typer.Exit(1) from error
     except OSError as error:
-        if error.errno == errno.EPIPE:
+        if error.errno == errno.EPIPE:  # Typer handles this: the program that reads the output has ended
             raise
-        _complain(_described(error))
+        _print_error(_describe_os_error(error))
         raise typer.Exit(1) from error
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
+    """Print an error message on one line of standard error."""
     ERRORS.print(Text(f"knownmf: {' '.join(message.splitlines())}", style="red"), soft_wrap=True)
 
 
-def _note(
+def _print_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -143,11 +135,12 @@ def _note(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Stand in for `warnings.showwarning`: the message alone, without the line of code that warned."""
+    """Print a warning on one line of standard error, without the line of code that `warnings.showwarning` adds."""
     ERRORS.print(Text(f"Note: {' '.join(str(message).splitlines())}", style="yellow"), soft_wrap=True)
 
 
-def _described(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
+    """Return the reason of an OSError, with the name of the file if there is one."""
     if error.strerror is None:
         return str(error)
     return f"{error.strerror}." if error.filename is None else f'"{error.filename}": {error.strerror}.'

@@ -1,4 +1,4 @@
-"""The verb `demo`: the other verbs, one after the other, on drums whose truth is known."""
+"""The command demo: run the other commands on a mixture of drums whose true stems and events are known."""
 
 import csv
 import shutil
@@ -10,54 +10,55 @@ import typer
 from rich import box
 from rich.table import Table
 
-from knownmf.cli.console import Mistake, say, show, working
-from knownmf.cli.outputs import checked_folder, write_rows
-from knownmf.cli.verbs import Force, Quiet, decompose, learn, separate, transcribe
+from knownmf.cli.commands import Force, Quiet, decompose, learn, separate, transcribe
+from knownmf.cli.console import UserError, print_line, print_table, progress_bar
+from knownmf.cli.outputs import check_folder, write_rows
 
 __all__ = ["demo"]
 
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything that is written.")] = (
-        Path("knownmf-demo")
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for all files.")] = (Path("knownmf-demo")),
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Learn four drums, take a groove apart, and compare with the truth.
+    """Learn four drums, separate a mixture of them, and compare with the truth.
 
-    Everything is written into one folder: the hits learnt from, the mixture, its true stems, the dictionary, stems,
-    events, activations and a picture. Each step is printed as the command that does the same.
+    All files are written into one folder: the drum hits to learn from, the mixture, its true stems, the dictionary,
+    the stems, the events, the activations and a picture. Before each step, the command that does the same is printed.
     """
-    checked_folder(out)
+    check_folder(out)
     if out.exists() and any(out.iterdir()) and not force:
-        raise Mistake(f'The folder "{out}" is not empty: choose another one, or replace files in it with --force.')
+        raise UserError(
+            f'The folder "{out}" is not empty: choose another one, or replace the files in it with --force.'
+        )
     start = time.perf_counter()
-    hits, truth = _lay_out(out, quiet)
+    hits, truth = _write_sounds(out, quiet)
     mix, drums = out / "mix.wav", out / "drums.npz"
     stems, events = out / "stems", out / "events.csv"
     activations, picture = out / "activations.npz", out / "picture.png"
-    again: dict[str, Any] = {"quiet": quiet, "force": True}
-    same: dict[str, Any] = {"dictionary": drums, **again}
+    options: dict[str, Any] = {"quiet": quiet, "force": True}
 
-    _step(f"learn {out / 'hits'}/*.flac --out {drums}", quiet)
-    learn(hits, out=drums, **again)
-    _step(f"separate {mix} --dictionary {drums} --out {stems}", quiet)
-    say("(If the solver has never run here, it is compiled now: less than a minute, once.)", quiet=quiet)
-    separate(mix, out=stems, **same)
-    _step(f"transcribe {mix} --dictionary {drums} --out {events} --picture {picture}", quiet)
-    transcribe(mix, out=events, picture=picture, **same)
-    _step(f"decompose {mix} --dictionary {drums} --out {activations}", quiet)
-    decompose(mix, out=activations, **same)
+    _print_command(f"learn {out / 'hits'}/*.flac --out {drums}", quiet)
+    learn(hits, out=drums, **options)
+    _print_command(f"separate {mix} --dictionary {drums} --out {stems}", quiet)
+    separate(mix, out=stems, dictionary=drums, **options)
+    _print_command(f"transcribe {mix} --dictionary {drums} --out {events} --picture {picture}", quiet)
+    transcribe(mix, out=events, picture=picture, dictionary=drums, **options)
+    _print_command(f"decompose {mix} --dictionary {drums} --out {activations}", quiet)
+    decompose(mix, out=activations, dictionary=drums, **options)
 
-    _compare(truth, stems, events, quiet)
-    say(f"That took {time.perf_counter() - start:.0f} s. Now look at {picture} and listen to {stems}.", quiet=quiet)
+    _print_comparison(truth, stems, events, quiet)
+    print_line(
+        f"The demo took {time.perf_counter() - start:.0f} s. Look at {picture} and listen to the files in {stems}.",
+        quiet=quiet,
+    )
 
 
-def _lay_out(out: Path, quiet: bool) -> tuple[list[Path], Any]:
-    """Write the hits, the mixture and its truth; return the hits' files and the truth."""
-    with working("Mixing", quiet=quiet):
+def _write_sounds(out: Path, quiet: bool) -> tuple[list[Path], Any]:
+    """Write the drum hits, the mixture and its truth. Return the files of the hits, and the mixture."""
+    with progress_bar("Mixing", quiet=quiet):
         from knownmf import audio
         from knownmf import demo as sounds
 
@@ -75,19 +76,20 @@ def _lay_out(out: Path, quiet: bool) -> tuple[list[Path], Any]:
         write_rows(
             out / "truth" / "events.csv", ["onset_s", "label"], ([f"{onset:.4f}", label] for onset, label in rows)
         )
-    say(
-        f"Wrote {out / 'mix.wav'}, four bars of drums: hard hits, and soft ones that will not be learnt from.",
+    print_line(
+        f"Wrote {out / 'mix.wav'}: four bars of drums, with soft hits that the dictionary is not learned from.",
         quiet=quiet,
     )
     return copies, truth
 
 
-def _step(command: str, quiet: bool) -> None:
-    say(f"\n$ knownmf {command}", quiet=quiet)
+def _print_command(command: str, quiet: bool) -> None:
+    """Print the command of a step."""
+    print_line(f"\n$ knownmf {command}", quiet=quiet)
 
 
-def _compare(truth: Any, stems: Path, events: Path, quiet: bool) -> None:
-    """Print how near stems and events, as they were written, come to the truth."""
+def _print_comparison(truth: Any, stems: Path, events: Path, quiet: bool) -> None:
+    """Compare the written stems and events with the truth, and print a table."""
     from knownmf import demo as sounds
     from knownmf.audio import Event, read
 
@@ -98,13 +100,13 @@ def _compare(truth: Any, stems: Path, events: Path, quiet: bool) -> None:
         ]
     table = Table(
         "sound",
-        "SI-SDR in the mix",
+        "SI-SDR of the mix",
         "of the stem",
         "hits",
         "found",
-        "right",
-        "F",
-        title="Against the truth",
+        "correct",
+        "F score",
+        title="Comparison with the truth",
         box=box.SIMPLE_HEAD,
     )
     before, after = [], []
@@ -117,9 +119,10 @@ def _compare(truth: Any, stems: Path, events: Path, quiet: bool) -> None:
     total = sounds.onset_score(found, truth.onsets)
     table.add_section()
     table.add_row("all", *_scores(sum(before) / len(before), sum(after) / len(after), total))
-    show(table, quiet=quiet)
+    print_table(table, quiet=quiet)
 
 
 def _scores(before: float, after: float, onsets: Any) -> tuple[str, ...]:
+    """Return the cells of a row of the table, after the name of the sound."""
     counts = (onsets.true, onsets.found, onsets.hits)
     return (f"{before:.1f} dB", f"{after:.1f} dB", *map(str, counts), f"{onsets.f:.3f}")

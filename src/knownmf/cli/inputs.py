@@ -1,4 +1,4 @@
-"""What the command line reads: sounds and their labels, recordings, dictionaries."""
+"""Read the inputs of the commands: sounds and their labels, dictionaries, options."""
 
 from __future__ import annotations
 
@@ -6,60 +6,63 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knownmf.cli.console import Mistake, wrong_input
+from knownmf.cli.console import UserError, input_errors
 
 if TYPE_CHECKING:
     import numpy as np
 
     from knownmf.dictionary import Dictionary
 
-__all__ = ["SOUND_ENDINGS", "found_sounds", "heard", "known_dictionary", "loss"]
+__all__ = ["SOUND_ENDINGS", "find_sounds", "load_dictionary", "load_sound", "parse_loss"]
 
 SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 
 
-def found_sounds(places: Iterable[Path]) -> dict[str, list[Path]]:
-    """Sound files by label.
+def find_sounds(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Find sound files and their labels.
 
-    A file's label is what its name has before ``__`` (``kick__3.wav`` is a kick). Without ``__`` it is the file's name
-    when the file was given itself (``kick.wav``), and the name of the folder that holds it when a folder was given
-    (``samples/kick/3.wav`` by ``samples``). Folders are searched to the bottom; what is hidden, or is no sound, is
-    passed over there.
+    The label of a file is the part of its name before ``__``: ``kick__3.wav`` has the label "kick". If there is no
+    ``__`` in the name, the label of a file from `paths` is its name without the ending, and the label of a file in a
+    folder from `paths` is the name of the folder that contains it: ``samples/kick/3.wav`` has the label "kick" if
+    `paths` has ``samples``. Folders are searched with all their subfolders. Hidden files and files with other endings
+    are skipped.
 
     Parameters
     ----------
-    places : iterable of Path
-        Sound files, and folders of them.
+    paths : iterable of Path
+        Sound files, and folders of sound files.
 
     Returns
     -------
     dict of str to list of Path
-        In the order of the arguments; within a folder, sorted. A file that is met twice counts once.
+        The files for each label, in the order of `paths`; the files of a folder are sorted. A file that is found twice
+        is listed once.
 
     Raises
     ------
-    Mistake
-        If a place does not exist, or a folder holds no sound.
+    UserError
+        If a path does not exist, or a folder contains no sound file.
     """
     sounds: dict[str, list[Path]] = {}
-    met = set()
-    for place in places:
-        for path, otherwise in _sounds_at(place):
-            if path.resolve() not in met:
-                met.add(path.resolve())
-                before, mark, _ = path.stem.partition("__")
-                label = before.strip() if mark else ""
-                sounds.setdefault(label or otherwise, []).append(path)
+    seen = set()
+    for given in paths:
+        for path, default_label in _sounds_at(given):
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                before, separator, _ = path.stem.partition("__")
+                label = before.strip() if separator else ""
+                sounds.setdefault(label or default_label, []).append(path)
     return sounds
 
 
-def heard(path: Path) -> tuple[np.ndarray, int]:
-    """The samples of a sound to learn from, of shape (n_channels, n_samples), and their sample rate.
+def load_sound(path: Path) -> tuple[np.ndarray, int]:
+    """Return the samples (n_channels, n_samples) of a sound to learn from, and its sample rate.
 
     Raises
     ------
     OSError, ValueError
-        As :func:`knownmf.audio.read`; also if it is silent, since the library does not know the files of its takes.
+        As :func:`knownmf.audio.read`. Also a ValueError if the sound is silent: :func:`knownmf.audio.learn` raises that
+        too, but it cannot name the file.
     """
     from knownmf.audio import read
 
@@ -69,38 +72,40 @@ def heard(path: Path) -> tuple[np.ndarray, int]:
     return y, sr
 
 
-def known_dictionary(path: Path) -> Dictionary:
-    """The dictionary in a file."""
+def load_dictionary(path: Path) -> Dictionary:
+    """Return the dictionary in a file."""
     from knownmf.dictionary import Dictionary
 
-    with wrong_input():
+    with input_errors():
         return Dictionary.load(path)
 
 
-def loss(text: str) -> str | float:
-    """A beta divergence by its name or its number."""
+def parse_loss(text: str) -> str | float:
+    """Return the value of the option ``--beta-loss``: a number, or else a name, which the solver checks."""
     try:
         return float(text)
     except ValueError:
-        return text  # a name: the solver knows which there are
+        return text
 
 
-def _sounds_at(place: Path) -> Iterator[tuple[Path, str]]:
-    """Each sound of a place, with the label that it has unless its name says another."""
-    if not place.exists():
-        raise Mistake(f'There is no file or folder "{place}": give sound files, or folders of them.')
-    if not place.is_dir():
-        yield place, place.stem
+def _sounds_at(given: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each sound file at a path, with the label for a name without ``__``."""
+    if not given.exists():
+        raise UserError(f'There is no file or folder "{given}": pass sound files, or folders of sound files.')
+    if not given.is_dir():
+        yield given, given.stem
         return
-    inside = [path for path in sorted(place.rglob("*")) if _is_sound(path.relative_to(place), path)]
+    inside = [path for path in sorted(given.rglob("*")) if _is_sound(path, given)]
     if not inside:
-        raise Mistake(
-            f'The folder "{place}" holds no sound: files that end in {", ".join(SOUND_ENDINGS)} are looked for.'
+        raise UserError(
+            f'The folder "{given}" contains no sound file: the name of a sound file ends in '
+            f"{', '.join(SOUND_ENDINGS[:-1])} or {SOUND_ENDINGS[-1]}."
         )
     for path in inside:
         yield path, path.resolve().parent.name or path.stem
 
 
-def _is_sound(inside: Path, path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in inside.parts)
+def _is_sound(path: Path, folder: Path) -> bool:
+    """Return whether a path in a folder is a sound file that is not hidden."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not hidden and path.suffix.lower() in SOUND_ENDINGS and path.is_file()

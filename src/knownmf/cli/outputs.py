@@ -1,4 +1,4 @@
-"""What the command line writes: whole files or none, under names that every system can hold."""
+"""Write the outputs of the commands. A file is written completely or not at all; its name is valid on every system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knownmf.cli.console import Mistake, wrong_input
+from knownmf.cli.console import UserError, input_errors
 from knownmf.files import written_aside
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from knownmf.audio import Decomposition, Event
 
 __all__ = [
-    "checked_folder",
-    "checked_outputs",
+    "check_folder",
+    "check_outputs",
     "column_names",
     "file_names",
     "write_activations",
@@ -34,15 +34,15 @@ __all__ = [
     "write_rows",
 ]
 
-# Windows keeps these for devices, whatever their ending.
+# Windows reserves these names for devices, with any ending.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
-_LONGEST_NAME = 200
+_MAX_NAME_BYTES = 200
 
 
-def checked_outputs(
+def check_outputs(
     outputs: Iterable[Path], *, force: bool, inputs: Iterable[Path] = (), endings: Sequence[str] = ()
 ) -> None:
-    """Complain now, before any work, about files that could or should not be written at the end of it.
+    """Raise if files cannot or must not be written. Called before a long computation, not after it.
 
     Parameters
     ----------
@@ -51,54 +51,56 @@ def checked_outputs(
     force : bool
         Whether files may be replaced.
     inputs : iterable of Path
-        Files that are read, which not even `force` replaces.
+        Files that the command reads. They are never replaced, even with `force`.
     endings : sequence of str
-        What the names must end in, such as ``(".npz", ".csv")``; anything if empty.
+        The endings that are allowed, such as ``(".npz", ".csv")``; empty if every ending is.
 
     Raises
     ------
-    Mistake
-        If a file has another ending, exists while `force` is false, is read too, or lies where no file can be.
+    UserError
+        If a file has another ending, exists while `force` is false, is an input, or is in a place where no file can be
+        written.
     """
     read = {os.path.realpath(path) for path in inputs}
     for path in outputs:
         if endings and path.suffix.lower() not in endings:
-            raise Mistake(f'"{path}" has to end in {" or ".join(endings)}: the ending says what is written.')
-        with wrong_input():
+            raise UserError(f'"{path}" must end in {" or ".join(endings)}: the ending selects the format.')
+        with input_errors():
             folder, exists = path.is_dir(), path.exists()
         if folder:
-            raise Mistake(f'"{path}" is a folder: name a file in it.')
+            raise UserError(f'"{path}" is a folder: choose the name of a file.')
         if os.path.realpath(path) in read:
-            raise Mistake(f'"{path}" is read by this command and would be lost: write to another file.')
+            raise UserError(f'"{path}" is an input of this command and would be overwritten: write to another file.')
         if exists and not force:
-            raise Mistake(f'"{path}" exists already: choose another name, or replace it with --force.')
-        _check_folder(path.parent)
+            raise UserError(f'"{path}" exists already: choose another name, or replace it with --force.')
+        _check_writable(path.parent)
 
 
-def checked_folder(folder: Path) -> None:
-    """Complain now, before any work, about a folder in which no files could be written at the end of it.
+def check_folder(folder: Path) -> None:
+    """Raise if no files can be written in a folder. Called before a long computation, not after it.
 
     Parameters
     ----------
     folder : Path
-        Need not exist.
+        The folder; it need not exist yet.
 
     Raises
     ------
-    Mistake
-        If it is a file, or the user may not make or use it.
+    UserError
+        If it is a file, or the user has no permission to create it or to write in it.
     """
-    with wrong_input():
+    with input_errors():
         if folder.exists() and not folder.is_dir():
-            raise Mistake(f'"{folder}" is a file, but a folder is needed: choose another name.')
-    _check_folder(folder)
+            raise UserError(f'"{folder}" is a file, but a folder is needed: choose another name.')
+    _check_writable(folder)
 
 
 def file_names(labels: Iterable[str], ending: str) -> dict[str, str]:
-    """A file name for each label that no file system refuses, no two of them the same even where case is ignored.
+    """Return a file name for each label that is valid on every file system.
 
-    Plain labels stay as they are. Characters that separate folders or are reserved become ``_``, and so does a dot in
-    front; a second label with the same name gets ``-2``.
+    Ordinary labels are not changed. Path separators and other reserved characters become ``_``; ``_`` is put in front
+    of a name that starts with a dot. Names differ even if upper and lower case are not distinguished: a second label
+    with the same name gets ``-2``.
 
     Examples
     --------
@@ -108,7 +110,7 @@ def file_names(labels: Iterable[str], ending: str) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for label in labels:
-        plain = _plain(label)
+        plain = _valid_name(label)
         name, number = plain, 1
         while unicodedata.normalize("NFC", name).casefold() in taken:
             number += 1
@@ -119,7 +121,7 @@ def file_names(labels: Iterable[str], ending: str) -> dict[str, str]:
 
 
 def column_names(labels: Iterable[str]) -> list[str]:
-    """One name per component: ``kick``, ``kick.2``, ``kick.3``, and never the same twice.
+    """Return a different name for each component, such as ``kick``, ``kick.2`` and ``kick.3``.
 
     Examples
     --------
@@ -137,63 +139,63 @@ def column_names(labels: Iterable[str]) -> list[str]:
 
 
 def write_folder(folder: Path, files: dict[str, Callable[[Path], None]]) -> None:
-    """Write several files as one: all are complete before the first of them appears.
+    """Write several files into a folder. They get their names only when all of them are complete.
 
     Parameters
     ----------
     folder : Path
-        Made if it does not exist; other files in it are left alone.
+        The folder. It is created if it does not exist; other files in it are not changed.
     files : dict of str to callable
-        For each name what writes it, called with the path.
+        For each file name, a function that writes the file, called with a path.
     """
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Aside, but inside the folder: what is beside it may be on another file system, or not ours to write.
-        with tempfile.TemporaryDirectory(prefix=".knownmf.", suffix=".part", dir=folder) as aside:
+        # The temporary folder is inside the folder: its parent may be on another file system or not writable.
+        with tempfile.TemporaryDirectory(prefix=".knownmf.", suffix=".part", dir=folder) as temporary:
             for name, write in files.items():
-                write(Path(aside, name))
+                write(Path(temporary, name))
             for name in files:
-                os.replace(Path(aside, name), folder / name)
+                os.replace(Path(temporary, name), folder / name)
     except BaseException:
-        with contextlib.suppress(OSError):  # where something else is in it by now
-            for place in made:
-                place.rmdir()
+        with contextlib.suppress(OSError):  # a folder with other files in it cannot be removed
+            for path in created:
+                path.rmdir()
         raise
 
 
-def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV file, in UTF-8."""
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file in UTF-8: a row of column names, then the rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(head)
+        writer.writerow(header)
         writer.writerows(rows)
         text.flush()
         text.detach()
 
 
 def write_events(path: Path, events: Iterable[Event]) -> None:
-    """Write events as CSV: onset_s, offset_s, label, strength."""
+    """Write events as a CSV file with the columns onset_s, offset_s, label and strength."""
     rows = ([f"{e.onset_s:.4f}", f"{e.offset_s:.4f}", e.label, f"{e.strength:.4g}"] for e in events)
     write_rows(path, ["onset_s", "offset_s", "label", "strength"], rows)
 
 
 def write_activations(path: Path, decomposition: Decomposition, settings: dict[str, Any]) -> None:
-    """Write activations: ``.npz`` with their proof and settings, or ``.csv`` with one row per frame.
+    """Write activations to a ``.npz`` file with all results, or to a ``.csv`` file with one row per frame.
 
-    The ``.npz`` file holds H, W, times, labels, frequencies, gap, relative_gap, kkt, converged and, as JSON text,
-    settings; nothing in it is pickled. The columns of the ``.csv`` file are time_s and one per component.
+    The ``.npz`` file contains H, W, times, labels, frequencies, gap, relative_gap, kkt, converged and settings (a text
+    in JSON). It can be read without pickle. The columns of the ``.csv`` file are time_s and one for each component.
 
     Parameters
     ----------
     path : Path
-        Its ending decides.
+        The file; its ending selects the format.
     decomposition : Decomposition
-        What was found.
+        The result to write.
     settings : dict
-        How it was found: everything that JSON can hold.
+        The settings of the computation, with values that JSON can represent.
     """
     import numpy as np
 
@@ -224,29 +226,31 @@ def write_activations(path: Path, decomposition: Decomposition, settings: dict[s
 
 
 def write_picture(path: Path, picture: Figure) -> None:
-    """Write a figure in the format that its ending names."""
+    """Write a figure in the format that the ending of the file selects."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file, warnings.catch_warnings():
-        # A letter that no font has is drawn as an empty box, which speaks for itself.
+        # Characters that no font has are drawn as empty boxes; a warning for each of them is not needed.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         picture.savefig(file, format=path.suffix[1:].lower())
 
 
-def _check_folder(folder: Path) -> None:
-    while not os.path.lexists(folder):  # which takes what cannot be looked at for missing
+def _check_writable(folder: Path) -> None:
+    """Raise if the user cannot write in a folder, or in its nearest parent that exists."""
+    while not os.path.lexists(folder):  # also false where the user has no permission to look
         folder = folder.parent
     if not folder.is_dir():
-        raise Mistake(f'"{folder}" is not a folder, so nothing can be written in it.')
+        raise UserError(f'"{folder}" is not a folder: choose another place.')
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise Mistake(f'You may not write in "{folder}": choose another place.')
+        raise UserError(f'You have no permission to write in "{folder}": choose another place.')
 
 
-def _plain(label: str) -> str:
+def _valid_name(label: str) -> str:
+    """Return a label as a file name that is valid on every system, without an ending."""
     kept = "".join("_" if c in '<>:"/\\|?*' or unicodedata.category(c)[0] == "C" else c for c in label)
     if kept.startswith("."):
         kept = "_" + kept[1:]
     kept = kept.rstrip(". ")
-    kept = kept.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    kept = kept.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     if kept.split(".")[0].strip().casefold() in _DEVICES:
         kept = "_" + kept
     return kept or "_"

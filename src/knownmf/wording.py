@@ -1,0 +1,49 @@
+"""Format numbers for messages: counted nouns and percentages."""
+
+import math
+
+__all__ = ["counted", "percent"]
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, in the singular or in the plural.
+
+    Parameters
+    ----------
+    number : int
+        How many there are.
+    noun : str
+        The noun in the singular.
+    plural : str, optional
+        The noun in the plural; by default the singular with an "s".
+
+    Examples
+    --------
+    >>> counted(1, "frame"), counted(2, "frame"), counted(0, "entry", "entries")
+    ('1 frame', '2 frames', '0 entries')
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def percent(share: float, digits: int | None = None) -> str:
+    """Return a share as a percentage.
+
+    Parameters
+    ----------
+    share : float
+        The share, where 1 is 100 %.
+    digits : int, optional
+        The number of significant digits, for tolerances and gaps. By default the percentage is rounded down to one
+        decimal place, so that only a share of 1 is shown as 100 %.
+
+    Examples
+    --------
+    >>> percent(0.99999), percent(1.0), percent(0.5)
+    ('99.9 %', '100 %', '50 %')
+    >>> percent(1e-4, digits=3), percent(2.345e-9, digits=2)
+    ('0.01 %', '2.3e-07 %')
+    """
+    if digits is not None:
+        return f"{100 * share:.{digits}g} %"
+    # The small number keeps 0.29, which is stored as slightly less, from being shown as 28.9 %.
+    return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
