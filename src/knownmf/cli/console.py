@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 from typer.core import TyperGroup
 
+from knownmf.extras import MissingPackageError
+
 __all__ = ["Mistake", "Verbs", "percent", "say", "show", "working", "wrong_input"]
 
 RESULTS = Console(highlight=False)
@@ -29,8 +31,8 @@ class Mistake(Exception):
 class Verbs(TyperGroup):
     """The group of all verbs: whatever one of them raises becomes one paragraph and an exit code.
 
-    2 for bad usage or bad input, 130 when interrupted, 1 for what the machine could not do (a full disk). A fault in
-    knownmf itself keeps its traceback: it belongs in a report.
+    2 for bad usage or bad input, 130 when interrupted, 1 for what the machine could not do (a full disk, a package that
+    is not installed). A fault in knownmf itself keeps its traceback: it belongs in a report.
     """
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
@@ -118,6 +120,9 @@ def _one_paragraph() -> Iterator[None]:
     except Mistake as mistake:
         _complain(str(mistake))
         raise typer.Exit(2) from mistake
+    except MissingPackageError as error:
+        _complain(str(error))
+        raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _complain("stopped; what was not complete has been removed.")
         raise typer.Exit(130) from interrupt

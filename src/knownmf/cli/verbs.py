@@ -22,6 +22,7 @@ from knownmf.cli.outputs import (
     write_picture,
 )
 from knownmf.cli.summaries import said_of_decomposition, said_of_dictionary, said_of_recording
+from knownmf.extras import audio_extra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -320,7 +321,8 @@ def _learnt(takes: "Sounds", dictionary: "Dictionary") -> Table:
 
 
 def _about_recording(file: Path) -> None:
-    import soundfile
+    with audio_extra():
+        import soundfile
 
     with file.open("rb"):  # an ordinary OSError for what is missing, a folder, or not ours to read
         try:
@@ -333,6 +335,9 @@ def _about_recording(file: Path) -> None:
 
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
     if picture is not None:
+        with audio_extra():
+            import matplotlib  # noqa: F401 - report that it is missing now, before any work
+
         checked_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
 
 
