@@ -120,7 +120,7 @@ def test_a_sound_named_rest_does_not_mix_with_the_rest(here):
     Dictionary(tones.W, ["rest", "high", "high"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("rest.npz")
     done = run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems", "--free", 1)
     assert done.exit_code == 2
-    assert 'a sound named "rest" already' in done.stderr
+    assert 'already has a sound named "rest"' in done.stderr
     assert run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems").exit_code == 0
 
 
