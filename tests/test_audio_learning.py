@@ -150,9 +150,9 @@ def test_progress():
     [
         ({}, {}, "no sounds to learn from"),
         ({"a": []}, {}, "'a' has no takes"),
-        ({"a": (np.ones(9), SR)}, {}, r"take 1 of 'a': a pair \(y, sr\) is needed, not a thing of type ndarray"),
-        ({"a": (np.ones(2), SR)}, {}, "take 1 of 'a': a pair"),
-        ({"a": ["kick.wav"]}, {}, "not a thing of type str"),
+        ({"a": (np.ones(9), SR)}, {}, r"take 1 of 'a': expected a pair \(y, sr\), got ndarray"),
+        ({"a": (np.ones(2), SR)}, {}, "take 1 of 'a': expected a pair"),
+        ({"a": ["kick.wav"]}, {}, "got str"),
         ({"a": [(np.zeros(100), SR)]}, {}, "take 1 of 'a' is silent"),
         ({"a": [(np.ones(9), SR), (np.zeros(0), SR)]}, {}, "take 2 of 'a': the recording is empty"),
         ({"a": [(np.array([np.nan]), SR)]}, {}, "take 1 of 'a': .* not a number"),

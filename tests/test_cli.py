@@ -137,7 +137,7 @@ def test_a_sound_with_the_label_rest_is_refused_with_free(here):
     Dictionary(tones.W, ["rest", "high", "high"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("rest.npz")
     done = run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems", "--free", 1)
     assert done.exit_code == 2
-    assert 'a sound named "rest" already' in done.stderr
+    assert 'already has a sound named "rest"' in done.stderr
     assert run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems").exit_code == 0
 
 

@@ -1,4 +1,4 @@
-"""Pictures of decompositions. This module is not imported with the package, because it imports Matplotlib."""
+"""Pictures of decompositions. The module needs the extra "audio": importing it loads Matplotlib."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter
 
+from knownmf.extras import audio_extra
 from knownmf.wording import counted, percent
+
+with audio_extra():
+    from matplotlib import colormaps
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import FuncFormatter
 
 if TYPE_CHECKING:
     from knownmf.activations import Activations

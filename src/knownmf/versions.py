@@ -14,8 +14,6 @@ _PACKAGES = (
     "scipy",
     "scikit-learn",
     "threadpoolctl",
-    "joblib",
-    "librosa",
     "soundfile",
     "soxr",
     "matplotlib",

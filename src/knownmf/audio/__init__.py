@@ -1,11 +1,18 @@
-"""Recordings: dictionaries learnt from sounds, stems, events. Import on demand; it loads librosa and soundfile."""
+"""Learn dictionaries from recordings, and decompose, separate and transcribe recordings.
 
-from knownmf.audio.decomposition import Decomposition, decompose
-from knownmf.audio.learning import learn
-from knownmf.audio.recordings import read, write
-from knownmf.audio.separation import Separation, separate
-from knownmf.audio.spectrograms import spectrogram
-from knownmf.audio.transcription import Event, Transcription, transcribe
+The package needs the extra "audio": ``pip install "knownmf[audio]"``. Importing it loads soundfile, soxr and
+scikit-learn.
+"""
+
+from knownmf.extras import audio_extra
+
+with audio_extra():
+    from knownmf.audio.decomposition import Decomposition, decompose
+    from knownmf.audio.learning import learn
+    from knownmf.audio.recordings import read, write
+    from knownmf.audio.separation import Separation, separate
+    from knownmf.audio.spectrograms import spectrogram
+    from knownmf.audio.transcription import Event, Transcription, transcribe
 
 __all__ = [
     "Decomposition",

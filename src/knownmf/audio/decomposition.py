@@ -1,5 +1,6 @@
-"""A recording as a sum of a dictionary's components."""
+"""Decompose the spectrogram of a recording into the components of a dictionary."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -18,37 +19,37 @@ from knownmf.validation import whole_number
 
 __all__ = ["REST", "Decomposition", "Progress", "decompose", "decompose_spectrogram"]
 
-# Called as progress(done, total) while work proceeds.
+# A function that is called as progress(done, total) during the computation.
 Progress = Callable[[int, int], object]
 
-# The label of the components that are learned from the recording itself.
+# The label of components that are learned from the recording.
 REST = "rest"
 
-# Passes over a recording in which they are learned; docs/learning.md tells what more would bring.
+# Number of passes over the recording when components are learned; docs/learning.md shows what more passes would gain.
 PASSES = 100
 
-# Resampling filters leave this share of the lower band untouched.
+# A resampling filter does not attenuate frequencies below this share of the Nyquist frequency.
 USABLE_BAND = 0.95
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
-    """What :func:`decompose` found.
+    """The result of :func:`decompose`. Two results are equal only if they are the same object.
 
     Attributes
     ----------
     found : Activations
-        The activations ``found.H`` and the proof of each frame.
+        The activations ``found.H``, with a certificate for each frame.
     V : ndarray of shape (n_bins, n_frames)
-        The recording's spectrogram.
+        The spectrogram of the recording.
     dictionary : Dictionary
-        The basis that it was decomposed with: the one given, or what the recording made of it.
+        The dictionary that was used: the given one, with the components that were learned from the recording, if any.
     times : ndarray of shape (n_frames,)
-        Centre of each frame in seconds.
+        Center of each frame in seconds.
     explained : float
-        Between 0 and 1: the share of the recording's energy that the model accounts for,
-        1 - sum((A - Â)**2) / sum(A**2), with A the recording's magnitudes and Â the model's, each
-        ``spectrogram ** (1 / power)``. 1 for silence, which leaves nothing to explain.
+        Between 0 and 1: the share of the energy of the recording that the model explains,
+        1 - sum((A - Â)**2) / sum(A**2), where A are the magnitudes of the recording and Â those of the model, each
+        ``spectrogram ** (1 / power)``. 1 for a silent recording.
     """
 
     found: Activations
@@ -56,6 +57,14 @@ class Decomposition:
     dictionary: Dictionary
     times: np.ndarray
     explained: float
+
+    def __repr__(self) -> str:
+        n_components, n_frames = self.found.H.shape
+        explained = math.floor(self.explained * 1e4) / 1e4  # rounded down: only 1 is printed as 1
+        return (
+            f"Decomposition({n_components} components of {len(self.dictionary.names)} sounds x {n_frames} frames, "
+            f"explained={explained:g}: {self.found.converged.sum()} of {n_frames} frames within tol={self.found.tol:g})"
+        )
 
 
 def decompose(
@@ -72,43 +81,45 @@ def decompose(
 ) -> Decomposition:
     """Find how strongly each component of a dictionary sounds at each moment of a recording.
 
-    Where the recording holds sounds that the dictionary lacks, `free` more components are learned from it, labelled
-    "rest"; where its sounds differ from the dictionary's (another room, another microphone), `adapt` lets those move.
+    If the recording contains sounds that are not in the dictionary, use `free` to learn more components from the
+    recording; their label is "rest". If its sounds differ from those in the dictionary (another room, another
+    microphone), use `adapt` to let the components of the dictionary change.
 
     Parameters
     ----------
     y : array_like of shape (n_samples,) or (n_channels, n_samples)
         The recording.
     sr : int
-        Its sample rate in Hz; where the dictionary has another, the recording is resampled to it. Bins that a recording
-        of a lower rate cannot hold have no weight.
+        Sample rate of the recording in Hz. If it differs from that of the dictionary, the recording is resampled. If it
+        is lower, the bins above its highest frequency get a weight of 0.
     dictionary : Dictionary
-        The sounds to look for.
+        The sounds to search for.
     free : int, default=0
-        How many components to learn from the recording for what the dictionary lacks.
+        Number of components to learn from the recording, for sounds that are not in the dictionary.
     adapt : float, default=0.0
-        How far the dictionary's own components may follow the recording, from 0 (not at all) to below 1. At 0.5 a
-        template counts as much as the recording has to say of an average component; see Notes.
+        How much the components of the dictionary may change, from 0 (not at all) to below 1. At 0.5, a template has the
+        same weight as the data of an average component; see Notes.
     beta_loss, tol, max_iter
         As in :func:`knownmf.activations`.
     progress : callable, optional
-        Called as ``progress(done, total)``, in passes while learning, then in frames.
+        Called as ``progress(done, total)``: in passes while components are learned, then in frames.
 
     Returns
     -------
     Decomposition
-        Activations with their proof, the spectrogram, times, and the share explained.
+        Activations with their certificates, the spectrogram, the times, and the share that is explained.
 
     Raises
     ------
     ValueError
-        If the recording is empty or has samples that are not finite, `free` or `adapt` is out of its range, or the
-        dictionary has a sound named "rest" already and `free` is not 0.
+        If the recording is empty or has samples that are not finite, if `free` or `adapt` is out of its range, or if
+        `free` is not 0 and the dictionary already has a sound named "rest".
 
     Notes
     -----
-    Learning is :class:`knownmf.NMF`'s: the known components are frozen, or tied to their templates with a strength of
-    ``(1 - adapt) / adapt * sum(V ** beta) / sum(W ** beta)``, the sums over what is not zero.
+    Components are learned as by :class:`knownmf.NMF`. The components of the dictionary are frozen if `adapt` is 0.
+    Otherwise they are tied to their templates with a strength of
+    ``(1 - adapt) / adapt * sum(V ** beta) / sum(W ** beta)``, where the sums are over the entries that are not zero.
 
     Examples
     --------
@@ -147,38 +158,53 @@ def decompose_spectrogram(
     max_iter: int,
     progress: Progress | None,
 ) -> Decomposition:
-    """The same, of a spectrogram that was made with the dictionary's settings from a recording of sample rate `sr`."""
+    """Decompose a spectrogram that was computed with the settings of the dictionary.
+
+    Parameters
+    ----------
+    V : ndarray of shape (n_bins, n_frames)
+        The spectrogram.
+    sr : int
+        Sample rate in Hz of the recording before it was resampled.
+    dictionary, free, adapt, beta_loss, tol, max_iter, progress
+        As in :func:`decompose`.
+
+    Returns
+    -------
+    Decomposition
+        As from :func:`decompose`.
+    """
     if progress is not None:
         progress(0, V.shape[1])
-    held = _held(sr, dictionary)
+    observed = _observed_bins(sr, dictionary)
     if free or adapt:
-        dictionary = _completed(V, dictionary, held, free, adapt, beta_loss, progress)
+        dictionary = _adapted_dictionary(V, dictionary, observed, free, adapt, beta_loss, progress)
     found = activations(
-        V, dictionary.W, beta_loss=beta_loss, weights=held, tol=tol, max_iter=max_iter, progress=progress
+        V, dictionary.W, beta_loss=beta_loss, weights=observed, tol=tol, max_iter=max_iter, progress=progress
     )
     times = frame_times(V.shape[1], dictionary)
-    return Decomposition(found, V, dictionary, times, _explained(V, found.H, dictionary, held))
+    return Decomposition(found, V, dictionary, times, _explained(V, found.H, dictionary, observed))
 
 
 def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
-    """Raise unless a recording can add `free` components to a dictionary and move its own by `adapt`."""
+    """Raise if `free` or `adapt` is out of its range, or if `free` needs the label "rest" but it is taken."""
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
-        raise ValueError(f'the dictionary has a sound named "{REST}" already: rename it, or pass free=0.')
+        raise ValueError(f'the dictionary already has a sound named "{REST}": rename it, or pass free=0.')
     if not isinstance(adapt, Real) or not 0 <= float(adapt) < 1:
-        raise ValueError(f"adapt={adapt!r}; a number from 0 (keep the templates) to below 1 is needed.")
+        raise ValueError(f"adapt={adapt!r}, expected a number from 0 (the templates do not change) to below 1.")
 
 
-def _completed(
+def _adapted_dictionary(
     V: np.ndarray,
     dictionary: Dictionary,
-    held: np.ndarray | None,
+    observed: np.ndarray | None,
     free: int,
     adapt: float,
     beta_loss: str | float,
     progress: Progress | None,
 ) -> Dictionary:
-    """The dictionary with what a recording teaches: more components, and its own moved."""
+    """Return the dictionary with `free` components learned from V and, if `adapt` is above 0, its own ones adapted."""
     beta = beta_of(beta_loss)
     strength = 0.0
     if adapt:
@@ -187,7 +213,7 @@ def _completed(
         )
     known = known_basis(dictionary.W.T, dictionary.n_components + free, adapt == 0, strength)
     learned = fit_basis(
-        Observations(V, weights=held),
+        Observations(V, weights=observed),
         known,
         Loss(beta),
         random_state=0,
@@ -199,22 +225,24 @@ def _completed(
     return Dictionary(learned.W.T, [*dictionary.labels, *[REST] * free], **settings)
 
 
-def _held(sr: int, dictionary: Dictionary) -> np.ndarray | None:
-    """Weights that leave out the bins that a recording of a lower sample rate cannot hold, or None to keep all.
+def _observed_bins(sr: int, dictionary: Dictionary) -> np.ndarray | None:
+    """Return the weights of the bins: 0 above the highest frequency of the recording, else 1. None if all are 1.
 
-    What is silent there is silent for want of samples, and must not count against sounds that have such frequencies.
+    A recording with a lower sample rate than the dictionary has no information about these bins. With a weight of 1,
+    they would count as silence, against sounds that have such frequencies.
     """
     if sr >= dictionary.sr:
         return None
     return (dictionary.frequencies < USABLE_BAND * sr / 2).astype(float)
 
 
-def _explained(V: np.ndarray, H: np.ndarray, dictionary: Dictionary, held: np.ndarray | None) -> float:
-    bins = slice(None) if held is None else held > 0
+def _explained(V: np.ndarray, H: np.ndarray, dictionary: Dictionary, observed: np.ndarray | None) -> float:
+    """Return the share of the energy in the observed bins that the model explains."""
+    bins = slice(None) if observed is None else observed > 0
     to_magnitude = 1 / dictionary.power
-    heard = V[bins] ** to_magnitude
-    energy = float(np.sum(heard**2))
+    magnitudes = V[bins] ** to_magnitude
+    energy = float(np.sum(magnitudes**2))
     if energy == 0:
         return 1.0
-    missed = float(np.sum((heard - (dictionary.W[bins] @ H) ** to_magnitude) ** 2))
-    return max(0.0, 1 - missed / energy)
+    error = float(np.sum((magnitudes - (dictionary.W[bins] @ H) ** to_magnitude) ** 2))
+    return max(0.0, 1 - error / energy)

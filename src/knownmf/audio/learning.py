@@ -1,4 +1,4 @@
-"""Dictionaries learnt from isolated sounds."""
+"""Learn dictionaries from isolated sounds."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -20,18 +20,18 @@ from knownmf.validation import whole_number
 
 __all__ = ["learn", "window_length"]
 
-# docs/sounds.md holds the measurements behind these.
+# docs/sounds.md describes the measurements behind these values.
 WINDOW_SECONDS = 0.0928
 HOPS_PER_WINDOW = 4
-NUMBERS = (8, 16, 32)  # of components that are tried
-UNEXPLAINED = 0.05  # the share of a sound's magnitude that they may leave
+NUMBERS = (8, 16, 32)  # numbers of components to try
+UNEXPLAINED = 0.05  # largest share of a sound that the components may leave unexplained
 
-# Frames this far below a take's loudest are its silence: 60 dB.
+# Frames that are quieter than the loudest frame of a take by this factor (60 dB) count as silence.
 SILENCE = 1e-3
 
-# From the clusters' spectra NMF has little left to do; more rounds split sounds into parts that fit other sounds too.
-# Ten with momentum go as far as the 30 plain ones of docs/sounds.md.
-ROUNDS = 10
+# Passes of NMF after clustering. The spectra of the clusters are a good start; more passes split sounds into parts that
+# also fit other sounds. Ten passes with momentum reach the result of the 30 passes without it in docs/sounds.md.
+PASSES = 10
 
 
 def learn(
@@ -48,46 +48,51 @@ def learn(
 ) -> Dictionary:
     """Learn a dictionary from isolated sounds.
 
-    Each take is scaled to the same loudest frame, and frames of silence are left out. The frames of a label are
-    clustered by the shape of their spectra (k-means of square roots, so of Hellinger distances), which gives each state
-    of the sound, such as attack and decay, a component; a few rounds of nonnegative matrix factorization under the
-    Kullback-Leibler divergence refine them. The result does not depend on chance.
+    The method has four steps:
+
+    1. Each take is scaled so that its loudest frame has a sum of 1, and silent frames are removed.
+    2. The frames of a label are clustered by the shape of their spectra: k-means of the square roots, which corresponds
+       to Hellinger distances. Each cluster is a state of the sound, such as its attack or its decay.
+    3. The spectra of the clusters are the first components.
+    4. A few passes of nonnegative matrix factorization with the Kullback-Leibler divergence refine the components.
+
+    The result is deterministic.
 
     Parameters
     ----------
     sounds : mapping of str to list of (y, sr)
-        For each label its takes: samples of shape (n_samples,) or (n_channels, n_samples), and their sample rate in Hz.
+        The takes of each label: samples of shape (n_samples,) or (n_channels, n_samples), and their sample rate in Hz.
     n_components : int, optional
-        Components per label where `pooled`, else per take; fewer where there are fewer frames. By default the first of
-        8, 16 and 32 that explains the takes to within 5 %, or 32: the Kullback-Leibler divergence between their
-        spectrograms V and the model is at most ``0.05 * V.sum()``.
+        Number of components per label if `pooled`, else per take; fewer if there are fewer distinct frames. By default
+        the smallest of 8, 16 and 32 for which the Kullback-Leibler divergence between the spectrograms V of the takes
+        and the model is at most ``0.05 * V.sum()``; if there is none, 32.
     pooled : bool, default=True
-        Learn from all takes of a label together; if False, from each take apart.
+        Learn from all takes of a label together. If False, learn from each take separately.
     sr : int, optional
-        Sample rate of the dictionary in Hz. By default the lowest among the takes, as every take then fills the whole
-        band. Takes of another rate are resampled.
+        Sample rate of the dictionary in Hz. By default the lowest sample rate of the takes, so that every take has
+        information about all bins. Takes with another sample rate are resampled.
     n_fft : int, optional
-        Length of the window in samples. By default some 93 ms: 2048 at 22050 Hz, 4096 at 44100 Hz.
+        Length of the window in samples. By default about 93 ms: 2048 at 22050 Hz, 4096 at 44100 Hz.
     hop_length : int, optional
-        Samples from frame to frame. By default a quarter of `n_fft`.
+        Number of samples from one frame to the next. By default a quarter of `n_fft`.
     window : str, default="hann"
-        Name of the window, as :func:`scipy.signal.get_window` knows it.
+        Name of the window, as in :func:`scipy.signal.get_window`.
     power : float, default=1.0
         1 for magnitude spectra, 2 for power spectra.
     progress : callable, optional
-        Called as ``progress(done, total)``, in labels where `pooled`, else in takes.
+        Called as ``progress(done, total)``: in labels if `pooled`, else in takes.
 
     Returns
     -------
     Dictionary
-        Components in the order of the labels; the entries of each sum to 1, so that an activation is the total
-        magnitude that its component contributes to a frame.
+        Components in the order of the labels. The entries of each component sum to 1, so that an activation is the
+        total that the component adds to a frame.
 
     Raises
     ------
     ValueError
-        If there are no sounds, a label has no takes, a take is no pair (y, sr), empty, silent or not finite, or a
-        setting is out of its range.
+        If there are no sounds, if a label has no takes, if a take is not a pair (y, sr), is empty or silent or has
+        samples that are not finite, or if a setting is out of its range.
 
     Examples
     --------
@@ -108,12 +113,12 @@ def learn(
         n_fft = window_length(sr)
     if hop_length is None:
         hop_length = max(1, n_fft // HOPS_PER_WINDOW)
-    # Settings are checked here, once, by the class that they are for.
+    # The constructor of Dictionary checks the settings, before any work.
     settings = Dictionary(
         np.ones((n_fft // 2 + 1, 1)), ["any"], sr=sr, n_fft=n_fft, hop_length=hop_length, window=window, power=power
     )
     spectrograms = {
-        label: [_sounding(y, rate, settings, f"take {i + 1} of {label!r}") for i, (y, rate) in enumerate(of_label)]
+        label: [_loud_frames(y, rate, settings, f"take {i + 1} of {label!r}") for i, (y, rate) in enumerate(of_label)]
         for label, of_label in takes.items()
     }
     portions = [
@@ -122,7 +127,7 @@ def learn(
         for portion in ([np.concatenate(of_label, axis=1)] if pooled else of_label)
     ]
     parts, labels = [], []
-    # One thread: the same sums in the same order on every machine, and for matrices this small no slower.
+    # With one thread, sums are computed in the same order on every machine. For matrices of this size it is as fast.
     with threadpool_limits(1):
         for done, (label, V) in enumerate(portions):
             if progress is not None:
@@ -137,13 +142,14 @@ def learn(
 
 
 def window_length(sr: int) -> int:
-    """The default `n_fft` at a sample rate: even, some 93 ms, and quick to transform."""
+    """Return the default `n_fft` at a sample rate: about 93 ms, even, and a fast length for FFTs."""
     return 2 * int(next_fast_len(max(1, math.ceil(WINDOW_SECONDS / 2 * sr)), real=True))
 
 
 def _checked_takes(
     sounds: Mapping[str, Iterable[tuple[npt.ArrayLike, int]]],
 ) -> dict[str, list[tuple[np.ndarray, int]]]:
+    """Return the takes of each label with samples of shape (n_channels, n_samples); raise if one is invalid."""
     takes: dict[str, list[tuple[np.ndarray, int]]] = {}
     for label, of_label in sounds.items():
         takes[label] = []
@@ -153,17 +159,18 @@ def _checked_takes(
             except ValueError as error:
                 raise ValueError(f"take {len(takes[label]) + 1} of {label!r}: {error}") from error
         if not takes[label]:
-            raise ValueError(f"{label!r} has no takes: give at least one recording of each sound.")
+            raise ValueError(f"{label!r} has no takes: pass at least one recording of each sound.")
     if not takes:
-        raise ValueError("There are no sounds to learn from: give at least one recording.")
+        raise ValueError("There are no sounds to learn from: pass at least one recording.")
     return takes
 
 
-def _sounding(y: np.ndarray, sr: int, settings: Dictionary, name: str) -> np.ndarray:
-    """The frames of a take that are not silence, scaled so that takes of any level count alike."""
+def _loud_frames(y: np.ndarray, sr: int, settings: Dictionary, name: str) -> np.ndarray:
+    """Return the frames of a take that are not silent, scaled so that the sum of the loudest is 1."""
     y = resampled(y, sr, settings.sr)
     V = spectrogram(y, settings)
-    # Where a take is cut off, the cut clicks; only takes shorter than a window have nothing else.
+    # Leave out the frames that overlap the end: if a take is cut off there, they contain a click. Takes shorter than a
+    # window have no other frames.
     V = V[:, : max(1, 1 + (y.shape[1] - settings.n_fft // 2) // settings.hop_length)]
     loudness = V.sum(axis=0)
     loudest = loudness.max()
@@ -173,10 +180,11 @@ def _sounding(y: np.ndarray, sr: int, settings: Dictionary, name: str) -> np.nda
 
 
 def _checked_take(take: object) -> tuple[np.ndarray, int]:
+    """Return samples of shape (n_channels, n_samples) and their sample rate; raise if the take is invalid."""
     if not isinstance(take, tuple | list) or len(take) != 2:
         raise ValueError(
-            f"a pair (y, sr) is needed, not a thing of type {type(take).__name__}: "
-            'give a list of pairs for each label, as in {"kick": [(y, sr)]}.'
+            f"expected a pair (y, sr), got {type(take).__name__}: "
+            'pass a list of pairs for each label, such as {"kick": [(y, sr)]}.'
         )
     y, sr = take
     check_rate(sr)
@@ -184,7 +192,7 @@ def _checked_take(take: object) -> tuple[np.ndarray, int]:
 
 
 def _enough_components(V: np.ndarray) -> np.ndarray:
-    """As few spectra as explain V, each summing to 1."""
+    """Return spectra for V with the smallest number of components in `NUMBERS` that explains V well enough."""
     for n_components in NUMBERS:
         spectra, unexplained = _components(V, n_components)
         if unexplained <= UNEXPLAINED or spectra.shape[1] < n_components:
@@ -193,9 +201,14 @@ def _enough_components(V: np.ndarray) -> np.ndarray:
 
 
 def _components(V: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:
-    """Spectra of shape (n_bins, n_components) that add up to those of V, each summing to 1.
+    """Learn spectra whose nonnegative combinations approximate the columns of V.
 
-    Beside them the share of V that they leave unexplained: their divergence from V over the sum of V.
+    Returns
+    -------
+    spectra : ndarray of shape (n_bins, n_components)
+        One spectrum per column; each sums to 1.
+    unexplained : float
+        The Kullback-Leibler divergence between V and the model, divided by the sum of V.
     """
     loudness = V.sum(axis=0)
     shapes = np.sqrt(V / loudness).T
@@ -207,10 +220,10 @@ def _components(V: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:
     membership = states[:, np.newaxis] == np.arange(n_components)
     spectra = V @ membership
     spectra /= spectra.sum(axis=0)
-    # Multiplicative updates cannot leave zero: every frame may use every component, every component every bin.
+    # Multiplicative updates do not change zeros, so all activations and all spectra start above zero.
     start = (0.9 * membership + 0.1 / n_components) * loudness[:, np.newaxis]
     spectra += 1e-9
     known = known_basis(spectra.T, frozen=False)
-    learned = fit_basis(Observations(V, H_init=start.T), known, Loss(beta=1.0), tol=0.0, max_iter=ROUNDS)
+    learned = fit_basis(Observations(V, H_init=start.T), known, Loss(beta=1.0), tol=0.0, max_iter=PASSES)
     spectra = learned.W.T
     return spectra / spectra.sum(axis=0), learned.history[-1] / float(V.sum())

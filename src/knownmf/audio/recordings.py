@@ -1,4 +1,4 @@
-"""Recordings: files to samples and back."""
+"""Read, write, check and resample recordings."""
 
 import io
 import os
@@ -15,20 +15,23 @@ import soxr
 
 from knownmf.files import written_aside
 from knownmf.validation import whole_number
+from knownmf.wording import counted
 
 __all__ = ["as_channels", "check_rate", "read", "resampled", "write"]
 
-# Formats whose samples are whole numbers clip at full scale.
+# Subtypes that store floating-point samples. All others clip samples above full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
-# Where the header of an MP3 file does not say how long it is, libsndfile's estimate is about this good.
+# A file counts as truncated if it ends before the stated length by more than this share and by more than this many
+# seconds. Less is no sign of damage: if the header of an MP3 file has no length, libsndfile estimates it, and the
+# estimate is about this accurate.
 _MISSING_SHARE, _MISSING_S = 0.01, 0.1
 
 _Result = TypeVar("_Result")
 
 
 def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
-    """Read a recording: WAV, FLAC, OGG, MP3 and whatever else libsndfile knows.
+    """Read a recording from a WAV, FLAC, OGG or MP3 file, or from another format that libsndfile supports.
 
     Parameters
     ----------
@@ -38,34 +41,34 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     Returns
     -------
     y : ndarray of shape (n_channels, n_samples)
-        The samples as float64, full scale at 1.
+        The samples as float64; full scale is 1.
     sr : int
         Sample rate in Hz.
 
     Raises
     ------
     OSError
-        If the file cannot be opened, or not be read to its end.
+        If the file cannot be opened or cannot be read to its end.
     ValueError
-        If it is not a recording, is empty, or has samples that are not finite; the message names the file.
+        If the file is not a recording, is empty, or has samples that are not finite. The message names the file.
 
     Warns
     -----
     UserWarning
-        If the file breaks off before the end that its header promises.
+        If the file ends before the length that its header states.
     """
     path = Path(path)
-    content = io.BytesIO(path.read_bytes())  # an ordinary OSError for what is missing, a folder, or a broken disk
+    content = io.BytesIO(path.read_bytes())  # raises OSError for a missing file, a folder or a disk error
     try:
-        y, sr, n_promised = _undisturbed(lambda: _decoded(content))
+        y, sr, n_stated = _in_other_thread(lambda: _decode(content))
     except soundfile.LibsndfileError as error:
         raise ValueError(
-            f'"{path}" is not a recording that can be read ({error.error_string}): WAV, FLAC, OGG and MP3 files can.'
+            f'"{path}" is not a recording that can be read ({error.error_string}): pass a WAV, FLAC, OGG or MP3 file.'
         ) from error
-    if n_promised - len(y) > max(_MISSING_SHARE * n_promised, _MISSING_S * sr):
+    if n_stated - len(y) > max(_MISSING_SHARE * n_stated, _MISSING_S * sr):
         warnings.warn(
-            f'"{path}" breaks off after {len(y) / sr:.2f} s, but its header promises {n_promised / sr:.2f} s: '
-            "it is cut off or damaged. What is there is used.",
+            f'"{path}" ends after {len(y) / sr:.2f} s, but its header states {n_stated / sr:.2f} s: '
+            "the file is truncated or damaged. The samples up to there are used.",
             UserWarning,
             stacklevel=2,
         )
@@ -76,29 +79,31 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
 
 
 def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str | None = None) -> None:
-    """Write a recording; the file's extension names the format.
+    """Write a recording to a file in the format that the file extension names.
 
-    The file is written aside and then renamed: whoever reads `path` sees the old file or the whole new one.
+    The data are written to a temporary file, which is then renamed: at any time, `path` is the old file or the complete
+    new file.
 
     Parameters
     ----------
     path : str or path-like
-        Ends in ``.wav``, ``.flac``, ``.ogg`` or another extension that libsndfile knows.
+        The file; its extension is ``.wav``, ``.flac``, ``.ogg`` or another one that libsndfile supports.
     y : array_like of shape (n_samples,) or (n_channels, n_samples)
-        Samples, full scale at 1.
+        Samples; full scale is 1.
     sr : int
         Sample rate in Hz.
     subtype : str, optional
-        How samples are stored, as :func:`soundfile.available_subtypes` lists them. By default WAV files hold 32-bit
-        floats, so that nothing clips and stems still add up; FLAC holds 24 bits; others what libsndfile chooses.
+        How samples are stored: one of :func:`soundfile.available_subtypes`. By default, WAV files store 32-bit floats,
+        so that nothing is clipped and stems add up to the recording; FLAC files store 24 bits; other formats use the
+        default of libsndfile.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     ValueError
-        If the format is unknown, or cannot hold so many channels or such a sample rate, or samples beyond full scale
-        would be clipped by a format that stores whole numbers.
+        If the format is unknown, if it does not support the number of channels or the sample rate, or if it stores
+        integers and would clip samples above full scale.
     """
     path = Path(path)
     y = as_channels(y)
@@ -106,12 +111,12 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
     format_name = path.suffix[1:].upper()
     format_name = {"AIF": "AIFF", "OGA": "OGG"}.get(format_name, format_name)
     if format_name not in soundfile.available_formats():
-        raise ValueError(f'"{path}" does not name a format: end it with .wav, .flac or .ogg.')
+        raise ValueError(f'"{path}" does not name a known format: use the extension .wav, .flac or .ogg.')
     if subtype is None:
         subtype = {"WAV": "FLOAT", "FLAC": "PCM_24"}.get(format_name, soundfile.default_subtype(format_name))
     if not soundfile.check_format(format_name, subtype):
         known = ", ".join(soundfile.available_subtypes(format_name))
-        raise ValueError(f'"{path}": {format_name} files cannot hold {subtype}; choose one of {known}.')
+        raise ValueError(f'"{path}": {format_name} files cannot store {subtype}: choose one of {known}.')
     peak = float(np.abs(y).max())
     if peak > 1 and subtype not in _FLOAT_SUBTYPES:
         raise ValueError(
@@ -120,53 +125,56 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
         )
     content = io.BytesIO()
     try:
-        _undisturbed(lambda: soundfile.write(content, y.T, int(sr), format=format_name, subtype=subtype))
+        _in_other_thread(lambda: soundfile.write(content, y.T, int(sr), format=format_name, subtype=subtype))
     except (soundfile.LibsndfileError, OverflowError) as error:
         raise ValueError(
-            f'"{path}": {format_name} files with {subtype} cannot hold {_counted(len(y), "channel")} at {sr} Hz: '
-            "write a .wav file, or bring the recording to fewer channels or a usual sample rate."
+            f'"{path}": {format_name} files with {subtype} cannot store {counted(len(y), "channel")} at {sr} Hz: '
+            "write a .wav file, or reduce the number of channels or resample the recording to a common sample rate."
         ) from error
     with written_aside(path) as file:
         file.write(content.getbuffer())
 
 
 def as_channels(y: npt.ArrayLike) -> np.ndarray:
-    """The samples as a float64 array of shape (n_channels, n_samples), checked.
+    """Check samples and return them as a float64 array of shape (n_channels, n_samples).
 
     Parameters
     ----------
     y : array_like of shape (n_samples,) or (n_channels, n_samples)
-        Samples, of floating type with full scale at 1.
+        Samples of a floating-point type; full scale is 1.
 
     Returns
     -------
     ndarray of shape (n_channels, n_samples)
-        A view of `y` where it has the right type and axes.
+        A view of `y` if it has this type, else a copy.
 
     Raises
     ------
     ValueError
-        If there are no samples, or some are not finite, or the shape or type is another.
+        If there are no samples, if some are not finite, or if the shape or the type does not match.
     """
     samples = np.asarray(y)
     if samples.dtype.kind != "f":
-        raise ValueError(f"the samples are of type {samples.dtype}; floats with full scale at 1 are needed.")
+        raise ValueError(
+            f"the samples have type {samples.dtype}, expected floats with a full scale of 1: divide integers by their "
+            "full scale."
+        )
     samples = np.atleast_2d(samples.astype(np.float64, copy=False))
     if samples.ndim != 2:
-        raise ValueError(f"the samples have shape {samples.shape}; (n_channels, n_samples) is needed.")
+        raise ValueError(f"the samples have shape {samples.shape}, expected (n_samples,) or (n_channels, n_samples).")
     if not samples.size:
         raise ValueError("the recording is empty: it has no samples.")
     faulty = int(np.count_nonzero(~np.isfinite(samples)))
     if faulty:
         are = "is" if faulty == 1 else "are"
         raise ValueError(
-            f"the recording has {_counted(faulty, 'sample')} that {are} infinite or not a number: repair it first."
+            f"the recording has {counted(faulty, 'sample')} that {are} infinite or not a number: replace them first."
         )
     return samples
 
 
 def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None) -> np.ndarray:
-    """The recording at another sample rate.
+    """Resample a recording to another sample rate.
 
     Parameters
     ----------
@@ -175,12 +183,12 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
     sr, sr_new : int
         Sample rates in Hz.
     n_samples : int, optional
-        Cut or fill with zeros to this length; by default what `soxr` returns.
+        Length of the result: it is cut or padded with zeros at its end. By default the length that `soxr` returns.
 
     Returns
     -------
     ndarray of shape (n_channels, n_samples)
-        Samples at `sr_new`; `y` itself where nothing has to change.
+        Samples at `sr_new`; `y` itself if nothing has to change.
 
     Raises
     ------
@@ -197,25 +205,22 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
 
 
 def check_rate(sr: object) -> None:
-    """Raise a ValueError unless `sr` is a whole number of at least 1."""
+    """Raise a ValueError if `sr` is not a whole number of at least 1."""
     whole_number(sr, "sr", meaning="a sample rate in Hz")
 
 
-def _undisturbed(work: Callable[[], _Result]) -> _Result:
-    """Do the work in another thread, where no Ctrl-C is raised; it is raised here, once the work is done.
+def _in_other_thread(work: Callable[[], _Result]) -> _Result:
+    """Call a function in another thread and return its result.
 
-    libsndfile calls back into Python for its bytes, and what is raised in such a call is lost: the recording ends there
-    as if it had no more.
+    Python raises KeyboardInterrupt in the main thread only. libsndfile reads and writes bytes through Python callbacks
+    and ignores exceptions in them, so an interrupt there would be lost, and the recording would end at this point
+    without an error. With the callbacks in another thread, the interrupt is raised here, after the function has ended.
     """
     with ThreadPoolExecutor(1) as other:
         return other.submit(work).result()
 
 
-def _decoded(content: io.BytesIO) -> tuple[np.ndarray, int, int]:
-    """Samples of shape (n_samples, n_channels), their rate, and how many samples the header promises."""
+def _decode(content: io.BytesIO) -> tuple[np.ndarray, int, int]:
+    """Return samples of shape (n_samples, n_channels), their sample rate, and the number that the header states."""
     with soundfile.SoundFile(content) as file:
         return file.read(dtype="float64", always_2d=True), file.samplerate, file.frames
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""A recording taken apart into one stem per sound."""
+"""Separate a recording into one stem per sound."""
 
 import functools
 from collections.abc import Iterator
@@ -16,20 +16,33 @@ from knownmf.dictionary import Dictionary
 __all__ = ["Separation", "separate"]
 
 
-@dataclass(frozen=True)
+# How many names of stems the repr lists.
+_NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Separation:
-    """What :func:`separate` found.
+    """The result of :func:`separate`. Two results are equal only if they are the same object.
 
     Attributes
     ----------
     stems : dict of str to ndarray of shape (n_channels, n_samples)
-        One recording per sound, in the order of ``dictionary.names``; they add up to the whole.
+        One recording per sound, in the order of ``decomposition.dictionary.names``. The stems add up to the recording.
     decomposition : Decomposition
-        The activations that the stems were made from, with their proof.
+        The activations from which the stems were computed, with their certificates.
     """
 
     stems: dict[str, np.ndarray]
     decomposition: Decomposition
+
+    def __repr__(self) -> str:
+        n_channels, n_samples = next(iter(self.stems.values())).shape
+        names = [repr(name) for name in self.stems]
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        return (
+            f"Separation({len(names)} stems of {n_channels} channels x {n_samples} samples: "
+            f"{', '.join(names[:_NAMES_SHOWN])}{more})"
+        )
 
 
 def separate(
@@ -45,48 +58,52 @@ def separate(
     max_iter: int = 200,
     progress: Progress | None = None,
 ) -> Separation:
-    """Take a recording apart into one stem per sound of a dictionary.
+    """Separate a recording into one stem per sound of a dictionary.
 
-    Each time-frequency bin of the recording is shared among the sounds in proportion to what the model says of them,
+    The spectra of the recording are multiplied by one mask per sound,
 
         mask_l = M_l ** mask_power / sum_j M_j ** mask_power,   M_l = (W_l H_l) ** (1 / power),
 
-    all channels by the same masks, with the phase of the recording; bins of which the model says nothing are shared
-    equally. What the spectrogram cannot hold (the band above the dictionary's highest frequency where the recording has
-    a higher sample rate, and rounding) goes to the sounds in proportion to their magnitudes in the topmost octave that
-    it holds, at that moment, so that the stems add up to the recording.
+    where M_l are the magnitudes of sound l in the model. All channels have the same masks, and the phase is that of the
+    recording. Bins where the model is zero are shared equally.
+
+    A part of the recording may be missing in the spectrogram: the frequencies above the highest one of the dictionary,
+    if the recording has a higher sample rate, and rounding errors. This part is distributed among the sounds in
+    proportion to their magnitudes in the highest octave of the spectrogram at the same moment. Therefore the stems add
+    up to the recording.
 
     Parameters
     ----------
     y : array_like of shape (n_samples,) or (n_channels, n_samples)
         The recording.
     sr : int
-        Its sample rate in Hz.
+        Sample rate of the recording in Hz.
     dictionary : Dictionary
-        The sounds to look for.
+        The sounds to search for.
     mask_power : float, default=1.5
-        Above 0. 1 shares a bin in proportion to magnitude, 2 to power; larger values decide harder.
+        Above 0. With 1, a bin is shared in proportion to magnitudes, with 2 in proportion to powers. With larger
+        values, more of it goes to the strongest sound.
     free, adapt
-        As in :func:`decompose`. What `free` components explain is a stem of its own, "rest".
+        As in :func:`decompose`. The `free` components together are one more stem, "rest".
     beta_loss, tol, max_iter
         As in :func:`knownmf.activations`.
     progress : callable, optional
-        Called as ``progress(done, total)``, in passes while learning, then in frames.
+        Called as ``progress(done, total)``: in passes while components are learned, then in frames.
 
     Returns
     -------
     Separation
-        The stems, each with the channels, length and sample rate of the recording, and the decomposition.
+        The stems, which have the channels, length and sample rate of the recording, and the decomposition.
 
     Raises
     ------
     ValueError
-        If the recording is empty or has samples that are not finite, `mask_power` is not above 0, or `free` or `adapt`
-        does not fit.
+        If the recording is empty or has samples that are not finite, if `mask_power`, `free` or `adapt` is out of its
+        range, or if `free` is not 0 and the dictionary already has a sound named "rest".
 
     Notes
     -----
-    Soft masks after C. Févotte, N. Bertin and J.-L. Durrieu, "Nonnegative matrix factorization with the Itakura-Saito
+    The masks follow C. Févotte, N. Bertin and J.-L. Durrieu, "Nonnegative matrix factorization with the Itakura-Saito
     divergence", Neural Computation 21 (2009), and A. Liutkus and R. Badeau, "Generalized Wiener filtering with
     fractional power spectrograms", ICASSP 2015.
     """
@@ -106,25 +123,26 @@ def separate(
         progress=progress,
     )
     n_samples = channels.shape[1]
-    n_analysed = -(-n_samples * dictionary.sr // sr)
+    n_resampled = -(-n_samples * dictionary.sr // sr)
     stems, shares = {}, {}
     for name, mask in _masks(decomposition, mask_power):
-        stem = istft(spectra * mask, dictionary, n_analysed)
+        stem = istft(spectra * mask, dictionary, n_resampled)
         stems[name] = resampled(stem, dictionary.sr, sr, n_samples)
-        shares[name] = _share_on_top(mask, decomposition, sr)
-    _give_back(channels - sum(stems.values()), stems, shares, sr, dictionary)
+        shares[name] = _shares_of_top_octave(mask, decomposition, sr)
+    _distribute(channels - sum(stems.values()), stems, shares, sr, dictionary)
     return Separation(stems, decomposition)
 
 
 def _check_mask_power(value: object) -> None:
+    """Raise a ValueError if `mask_power` is out of its range."""
     if not isinstance(value, Real) or not 0 < float(value) < np.inf:
-        raise ValueError(f"mask_power={value!r}; a number above 0 is needed (1 shares by magnitude, 2 by power).")
+        raise ValueError(f"mask_power={value!r}, expected a finite number above 0 (1 for magnitudes, 2 for powers).")
 
 
 def _masks(decomposition: Decomposition, mask_power: float) -> Iterator[tuple[str, np.ndarray]]:
-    """The share of each bin that each sound gets, sound by sound; over all sounds, they add up to 1.
+    """Yield the name and the mask of each sound. In each bin, the masks of all sounds sum to 1.
 
-    Each sound's model is computed three times, as all of them together may not fit into memory.
+    The model of each sound is computed three times, because the models of all sounds may not fit into memory.
     """
     dictionary, H = decomposition.dictionary, decomposition.found.H
     own = {name: dictionary.components_of(name) for name in dictionary.names}
@@ -137,7 +155,7 @@ def _masks(decomposition: Decomposition, mask_power: float) -> Iterator[tuple[st
     loudest[unknown] = 1
 
     def weight(name: str) -> np.ndarray:
-        # Relative to the loudest sound of the bin, no power overflows, and at least one does not vanish.
+        # Division by the largest model of the bin prevents overflow, and keeps the sum of the weights at 1 or above.
         return np.where(unknown, 1, (model(name) / loudest) ** (mask_power / dictionary.power))
 
     total = functools.reduce(np.add, map(weight, own))
@@ -145,21 +163,27 @@ def _masks(decomposition: Decomposition, mask_power: float) -> Iterator[tuple[st
         yield name, weight(name) / total
 
 
-def _share_on_top(mask: np.ndarray, decomposition: Decomposition, sr: int) -> np.ndarray:
-    """What a mask lets through of the topmost octave of each frame, by magnitude; of silent frames, its mean there."""
+def _shares_of_top_octave(mask: np.ndarray, decomposition: Decomposition, sr: int) -> np.ndarray:
+    """Return the share of the magnitude in the highest octave that a mask passes, for each frame.
+
+    If the octave is silent in a frame, it is the mean of the mask there.
+    """
     dictionary = decomposition.dictionary
-    top_frequency = min(sr, dictionary.sr) / 2
-    top = (dictionary.frequencies >= top_frequency / 2) & (dictionary.frequencies <= top_frequency)
+    highest = min(sr, dictionary.sr) / 2
+    top = (dictionary.frequencies >= highest / 2) & (dictionary.frequencies <= highest)
     loudness = decomposition.V[top] ** (1 / dictionary.power)
     total = loudness.sum(axis=0)
     passed = (mask[top] * loudness).sum(axis=0)
     return np.where(total > 0, passed / np.where(total > 0, total, 1), mask[top].mean(axis=0))
 
 
-def _give_back(
+def _distribute(
     rest: np.ndarray, stems: dict[str, np.ndarray], shares: dict[str, np.ndarray], sr: int, dictionary: Dictionary
 ) -> None:
-    """Add to the stems what they lack of the recording, by shares that follow time smoothly."""
+    """Distribute the part of the recording that is missing in the stems.
+
+    Writes: the arrays in `stems`. The shares of the frames are interpolated between their centers.
+    """
     seconds = np.arange(rest.shape[1]) / sr
     for name, share in shares.items():
         stems[name] += rest * np.interp(seconds, frame_times(len(share), dictionary), share)

@@ -25,6 +25,7 @@ from knownmf.cli.outputs import (
     write_picture,
 )
 from knownmf.cli.summaries import describe_decomposition, describe_dictionary, describe_recording
+from knownmf.extras import audio_extra
 from knownmf.wording import counted
 
 if TYPE_CHECKING:
@@ -379,7 +380,8 @@ def _table_of_learned_sounds(takes: "Sounds", dictionary: "Dictionary") -> Table
 
 def _print_recording(file: Path) -> None:
     """Print the length and the format of a recording."""
-    import soundfile
+    with audio_extra():
+        import soundfile
 
     with file.open("rb"):  # raises an OSError with a clear message if the file is missing or cannot be read
         try:
@@ -395,6 +397,9 @@ def _print_recording(file: Path) -> None:
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
     """Raise if a picture is wanted but cannot or must not be written."""
     if picture is not None:
+        with audio_extra():
+            import matplotlib  # noqa: F401 - report that it is missing now, before any work
+
         check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
 
 

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 from typer.core import TyperGroup
 
+from knownmf.extras import MissingPackageError
+
 __all__ = ["CommandGroup", "UserError", "input_errors", "print_line", "print_table", "progress_bar"]
 
 RESULTS = Console(highlight=False)
@@ -29,7 +31,8 @@ class CommandGroup(TyperGroup):
     """The group of all commands. It turns exceptions into one line of text and an exit code.
 
     The exit code is 2 for wrong usage or wrong input, 130 after an interrupt, and 1 for errors of the operating system,
-    such as a full disk. Other exceptions are errors in knownmf. They keep their traceback, for a bug report.
+    such as a full disk, and for packages that are not installed. Other exceptions are errors in knownmf. They keep
+    their traceback, for a bug report.
     """
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
@@ -109,6 +112,9 @@ def _reported_errors() -> Iterator[None]:
     except UserError as error:
         _print_error(str(error))
         raise typer.Exit(2) from error
+    except MissingPackageError as error:
+        _print_error(str(error))
+        raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _print_error("stopped; incomplete files have been removed.")
         raise typer.Exit(130) from interrupt

@@ -1,0 +1,8 @@
+"""The Typer application with all commands."""
+
+from knownmf.cli.commands import app
+from knownmf.cli.demonstration import demo
+
+__all__ = ["app"]
+
+app.command()(demo)

@@ -1,0 +1,72 @@
+"""The results of the audio functions: how they are compared and printed."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+
+from knownmf.audio import Event, decompose, separate, transcribe
+from knownmf.dictionary import Dictionary
+
+SR = 8000
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    W = np.random.default_rng(0).random((257, 9))
+    return Dictionary(W, [f"sound\n{i // 2}" for i in range(8)] + ["other"], sr=SR, n_fft=512, hop_length=128)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return np.random.default_rng(1).normal(size=(2, SR))
+
+
+@pytest.mark.parametrize("function", [decompose, separate, transcribe])
+def test_results_are_compared_by_identity(dictionary, noise, function):
+    result = function(noise, SR, dictionary)
+    assert result == result
+    assert result != copy.copy(result)
+    assert result in [None, result]
+    assert {result: 1}[result] == 1
+
+
+def test_events_are_compared_by_value():
+    assert Event(0.1, 0.2, "kick", 1.0) == Event(0.1, 0.2, "kick", 1.0)
+    assert Event(0.1, 0.2, "kick", 1.0) != Event(0.1, 0.2, "kick", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (
+            decompose,
+            r"Decomposition\(9 components of 5 sounds x 63 frames, explained=0\.\d+: 63 of 63 frames within "
+            r"tol=0\.0001\)",
+        ),
+        (
+            separate,
+            r"Separation\(5 stems of 2 channels x 8000 samples: "
+            r"'sound\\n0', 'sound\\n1', 'sound\\n2', 'sound\\n3', 'other'\)",
+        ),
+        (transcribe, r"Transcription\(\d+ events of \d of 5 sounds\)"),
+    ],
+)
+def test_the_repr_is_one_line_without_arrays(dictionary, noise, function, expected):
+    assert re.fullmatch(expected, repr(function(noise, SR, dictionary)))
+
+
+def test_the_repr_of_many_stems_is_short(noise):
+    W = np.random.default_rng(0).random((257, 88))
+    notes = Dictionary(W, [f"note {i}" for i in range(88)], sr=SR, n_fft=512, hop_length=128)
+    assert repr(separate(noise[:, :1000], SR, notes, max_iter=500)).endswith("'note 4', 'note 5' and 82 more)")
+
+
+def test_the_share_that_is_explained_is_not_rounded_up_to_all(dictionary, noise):
+    from dataclasses import replace
+
+    found = decompose(noise, SR, dictionary)
+    assert "explained=0.9999:" in repr(replace(found, explained=0.99999))
+    assert "explained=1:" in repr(replace(found, explained=1.0))
+    assert "explained=0.5:" in repr(replace(found, explained=0.5))
