@@ -42,6 +42,12 @@ LAYERS = [
     "plots",
     "cli",
 ]
+# The same inside the packages. Their own `__init__` may import all of their modules.
+INSIDE = {
+    "learning": ["known", "passes", "descent", "starts", "fitting"],
+    "audio": ["recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
+    "cli": ["console", "inputs", "outputs", "summaries", "commands", "demonstration", "application"],
+}
 PUBLIC = PACKAGE / "__init__.py"
 FILES = sorted({*PACKAGE.rglob("*.py")} - {PUBLIC})
 MODULES = sorted(["knownmf", *(module.name for module in pkgutil.walk_packages(knownmf.__path__, prefix="knownmf."))])
@@ -87,6 +93,22 @@ def test_imports_point_down(path):
     assert not [name for name in imported(path) if layer(name) in above]
 
 
+@pytest.mark.parametrize("package", INSIDE)
+def test_imports_inside_a_package_point_down(package):
+    layers = INSIDE[package]
+    paths = {path.stem: path for path in (PACKAGE / package).glob("*.py") if path.stem != "__init__"}
+    assert sorted(paths) == sorted(layers)
+    for name, path in paths.items():
+        siblings = {
+            parts[2]
+            for parts in (other.split(".") for other in imported(path))
+            if parts[1:2] == [package] and parts[2:]
+        }
+        assert siblings <= set(layers[: layers.index(name)]), name
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(INSIDE)
+
+
 def test_no_modules_import_each_other():
     """Test single modules, not layers. A package counts as a module too, because it imports its modules."""
     left = {name: {other for other in imported(path) if other in NAMES} - {name} for name, path in NAMES.items()}
@@ -112,7 +134,7 @@ def public_names(module):
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
-@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli"])
+@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.learning"])
 def test_packages_list_their_public_names(name):
     listed = importlib.import_module(name).__all__
     assert listed

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import next_fast_len
 from scipy.special import kl_div
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from knownmf.audio.decomposition import Progress
@@ -216,6 +215,8 @@ def _components(V: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:
     if n_components == 1:
         spectrum = V.sum(axis=1, keepdims=True) / V.sum()
         return spectrum, float(kl_div(V, spectrum * loudness).sum() / V.sum())
+    from sklearn.cluster import KMeans  # here: scikit-learn is slow to import
+
     states = KMeans(n_components, n_init=10, random_state=0).fit_predict(shapes, sample_weight=loudness)
     membership = states[:, np.newaxis] == np.arange(n_components)
     spectra = V @ membership

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.utils import check_random_state
-from sklearn.utils.extmath import randomized_svd
 
 from knownmf.activations import solve_with
 from knownmf.learning.known import KnownBasis
@@ -99,6 +97,9 @@ def start(
     random_state : int, RandomState instance or None
         The source of the random numbers.
     """
+    from sklearn.utils import check_random_state  # here: scikit-learn is slow to import
+    from sklearn.utils.extmath import randomized_svd
+
     rng = check_random_state(random_state)
     mean = mean_of(left)
     if init == "random" or not mean > 0.0:
