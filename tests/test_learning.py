@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import naive
 from knownmf import NMF, activations, basis, get_num_threads, set_num_threads
-from knownmf.learning import descent, passes
+from knownmf.learning import descent, fitting, passes
 from problems import BETAS
 
 KNOWN = ("all known", "partly", "by entry", "seeded", "soft", "unknown")
@@ -146,6 +146,7 @@ def test_a_pass_that_is_taken_back_leaves_nothing_behind(monkeypatch):
     """The second pass, the first with momentum, is made to fail: the third starts from where the first ended."""
     X, _ = problem(3)
     take_pass, points = descent.take_pass, []
+    monkeypatch.setattr(fitting, "PLAIN_PASSES", 0)
 
     def visited(task, W, H, pace):
         found = take_pass(task, W, H, pace)
@@ -355,8 +356,10 @@ class TestLearning:
         model = NMF(2, random_state=0, tol=1e-3, callback=lambda n, value: seen.append((n, value))).fit(X)
         assert [n for n, _ in seen] == list(range(1, model.n_iter_))
         np.testing.assert_allclose([value for _, value in seen], model.objective_history_[:-1])
-        assert seen[-2][1] - seen[-1][1] <= 1e-3 * seen[-2][1]
-        assert seen[-3][1] - seen[-2][1] > 1e-3 * seen[-3][1]
+        values = np.array([value for _, value in seen])
+        within_tol = -np.diff(values) <= 1e-3 * values[:-1]
+        assert within_tol[-1]
+        assert within_tol[:-1].sum() <= 1  # one pass may have ended the plain passes instead of learning
         with pytest.warns(ConvergenceWarning, match="max_iter=3 passes"):
             NMF(2, random_state=0, max_iter=3).fit(X)
 

@@ -56,6 +56,7 @@ def descend(
     *,
     tol: float,
     max_iter: int,
+    n_plain: int = 0,
     callback: Callback | None = None,
 ) -> Learned:
     r"""Learn what is free in W, and the activations H with it, from the starts given.
@@ -78,6 +79,9 @@ def descend(
     opposite direction is not extrapolated [3]_, and a ratio counts as 3 at most. In single precision updates use a
     larger exponent, ``passes.long_power``, which nearly always lowers the objective.
 
+    The first ``n_plain`` passes are plain: without momentum and with the safe exponent. If a plain pass lowers the
+    objective by no more than ``tol`` of it, the plain passes end there instead of learning.
+
     If a pass did not lower the objective, it is repeated without momentum, then with the safe exponent, then in double
     precision (see :class:`Descent`).
 
@@ -90,7 +94,7 @@ def descend(
     """
     task = Task(observations, known, loss, W)
     with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
-        descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scale)
+        descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scale, n_plain)
         n_passes, converged = 0, False
         while not converged and n_passes < max_iter:
             before = descent.value
@@ -99,7 +103,7 @@ def descend(
                 if callback is not None:
                     callback(n_passes, descent.value * task.unit)
                 decrease = before - descent.value
-                converged = decrease <= tol * before
+                converged = decrease <= tol * before and not descent.end_plain_passes()
                 rounding = SINGLE_TOL * max(task.size, before)
                 if decrease <= rounding and not (converged and tol * before > rounding):
                     converged = not descent.go_over_to_double() and converged
@@ -126,7 +130,7 @@ class Descent:
     3. with safe steps,
     4. in double precision.
 
-    If that does not help either, the descent has ended.
+    If that does not help either, the descent has ended. The first ``n_plain`` passes start on step 3.
 
     Attributes
     ----------
@@ -138,12 +142,13 @@ class Descent:
         The objective at the start and after every pass.
     """
 
-    def __init__(self, task: Task, W: NDArray[np.float64], H: NDArray[np.float64]):
+    def __init__(self, task: Task, W: NDArray[np.float64], H: NDArray[np.float64], n_plain: int):
         self.task, self.here = task, (W, H)
-        self.pace = Pace(np.float32, task.may_take_long_steps)
-        self._ended: Point | None = None  # where the last pass ended before extrapolation; None without momentum
+        self.pace = Pace(np.float32, task.may_take_long_steps and n_plain == 0)
+        self._n_plain = 0 if task.least_squares else n_plain  # plain passes left
+        self._ended: Point | None = None  # where the last pass ended before extrapolation; None if it was discarded
         self._n_with_momentum = 0  # passes in a row
-        self._n_safe, self._next_n_safe = 0, 1  # passes left with safe steps; how many after the next failure
+        self._n_safe, self._next_n_safe = n_plain, 1  # passes left with safe steps; how many after the next failure
         self._evaluate()
         self.history = [self.value]
 
@@ -151,25 +156,38 @@ class Descent:
         """Compute the objective, and what the next pass starts from, at the current point and pace."""
         self.value, self._improved, self._statistics = take_pass(self.task, *self.here, self.pace)
 
+    @property
+    def _before(self) -> Point | None:
+        """What the next pass extrapolates from: where the last one ended; None if the next one has no momentum."""
+        return self._ended if self._n_plain == 0 else None
+
     def go_on(self) -> bool:
         """Take a pass; return whether it lowered the objective. If not, nothing has changed."""
         ended = update(self.task, self.here[0], self._statistics, self.pace.long_steps), self._improved
         point = ended
-        if self._ended:
-            point = extrapolated(ended, self.here, self._ended, self._n_with_momentum)
+        if self._before:
+            point = extrapolated(ended, self.here, self._before, self._n_with_momentum)
         value, improved, statistics = take_pass(self.task, *point, self.pace)
         if not value <= self.value:
             return False
         self.here, self.value, self._improved, self._statistics = point, value, improved, statistics
-        self._ended, self._n_with_momentum = None if self.task.least_squares else ended, self._n_with_momentum + 1
-        self._n_safe = max(0, self._n_safe - 1)
+        self._n_plain, self._n_safe = max(0, self._n_plain - 1), max(0, self._n_safe - 1)
+        self._ended = None if self.task.least_squares else ended
+        self._n_with_momentum = self._n_with_momentum + 1 if self._n_plain == 0 else 0
         self.pace = self.pace._replace(long_steps=self._n_safe == 0 and self.task.may_take_long_steps)
         self.history.append(value)
         return True
 
+    def end_plain_passes(self) -> bool:
+        """Go over to momentum and long steps; return False if there are no plain passes left."""
+        if self._n_plain == 0:
+            return False
+        self._n_plain, self._n_safe, self._n_with_momentum = 0, 0, 1
+        return True
+
     def fall_back(self) -> bool:
         """Go one step down the ladder; return False if there is none left."""
-        if self._ended:
+        if self._before:
             self._ended, self._n_with_momentum = None, 0
             return True
         if self.pace.long_steps:

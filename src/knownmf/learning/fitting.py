@@ -13,6 +13,10 @@ from knownmf.learning.starts import start_of
 from knownmf.observations import Observations
 from knownmf.validation import check_sparse
 
+# Where components start from scratch, so many passes without momentum and with safe steps come first, as faster ones
+# often lead to worse local minima. Ad hoc: 10, 20 and 30 are compared in docs/learning.md.
+PLAIN_PASSES = 10
+
 
 def fit_basis(
     observations: Observations,
@@ -41,7 +45,8 @@ def fit_basis(
     W_init : (n_components, n_bins) float64, optional
         Where everything that is free starts, instead of ``init``.
     tol : float
-        Learning stops when a pass lowers the objective by no more than this share of it.
+        Learning stops when a pass lowers the objective by no more than this share of it, unless that is the first such
+        pass and one of the plain ones: it ends these (see :func:`knownmf.learning.descent.descend`).
     max_iter : int
         Most passes over the data.
     callback : callable, optional
@@ -61,7 +66,8 @@ def fit_basis(
     if observations.is_sparse:
         check_sparse(loss.beta, weights=observations.weights, background=observations.background)
     W, H = start_of(observations, known, loss, init, random_state, W_init)
-    learned = descend(observations, known, loss, W, H, tol=tol, max_iter=max_iter, callback=callback)
+    n_plain = PLAIN_PASSES if len(W) > known.n_known else 0
+    learned = descend(observations, known, loss, W, H, tol=tol, max_iter=max_iter, n_plain=n_plain, callback=callback)
     sums = free_sums(learned.W, known, loss)
     return learned._replace(W=learned.W / sums[:, np.newaxis], H=learned.H * sums)
 
