@@ -1,4 +1,4 @@
-"""Dictionaries learnt from isolated sounds."""
+"""Dictionaries learned from isolated sounds."""
 
 import numpy as np
 import pytest

@@ -28,7 +28,7 @@ _BEATS_PER_MINUTE = 104
 _PEAK = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """A mixture with known stems and onsets.
 
