@@ -7,7 +7,7 @@ import librosa
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF as TheirNMF
@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from knownmf import NMF, activations, basis
+from knownmf import NMF, Solver, activations, basis
 
 
 class KnowsSomething(NMF):
@@ -245,3 +245,67 @@ def test_parameters_set_after_from_basis_count(data):
         model.set_params(frozen=False).transform(X)
     model.set_params(frozen=True, components=W.T)
     assert np.array_equal(model.transform(X), before)
+
+
+class TestStateOfTheEstimator:
+    def test_a_stream_refuses_another_problem(self, data):
+        X, W = data
+        for change in (
+            {"beta_loss": "frobenius"},
+            {"components": W.T[:1] + 1.0},
+            {"n_components": 5},
+            {"frozen": False},
+        ):
+            model = NMF(4, components=W.T[:1], random_state=0).partial_fit(X)
+            with pytest.raises(ValueError, match="changed within a stream"):
+                model.set_params(**change).partial_fit(X)
+
+    def test_a_stream_forgets_the_report_of_an_earlier_fit(self, data):
+        X, _ = data
+        model = NMF(2, random_state=0, max_iter=3, tol=0.0).fit(X).partial_fit(X)
+        assert model.n_iter_ == 1
+        assert not hasattr(model, "objective_history_")
+        assert not hasattr(model, "reconstruction_err_")
+
+    def test_a_block_that_fails_is_not_counted(self, data):
+        X, _ = data
+        model = NMF(2, random_state=0, alpha_H=0.1).partial_fit(X)
+        before = model.n_iter_, model.n_samples_seen_, model.components_.copy()
+        with pytest.raises(ValueError, match="Negative values"):
+            model.partial_fit(-X)
+        assert (model.n_iter_, model.n_samples_seen_) == before[:2]
+        assert np.array_equal(model.components_, before[2])
+
+    def test_a_fit_that_fails_leaves_the_model_as_it_was(self, data):
+        X, W = data
+        model = NMF(components=W.T).fit(X)
+        expected = model.transform(X)
+        with pytest.raises(ValueError, match="features"):
+            model.fit(X[:, :8])
+        assert np.array_equal(model.transform(X), expected)
+        with pytest.raises(ValueError, match="X has 8 features"):
+            model.transform(X[:, :8])
+
+    def test_from_basis_names_its_argument(self, data):
+        _, W = data
+        W[3, 0] = -1.0
+        with pytest.raises(ValueError, match=r"^W\[3, 0\] is -1.0"):
+            NMF.from_basis(W)
+        with pytest.raises(ValueError, match=r"^W has shape \(0, 4\)"):
+            NMF.from_basis(W[:0])
+
+    @pytest.mark.parametrize("loss", ["kullback-leibler", "frobenius"])
+    def test_weights_of_sparse_data_are_refused_where_something_is_learned(self, data, loss):
+        X, _ = data
+        sparse = csr_array(X)
+        for learn in (NMF(2, beta_loss=loss).fit, NMF(2, beta_loss=loss, init="random").partial_fit):
+            with pytest.raises(TypeError, match="weights is given with a sparse matrix"):
+                learn(sparse, weights=np.ones(10))
+
+    def test_weights_of_sparse_frames_belong_to_the_solver(self, data):
+        X, W = data
+        sparse, weights = csr_array(X.T), np.arange(1.0, 11.0)
+        with pytest.raises(TypeError, match=r"pass it to Solver\(W, weights="):
+            Solver(W).solve(sparse, weights=weights)
+        dense = activations(X.T, W, weights=weights, tol=1e-9).H
+        np.testing.assert_allclose(Solver(W, weights=weights, tol=1e-9).solve(sparse).H, dense, atol=1e-4)

@@ -97,7 +97,7 @@ class NMF(BaseNMF):
         Number of features of the components.
     feature_names_in_ : (n_features_in_,) ndarray of str
         Names of the features, where X had any in ``fit``.
-    objective_history_ : (n_passes,) ndarray
+    objective_history_ : (n_iter_,) ndarray
         The objective after every pass, never rising. The last value is that of the activations that ``fit_transform``
         returns; see Notes. After ``fit``.
     reconstruction_err_ : float
@@ -190,7 +190,11 @@ class NMF(BaseNMF):
         ValueError
             If W is not two-dimensional, is empty, or holds values that are negative, infinite or NaN.
         """
-        model = cls(components=real_array(W, "W", 2).T, **parameters)
+        W = real_array(W, "W", 2)
+        if not W.size:
+            raise ValueError(f"W has shape {W.shape}: give at least one bin and one basis vector.")
+        check_range(W, "W")
+        model = cls(components=W.T, **parameters)
         known = model._known(None)
         if known.free.any():
             raise ValueError("from_basis takes a basis that is known: leave frozen=True, or call fit.")
@@ -350,15 +354,24 @@ class NMF(BaseNMF):
             self._set_components(known, components, data.dtype)
             self._memory: Statistics | None = None
             self.n_samples_seen_, self.n_iter_ = 0.0, 0
-        self.n_samples_seen_ = self.forgetting * self.n_samples_seen_ + data.shape[0]
-        self.n_iter_ += 1
+            self._stream = known, self.beta_loss
+            for name in ("objective_history_", "reconstruction_err_"):  # of an earlier fit
+                if hasattr(self, name):
+                    delattr(self, name)
+        elif not (known.equals(self._stream[0]) and self.beta_loss == self._stream[1]):
+            raise ValueError(
+                "components, n_components, frozen, template_strength or beta_loss have changed within a stream: call "
+                "fit, or use a new estimator."
+            )
+        n_samples_seen = self.forgetting * self.n_samples_seen_ + data.shape[0]
         if known.free.any():
             H = self._activations(observations).H.T.astype(np.float64)
-            loss = self._loss(data.shape[1], self.n_samples_seen_)
+            loss = self._loss(data.shape[1], n_samples_seen)
             components, self._memory = update_basis(
                 observations, known, loss, self.components_.astype(np.float64), H, self._memory, self.forgetting
             )
             self._set_components(known, components, data.dtype)
+        self.n_samples_seen_, self.n_iter_ = n_samples_seen, self.n_iter_ + 1
         return self
 
     def _custom_components(self, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:

@@ -380,6 +380,8 @@ def solve(
         _pointer(block.support, np.float64, n, n_components),
         _pointer(block.start, np.float64, n, n_components),
     )
+    if block.starts is not None and block.weights is not None:
+        raise TypeError("A sparse block has no weights of its own: those of the basis are used.")
     if block.data is None and block.starts is None:
         raise TypeError("A block has neither data nor entries.")
     if block.starts is not None:

@@ -132,6 +132,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _check_fitted(self) -> None:
         """Raise unless there are components. Those of ``from_basis`` are what the parameters say now."""
         check_is_fitted(self, "components_")
+        # Checking the data of a fit that failed has set it.
+        self.n_features_in_ = self.components_.shape[1]
         if self._follows_parameters:
             known = self._known(None)
             if known.free.any():

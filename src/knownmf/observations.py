@@ -79,7 +79,9 @@ class Observations:
         """
         data = check_data(V, axes)
         n_frames = data.shape[1]
-        if data.shape[0] != n_bins or not n_bins:
+        if not data.shape[0]:
+            raise ValueError(f"{axes.data} has no {axes.bins}.")
+        if data.shape[0] != n_bins:
             raise ValueError(
                 f"{axes.data} has {data.shape[0]} {axes.bins} but W has {n_bins}: both need the same {axes.bins}."
             )

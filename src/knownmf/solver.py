@@ -226,6 +226,8 @@ class Solver:
         observations = Observations.check(
             V, self.n_bins, self.n_components, self.beta, weights, background, support, H_init
         )
+        if observations.is_sparse and observations.weights is not None:
+            raise TypeError("weights is given with a sparse V: pass it to Solver(W, weights=...), or pass V.toarray().")
         found = self.solve_observations(observations, progress)
         warn_of_missed(found)
         return found
@@ -278,7 +280,7 @@ class Solver:
         Unlike :meth:`solve`, it does not warn of frames that miss the tolerance.
         """
         n_frames = observations.n_frames
-        # A certificate is that of the activations as they are.
+        # Activations to certify are not rounded, unless they came in float32.
         start = observations.H_init
         rounds = not certify_only or (start is not None and start.dtype == np.float32)
         single = observations.V.dtype == np.float32 and rounds

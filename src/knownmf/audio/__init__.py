@@ -1,7 +1,7 @@
 """Learn dictionaries from recordings, and decompose, separate and transcribe recordings.
 
-The package needs the extra "audio": ``pip install "knownmf[audio]"``. Importing it loads soundfile, soxr and
-scikit-learn.
+The package needs the extra "audio": ``pip install "knownmf[audio]"``. Importing it loads soundfile and
+soxr.
 """
 
 from knownmf.extras import audio_extra

@@ -15,7 +15,7 @@ from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
 from knownmf.learning import Loss, fit_basis, known_basis
 from knownmf.observations import Observations
-from knownmf.validation import whole_number
+from knownmf.validation import check_tol, whole_number
 
 __all__ = ["REST", "Decomposition", "Progress", "decompose", "decompose_spectrogram"]
 
@@ -174,6 +174,8 @@ def decompose_spectrogram(
     Decomposition
         As from :func:`decompose`.
     """
+    check_tol(tol)
+    whole_number(max_iter, "max_iter")  # before learning, which takes long
     if progress is not None:
         progress(0, V.shape[1])
     observed = _observed_bins(sr, dictionary)
@@ -208,9 +210,10 @@ def _adapted_dictionary(
     beta = beta_of(beta_loss)
     strength = 0.0
     if adapt:
-        strength = (
-            (1 - adapt) / adapt * float(np.sum(V[V > 0] ** beta) / np.sum(dictionary.W[dictionary.W > 0] ** beta))
-        )
+        bins = slice(None) if observed is None else observed > 0
+        heights, templates = V[bins], dictionary.W[bins]
+        sizes = np.sum(heights[heights > 0] ** beta), np.sum(templates[templates > 0] ** beta)
+        strength = (1 - adapt) / adapt * float(sizes[0] / sizes[1])
     known = known_basis(dictionary.W.T, dictionary.n_components + free, adapt == 0, strength)
     learned = fit_basis(
         Observations(V, weights=observed),

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 
 from knownmf.files import written_aside
-from knownmf.validation import whole_number
+from knownmf.validation import level_of_caller, whole_number
 from knownmf.wording import counted
 
 __all__ = ["as_channels", "check_rate", "read", "resampled", "write"]
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
             f'"{path}" ends after {len(y) / sr:.2f} s, but its header states {n_stated / sr:.2f} s: '
             "the file is truncated or damaged. The samples up to there are used.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=level_of_caller(),
         )
     try:
         return as_channels(y.T), sr

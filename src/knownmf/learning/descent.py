@@ -95,6 +95,10 @@ def descend(
     task = Task(observations, known, loss, W)
     with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
         descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scale, n_plain)
+        if not np.isfinite(descent.value):
+            raise FloatingPointError(
+                "The objective at the start of learning is not finite: scale the data to values near 1."
+            )
         n_passes, converged = 0, False
         while not converged and n_passes < max_iter:
             before = descent.value
@@ -103,7 +107,9 @@ def descend(
                 if callback is not None:
                     callback(n_passes, descent.value * task.unit)
                 decrease = before - descent.value
-                converged = decrease <= tol * before and not descent.end_plain_passes()
+                converged = decrease <= tol * before
+                if converged and descent.end_plain_passes():
+                    converged = False
                 rounding = SINGLE_TOL * max(task.size, before)
                 if decrease <= rounding and not (converged and tol * before > rounding):
                     converged = not descent.go_over_to_double() and converged
@@ -112,7 +118,7 @@ def descend(
     last, activations = descent.here
     return Learned(
         np.where(known.free, last * task.atoms, W),
-        activations * task.scale / task.atoms.T,
+        activations * (task.scale / task.atoms.T),
         [value * task.unit for value in descent.history],
         n_passes,
         cost_of_basis(task, last) * task.unit,
@@ -183,6 +189,7 @@ class Descent:
         if self._n_plain == 0:
             return False
         self._n_plain, self._n_safe, self._n_with_momentum = 0, 0, 1
+        self.pace = self.pace._replace(long_steps=self.task.may_take_long_steps)
         return True
 
     def fall_back(self) -> bool:

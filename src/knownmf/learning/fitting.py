@@ -11,7 +11,6 @@ from knownmf.learning.known import KnownBasis
 from knownmf.learning.passes import Loss, Pace, Statistics, Task, take_pass, update
 from knownmf.learning.starts import start_of
 from knownmf.observations import Observations
-from knownmf.validation import check_sparse
 
 # Where components start from scratch, so many passes without momentum and with safe steps come first, as faster ones
 # often lead to worse local minima. Ad hoc: 10, 20 and 30 are compared in docs/learning.md.
@@ -63,8 +62,6 @@ def fit_basis(
     TypeError
         If the data are a sparse matrix that comes with weights or a background.
     """
-    if observations.is_sparse:
-        check_sparse(loss.beta, weights=observations.weights, background=observations.background)
     W, H = start_of(observations, known, loss, init, random_state, W_init)
     n_plain = PLAIN_PASSES if len(W) > known.n_known else 0
     learned = descend(observations, known, loss, W, H, tol=tol, max_iter=max_iter, n_plain=n_plain, callback=callback)

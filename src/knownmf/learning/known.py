@@ -33,6 +33,14 @@ class KnownBasis(NamedTuple):
         """The known values, 0 where nothing is known."""
         return np.nan_to_num(self.components.astype(np.float64))
 
+    def equals(self, other: "KnownBasis") -> bool:
+        """Return whether the same is known of another basis."""
+        return (
+            np.array_equal(self.components, other.components, equal_nan=True)
+            and np.array_equal(self.free, other.free)
+            and np.array_equal(self.strength, other.strength)
+        )
+
 
 def known_basis(
     known: ArrayLike | None,

@@ -16,6 +16,7 @@ from knownmf.learning.known import KnownBasis
 from knownmf.native import descend_rows, measure, multiply_rows, pull_of_activations, pull_of_basis
 from knownmf.observations import Observations
 from knownmf.threads import run_in_threads
+from knownmf.validation import check_sparse
 
 BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20  # how many, and how few and many entries of X are in one
 N_SWEEPS = 2  # coordinate sweeps of least squares: the products that they start from cost more
@@ -46,9 +47,6 @@ class Statistics(NamedTuple):
 
     linear: NDArray
     other: NDArray
-
-
-Point = tuple[NDArray[np.float64], NDArray]  # a basis and activations
 
 
 class Pace(NamedTuple):
@@ -145,6 +143,8 @@ class Task:
         W: NDArray[np.float64],
         multiplicative: bool = False,
     ):
+        if observations.is_sparse:
+            check_sparse(loss.beta, weights=observations.weights, background=observations.background)
         self.beta = loss.beta
         self.X = observations.V.T
         self.n_frames, self.n_bins = self.X.shape

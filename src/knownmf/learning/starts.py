@@ -70,6 +70,8 @@ def chosen_init(init: str | None, observations: Observations, n_components: int)
         weights = observations.weights
         plain = (weights is None or np.ptp(weights) == 0.0) and not np.isnan(observations.V.sum())
         return "nndsvda" if plain and n_components <= most else "random"
+    if init == "custom":
+        raise ValueError('init="custom" needs W and H, which only fit takes: pass init=None.')
     if init not in INITS:
         raise ValueError(f'init is {init!r}, expected one of {INITS}, "custom" or None.')
     if init != "random" and n_components > most:
