@@ -12,7 +12,7 @@ from knownmf.learning import Callback, KnownBasis, Learned, Statistics, fit_basi
 from knownmf.learning.starts import start_of
 from knownmf.nmf_base import BaseNMF
 from knownmf.observations import Observations
-from knownmf.prepared import not_above
+from knownmf.prepared import solve_no_worse
 from knownmf.validation import check_range, level_of_caller, real_array, whole_number
 
 
@@ -57,7 +57,7 @@ class NMF(BaseNMF):
         components is where learning starts.
     template_strength : float or array_like (n_known,), default 0.0
         How strongly what is known but not frozen is tied to its values in ``components``: the weight of a sample that
-        consists of the template, with activation 1, beside the samples of X. 0 lets it move freely.
+        consists of the template, with activation 1, compared with the samples of X. 0 means that it moves freely.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar", "custom"} or None, default None
         How unknown components and their activations start, as in scikit-learn; where others are known, on what those
         leave of X. None is "nndsvda", or "random" where there are more components than samples or features, or
@@ -126,7 +126,7 @@ class NMF(BaseNMF):
     >>> model.transform([[3.0, 1.2]]).round(6)
     array([[4.5, 3. ]])
 
-    One component is known, another is learned beside it:
+    One component is known, and another one is learned:
 
     >>> X = np.array([[1.0, 0.0], [2.0, 2.0], [1.0, 2.0]]) @ [[0.5, 0.5, 0.0], [0.0, 0.2, 0.8]]
     >>> model = NMF(2, components=[[0.5, 0.5, 0.0]], random_state=0, tol=1e-8, max_iter=2000).fit(X)
@@ -281,7 +281,7 @@ class NMF(BaseNMF):
         known = self._known(data.shape[1], H)
         start, name = (H_init, "H_init") if W is None else (W, "W")
         observations = self._observe(data, len(known.free), weights, background, support, start, name)
-        self._gap_tol(known)
+        self._gap_tol(known)  # raises now, before learning, if a tolerance is wrong
         whole_number(self.max_iter, "max_iter")
         if hasattr(self, "n_samples_seen_"):
             del self.n_samples_seen_  # a stream that partial_fit had begun ends here
@@ -388,7 +388,7 @@ class NMF(BaseNMF):
         if learned is None:
             found, history, constant, n_passes = prepared.solve(observations), [], 0.0, 0
         else:
-            prepared, found = not_above(learned, prepared, observations)
+            prepared, found = solve_no_worse(learned, prepared, observations)
             history, constant, n_passes = learned.history[1:], learned.constant, learned.n_passes
             self._prepared, self.gap_tol_ = prepared, prepared.tol
         self._warn_of_missed(found)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
@@ -14,7 +13,7 @@ from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
-from knownmf.validation import check_range, check_sparse, check_tol, real_array
+from knownmf.validation import check_range, check_tol, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
 
@@ -124,15 +123,13 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             dtype=(np.float64, np.float32),
             ensure_all_finite="allow-nan",
         )
-        if issparse(data):
-            check_sparse(beta_of(self.beta_loss))
         check_non_negative(data, f"{type(self).__name__} (X)")
         return data
 
     def _check_fitted(self) -> None:
         """Raise unless there are components. Those of ``from_basis`` are what the parameters say now."""
         check_is_fitted(self, "components_")
-        # Checking the data of a fit that failed has set it.
+        # A fit that failed may have changed it, because checking its data does.
         self.n_features_in_ = self.components_.shape[1]
         if self._follows_parameters:
             known = self._known(None)
@@ -205,7 +202,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _prepare(self) -> PreparedComponents:
         """Return the prepared components; prepare them if anything has changed since they were."""
         now = self.components_, self._loss(self.n_features_in_, 0.0), self.gap_tol_
-        if self._prepared is None or not self._prepared.are(*now):
+        if self._prepared is None or not self._prepared.matches(*now):
             self._prepared = PreparedComponents(*now)
         return self._prepared
 

@@ -8,7 +8,7 @@ from knownmf.learning import Learned, Loss
 from knownmf.observations import Observations
 from knownmf.solver import Activations, Solver
 
-# The tightest tolerances that `not_above` asks for, for data in double and in single precision.
+# The tightest tolerances that `solve_no_worse` asks for, for data in double and in single precision.
 TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6
 
 
@@ -29,7 +29,7 @@ class PreparedComponents:
         self.components, self.loss, self.tol = components.copy(), loss, tol
         self.solver = Solver(components.T, loss.beta, loss.l1, loss.l2, tol=tol)
 
-    def are(self, components: NDArray[np.floating], loss: Loss, tol: float) -> bool:
+    def matches(self, components: NDArray[np.floating], loss: Loss, tol: float) -> bool:
         """Return whether these components were prepared with this loss and this tolerance."""
         return self.loss == loss and self.tol == tol and np.array_equal(self.components, components)
 
@@ -48,7 +48,7 @@ class PreparedComponents:
         return np.maximum(found.objective - penalties, 0.0)
 
 
-def not_above(
+def solve_no_worse(
     learned: Learned, prepared: PreparedComponents, observations: Observations
 ) -> tuple[PreparedComponents, Activations]:
     """Return the activations of observations at a tolerance at which they are no worse than those learned.

@@ -29,7 +29,7 @@ from knownmf.validation import (
 Progress = Callable[[int, int], object]
 
 # Double-precision data that a thread takes at a time: small enough to stay in the cache, large enough that handing over
-# costs nothing beside the work.
+# costs much less than the work.
 CHUNK_BYTES = 2**20
 # Frames that the native code moves together (group_size in solver.hpp). Chunks of long calls are multiples of it, so
 # that all groups but the last are full.
@@ -308,7 +308,17 @@ class Solver:
             for n_done in results:
                 if progress is not None:
                     progress(n_done, n_frames)
-        return Activations(H.T, *answer[1:4], answer.converged, answer.objective, answer.n_iter, self.beta, self.tol)
+        return Activations(
+            H=H.T,
+            gap=answer.gap,
+            relative_gap=answer.relative_gap,
+            kkt=answer.kkt,
+            converged=answer.converged,
+            objective=answer.objective,
+            n_iter=answer.n_iter,
+            beta=self.beta,
+            tol=self.tol,
+        )
 
     def _is_short(self, n_frames: int) -> bool:
         """Return whether a call is too short for threads, and ends soon even if every frame needs all its steps."""

@@ -12,8 +12,8 @@ from knownmf.learning.passes import Loss, Pace, Task, cost_of_basis, take_pass, 
 from knownmf.native import extrapolate
 from knownmf.observations import Observations
 
-# Below this share of the objective or of the size of the data, the decrease of a pass needs double precision. The
-# rounding of an objective in single precision is some 1e-8 of that size; a hundred times that keeps it out of sight.
+# A pass that lowers the objective by less than this share of the objective, or of the size of the data, needs double
+# precision. In single precision the objective is wrong by some 1e-8 of that size; the factor of 100 is for safety.
 SINGLE_TOL = 1e-6
 
 Callback = Callable[[int, float], object]
@@ -102,7 +102,7 @@ def descend(
         n_passes, converged = 0, False
         while not converged and n_passes < max_iter:
             before = descent.value
-            if descent.go_on():
+            if descent.try_pass():
                 n_passes += 1
                 if callback is not None:
                     callback(n_passes, descent.value * task.unit)
@@ -112,7 +112,7 @@ def descend(
                     converged = False
                 rounding = SINGLE_TOL * max(task.size, before)
                 if decrease <= rounding and not (converged and tol * before > rounding):
-                    converged = not descent.go_over_to_double() and converged
+                    converged = not descent.switch_to_double() and converged
             else:
                 converged = not descent.fall_back()
     last, activations = descent.here
@@ -152,7 +152,7 @@ class Descent:
         self.task, self.here = task, (W, H)
         self.pace = Pace(np.float32, task.may_take_long_steps and n_plain == 0)
         self._n_plain = 0 if task.least_squares else n_plain  # plain passes left
-        self._ended: Point | None = None  # where the last pass ended before extrapolation; None if it was discarded
+        self._ended: Point | None = None  # where the last pass ended before extrapolation, if there is one
         self._n_with_momentum = 0  # passes in a row
         self._n_safe, self._next_n_safe = n_plain, 1  # passes left with safe steps; how many after the next failure
         self._evaluate()
@@ -164,10 +164,10 @@ class Descent:
 
     @property
     def _before(self) -> Point | None:
-        """What the next pass extrapolates from: where the last one ended; None if the next one has no momentum."""
+        """The point from which the next pass extrapolates, or None if it has no momentum."""
         return self._ended if self._n_plain == 0 else None
 
-    def go_on(self) -> bool:
+    def try_pass(self) -> bool:
         """Take a pass; return whether it lowered the objective. If not, nothing has changed."""
         ended = update(self.task, self.here[0], self._statistics, self.pace.long_steps), self._improved
         point = ended
@@ -185,7 +185,7 @@ class Descent:
         return True
 
     def end_plain_passes(self) -> bool:
-        """Go over to momentum and long steps; return False if there are no plain passes left."""
+        """Switch to momentum and long steps; return False if there are no plain passes left."""
         if self._n_plain == 0:
             return False
         self._n_plain, self._n_safe, self._n_with_momentum = 0, 0, 1
@@ -202,9 +202,9 @@ class Descent:
             self._n_safe, self._next_n_safe = self._next_n_safe, 2 * self._next_n_safe
             self._evaluate()
             return True
-        return self.go_over_to_double()
+        return self.switch_to_double()
 
-    def go_over_to_double(self) -> bool:
+    def switch_to_double(self) -> bool:
         """Switch to double precision; return False if that is in use already."""
         if self.pace.precision == np.float64:
             return False

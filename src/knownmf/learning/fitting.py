@@ -12,8 +12,8 @@ from knownmf.learning.passes import Loss, Pace, Statistics, Task, take_pass, upd
 from knownmf.learning.starts import start_of
 from knownmf.observations import Observations
 
-# Where components start from scratch, so many passes without momentum and with safe steps come first, as faster ones
-# often lead to worse local minima. Ad hoc: 10, 20 and 30 are compared in docs/learning.md.
+# If components start from scratch, so many passes without momentum and with safe steps come first, because faster
+# passes often lead to worse local minima. Ad hoc: docs/learning.md compares 10, 20 and 30.
 PLAIN_PASSES = 10
 
 
@@ -44,8 +44,8 @@ def fit_basis(
     W_init : (n_components, n_bins) float64, optional
         Where everything that is free starts, instead of ``init``.
     tol : float
-        Learning stops when a pass lowers the objective by no more than this share of it, unless that is the first such
-        pass and one of the plain ones: it ends these (see :func:`knownmf.learning.descent.descend`).
+        Learning stops when a pass lowers the objective by no more than this share of it. A plain pass that does so ends
+        the plain passes only (see :func:`knownmf.learning.descent.descend`).
     max_iter : int
         Most passes over the data.
     callback : callable, optional
@@ -110,7 +110,8 @@ def update_basis(
         )
         statistics = Statistics(memory.linear / linear_unit, memory.other / other_unit)
         updated = np.where(known.free, update(task, scaled, statistics, False) * task.atoms, W)
-        # What is remembered belongs to the scale of the components: linear has one factor of the activations.
+        # If components are divided by their sums, activations are multiplied by them, and so are both statistics. The
+        # powers of W in the memory change with W.
         sums = free_sums(updated, known, loss)[:, np.newaxis]
         memory = Statistics(
             memory.linear * sums ** (1.0 - max(0.0, 2.0 - task.beta)),

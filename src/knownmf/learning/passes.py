@@ -5,6 +5,7 @@ All is frames-major: a frame is a row of X (n_frames, n_bins) and of H (n_frames
 needs, and updates what is free in it. Blocks are independent: they run in threads, and are merged in order.
 """
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from knownmf.observations import Observations
 from knownmf.threads import run_in_threads
 from knownmf.validation import check_sparse
 
-BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20  # how many, and how few and many entries of X are in one
+# How many blocks there are, and how few and how many entries of X one has. Ad hoc: enough blocks for many threads,
+# small enough to stay in the cache.
+BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20
 N_SWEEPS = 2  # coordinate sweeps of least squares: the products that they start from cost more
 
 
@@ -38,7 +41,7 @@ class Loss(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What the basis needs to know of a block of frames: sums over them.
+    """The sums over a block of frames that the update of the basis needs.
 
     The multiplicative update takes ``linear = H'pull`` and ``other = H'push`` (n_components, n_bins), with the slopes'
     halves ``pull = m x v^(beta-2)`` and ``push = m v^(beta-1)``; least squares without weights takes ``linear = H'x``
@@ -131,8 +134,6 @@ class Task:
         The weights, 0 for entries that cost a constant; the sum of these costs is ``constant``.
     floors : (n_frames, 1) float64
         What data of zero (for beta < 1) and models that nothing reaches count as.
-    size : float
-        What rounding in single precision is relative to.
     """
 
     def __init__(
@@ -179,9 +180,9 @@ class Task:
         self.floors = self.find_floors() if self.beta <= 1.0 else np.zeros((self.n_frames, 1))
         if self.beta <= 1.0:
             self.leave_out(W)
-        self.size = self.find_size()
 
-    def find_size(self) -> float:
+    @cached_property
+    def size(self) -> float:
         """Return the size of the data, which rounding in single precision is relative to: the sum of weight x^beta.
 
         For beta < 0, where small data would have an unbounded share in it, it is the sum of the weights.
@@ -201,10 +202,10 @@ class Task:
             return ZERO_FLOOR / self.scale * self.X.max(axis=1).toarray().reshape(-1, 1)
         floors = np.zeros((self.n_frames, 1))
         for block in self.blocks:
-            counts = rows_of(self.given_weights, block) > 0.0
+            counts = rows_in_block(self.given_weights, block) > 0.0
             largest = np.where(counts, np.nan_to_num(self.X[block]), 0.0).max(axis=1)
             if self.beta < 1.0:
-                background = np.where(counts, rows_of(self.background, block), 0.0).max(axis=1)
+                background = np.where(counts, rows_in_block(self.background, block), 0.0).max(axis=1)
                 largest = np.where(largest > 0.0, largest, background)
             floors[block, 0] = ZERO_FLOOR * largest / self.scale
         return floors
@@ -228,7 +229,9 @@ class Task:
         self.weights = np.where(out, 0.0, self.given_weights)
         for block in self.blocks:
             x, m, _ = self.load(block, np.float64)
-            m = np.where(out[block] & ~np.isnan(self.X[block]) & ~idle[block], rows_of(self.given_weights, block), 0.0)
+            m = np.where(
+                out[block] & ~np.isnan(self.X[block]) & ~idle[block], rows_in_block(self.given_weights, block), 0.0
+            )
             v = np.broadcast_to(self.floors[block], x.shape).copy()
             self.constant += measure(x, m, v, self.beta, True, np.empty_like(x), np.empty_like(x))
 
@@ -244,7 +247,7 @@ class Task:
 
     def load(self, block: slice, precision: type[np.floating]) -> tuple[NDArray, NDArray, NDArray]:
         """Return the data, the weights and the background of a block, in the precision asked for."""
-        source, weights = self.X[block], rows_of(self.weights, block)
+        source, weights = self.X[block], rows_in_block(self.weights, block)
         source = source.toarray() if self.sparse else source
         x = np.empty(source.shape, precision)
         np.multiply(source, 1.0 / self.scale, out=x, casting="same_kind")
@@ -254,7 +257,7 @@ class Task:
             x[hole] = 0.0
         if self.beta < 1.0:
             np.maximum(x, self.floors[block].astype(precision), out=x)
-        background = rows_of(self.background, block) / self.scale
+        background = rows_in_block(self.background, block) / self.scale
         return x, np.ascontiguousarray(weights, precision), background.astype(precision)
 
 
@@ -265,7 +268,7 @@ def rows_or(columns: NDArray | None, size: int, default: float) -> NDArray[np.fl
     return np.atleast_2d(columns.T).astype(np.float64, copy=False)
 
 
-def rows_of(values: NDArray, block: slice) -> NDArray:
+def rows_in_block(values: NDArray, block: slice) -> NDArray:
     """Return the rows of a block, or the one row that stands for all."""
     return values if len(values) == 1 else values[block]
 
@@ -277,11 +280,11 @@ def improve(task: Task, W: NDArray, gram: NDArray, H: NDArray, block: slice, pac
         # What the native code takes; blocks are far below 2^31 entries.
         part.indices, part.indptr = (index.astype(np.int32, copy=False) for index in (part.indices, part.indptr))
         if task.least_squares:
-            return improve_squares(task, W, gram, H, part, rows_of(task.support, block))
+            return improve_squares(task, W, gram, H, part, rows_in_block(task.support, block))
         return improve_entries(task, W, H, part, pace)
     x, m, b = task.load(block, pace.precision)
     if task.least_squares:
-        return improve_squares(task, W, gram, H, x - b, rows_of(task.support, block))
+        return improve_squares(task, W, gram, H, x - b, rows_in_block(task.support, block))
     beta, cost = task.beta, penalty_of_activations(task, H)
     v, pull, push = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     np.add(np.matmul(H, W, out=v), b, out=v)

@@ -91,9 +91,10 @@ inline double divergence(double x, double v, double beta) {
         return std::pow(x, beta) * divergence_near_one(std::log1p((v - x) / x), beta);
     }
     if (x > 0.0 && v > 0.0) {
-        // Far apart, one term is all of it, and the others may overflow or vanish on their own.
-        constexpr double far = 50.0;  // e^-50 is nothing beside 1
-        const double ratio = v / x;
+        // If x and v differ by many orders of magnitude, one term is much larger than the others, whose factors may
+        // overflow or become 0: use that term alone.
+        constexpr double far = 50.0;  // e^-50 is less than the rounding of 1
+        const double ratio = v / x;   // beyond the limits below it may have lost digits, or be 0 or infinite
         const double u = 1e-300 < ratio && ratio < 1e300 ? std::log(ratio) : std::log(v) - std::log(x);
         if (std::fabs(u) > far && beta * u > far && u > 0.0) return std::pow(v, beta) / beta;
         if (std::fabs(u) > far && (beta - 1.0) * u > far) {
@@ -116,7 +117,8 @@ inline double model_cost(double x, double v, double beta) {
     if (v == 0.0) return beta > 1.0 ? x / (beta - 1.0) - 1.0 / beta : infinity;
     if (beta == 0.0) return std::log(v) + x / v - x;
     const double u = std::log(v);
-    if ((beta - 1.0) * u > 700.0) return infinity;  // the last term is all of it, and about to overflow
+    constexpr double largest_exponent = 700.0;                 // e^709 is the largest double
+    if ((beta - 1.0) * u > largest_exponent) return infinity;  // the last term is much larger than the others
     return std::expm1(beta * u) / beta - x * std::expm1((beta - 1.0) * u) / (beta - 1.0);
 }
 

@@ -69,7 +69,7 @@ struct Answer {
     std::uint8_t* converged;
 };
 
-// Sums over a frame's bins that the gap needs beside A and B.
+// Sums over a frame's bins that the gap needs in addition to A and B.
 struct BinSums {
     double weight;           // sum of weight
     double data;             // sum of weight x

@@ -5,7 +5,7 @@
 
 namespace knownmf {
 
-// What the search needs to know of the step, beside the two models.
+// What the search needs to know of the step, in addition to the two models.
 struct Direction {
     const double* end;  // the model at the step's end
     double slope;       // of the objective at its beginning; negative
@@ -46,7 +46,7 @@ class LineSearch {
 
    private:
     bool end_loses_a_model() const {
-        constexpr double hardly_any = 1e-3;  // ad hoc
+        constexpr double hardly_any = 1e-3;  // of the present model, ad hoc
         bool loses = false;
         for (Index f = 0; f < size_; ++f) {
             loses |= (frame_.weight[f] * frame_.x[f] > 0.0) & (direction_.end[f] < hardly_any * frame_.model[f]) &
@@ -76,7 +76,7 @@ class LineSearch {
             total += slope * (end[f] - model[f]);
             scale += std::fabs(slope) * (end[f] + model[f]);
         }
-        constexpr double of_both_models = 4e-16;
+        constexpr double of_both_models = 4e-16;  // the rounding of two models, 2e-16 each
         *rounding = of_both_models * scale;
         return total;
     }
@@ -108,7 +108,8 @@ class LineSearch {
     }
 
     bool accepts_armijo() {
-        // As usual for these rules: how much of the first slope a fall must keep, and how flat the end may be.
+        // The usual values: the share of the first slope by which the objective must fall, and the share of it that
+        // may be left at the end.
         constexpr double least_fall = 1e-4, steepest_end = 0.9;
         double noise;
         const double fall =

@@ -55,8 +55,8 @@ class NewtonStep {
     static constexpr double ridge_of_single = 2e-6, ridge_of_double = 1e-14;
     static constexpr double smallest_diagonal = 1e-200;  // keeps an atom without curvature from being divided by zero
     static constexpr double least_share_kept = 0.1;
-    // Bounds of a bin's curvature, ad hoc, in units of the frame: of an empty bin without a model; and beside the
-    // expected curvature of a model of at least smallest_share.
+    // Bounds of a bin's curvature, ad hoc, in units of the frame: that of an empty bin without a model; and the
+    // smallest share of the expected curvature, that of a model of at least smallest_share.
     static constexpr double least_of_empty = 1e-2, flattest = 1e-8, smallest_share = 1e-6;
 
     // Steps with curvature in single precision, which is twice as fast; a frame that needs more has a hard problem.

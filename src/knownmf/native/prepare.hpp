@@ -28,7 +28,7 @@ inline Status prepare_gram(Basis& basis, const double* W, Buffer<double>& buffer
                 rows[k][f] = basis.weights[first + f] * bins[f * stride + k];
             }
         }
-        constexpr Index rows_at_once = 256;  // between two looks at the flag
+        constexpr Index rows_at_once = 256;  // between two tests of the flag
         for (Index k = 0; k < n; k += rows_at_once) {
             if (*interrupted != 0) return Status::interrupted;
             combine_rows<double>(const_cast<const double**>(rows.begin()) + k, smaller(rows_at_once, n - k), n_bins,

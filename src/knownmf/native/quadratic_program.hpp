@@ -17,7 +17,7 @@
 
 namespace knownmf {
 
-// A gradient this small beside its own terms is rounding.
+// A gradient below this share of its own terms is rounding.
 constexpr double gradient_rounding = 1e-14;
 
 class QuadraticProgram {
@@ -71,7 +71,7 @@ class QuadraticProgram {
         copy(guess_, z, n);
         const bool found = exchange_one_by_one();
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
-        constexpr int last_sweeps = 100;  // ad hoc
+        constexpr int last_sweeps = 100;  // ad hoc: these programs are rare, and a sweep is cheap
         for (int n_done = 0; n_done < last_sweeps && !is_interrupted(); ++n_done) sweep();
         if (is_no_higher_than(lowest)) return found && positive;
         copy(guess_, z, n);
@@ -326,7 +326,7 @@ class QuadraticProgram {
         }
         const Index leaving = passive_[first];
         remove(n_passive--, first);
-        if (!append(n_passive, k)) {  // k depends on the rest, too: take the one that left back
+        if (!append(n_passive, k)) {  // k also depends on the others: put back the variable that left
             if (append(n_passive, leaving)) {
                 ++n_passive;
             } else {
@@ -336,7 +336,7 @@ class QuadraticProgram {
             return false;
         }
         for (Index i = 0; i < n_passive; ++i) {
-            const Index position = i < first ? i : i + 1;  // before one was removed
+            const Index position = i < first ? i : i + 1;  // where it was before the removal
             double& now = z[passive_[i]];
             now = larger(now - end * change[position], 0.0);
         }

@@ -14,7 +14,7 @@
 
 namespace knownmf {
 
-// Frames that move together: enough to share the reading of W, few enough to stay in the second-level cache beside it.
+// Frames that move together: enough to share the reading of W, few enough to stay in the second-level cache with it.
 constexpr Index group_size = 8;
 
 class Solver {

@@ -35,13 +35,13 @@ inline Index strongest(const double* values, Index size, Index limit, Index* cho
     return n;
 }
 
-// What a warm start gets of all atoms beside its own, as a share of the frame's data; and a frame that starts anew.
-// Ad hoc: in a stream 1e-2 and 3e-2 are alike.
+// The amount of all atoms that is added to a warm start, as a share of the frame's data; and to a frame that starts
+// anew. Ad hoc: in a stream 1e-2 and 3e-2 are alike.
 constexpr double share_beside_a_start = 1e-2, share_of_a_new_start = 1e-3;
 
 // Add the same amount of every allowed atom to a frame, `share` of the frame's data in all, and to its model.
 inline void spread_start(Frame& frame, const Basis& basis, double share) {
-    constexpr double least_unexplained = 1e-3;  // of each bin, ad hoc: a background may exceed the data
+    constexpr double least_unexplained = 1e-3;  // share of the data in a bin, ad hoc: a background may exceed the data
     double unexplained = 0.0, atoms = 0.0;
     for (Index f = 0; f < basis.bin_stride; ++f)
         unexplained += frame.weight[f] * larger(frame.x[f] - frame.background[f], least_unexplained * frame.x[f]);

@@ -14,7 +14,7 @@ namespace knownmf {
 // Estimates what is left to do, in multiply-adds of single precision, which is the cheapest operation of all.
 struct Costs {
     // Measured on one x86-64-v4 core, relative to such a multiply-add; ad hoc, as a factor of 1.5 in any of them
-    // changes the time of no benchmark by more than a few per cent.
+    // changes the time of no benchmark by more than a few percent.
     static constexpr double factorization = 6.0;       // of a multiply-add in a Cholesky factorization or a sweep
     static constexpr double bin_of_step = 60.0;        // of a bin in a Newton step, beyond its products
     static constexpr double element_of_update = 12.0;  // of a bin or component in an update, beyond its products
@@ -73,7 +73,7 @@ class MultiplicativeUpdates {
     // Improve the starts of n frames, whose model and slopes are up to date. Afterwards the frames have new
     // activations, model and slopes.
     void run(Frame* const* frames, Index n, const Basis& basis, const Options& options, const Effort& effort) {
-        // A check takes half as long as an update of few components, and next to nothing beside one of many.
+        // With few components a check takes half as long as an update, with many components much less.
         interval_ = basis.n_components > dense_components ? 2 : 4;
         adaptive_ = effort.adaptive;
         load(frames, n, effort.n_updates);
@@ -234,7 +234,7 @@ class MultiplicativeUpdates {
 
     // Return whether a few of many atoms will be active, which Newton steps over a growing working set find soonest.
     static bool is_for_newton(const SingleFrame& s, const Basis& basis) {
-        // Ad hoc, from exemplar dictionaries: 7 steps over some 96 atoms, or 40 updates, to a gap of a few per cent.
+        // Ad hoc, from exemplar dictionaries: 7 steps over some 96 atoms, or 40 updates, to a gap of a few percent.
         constexpr double n_steps = 7.0, n_updates = 40.0;
         constexpr Index n_atoms = 96;
         if (basis.n_components <= dense_components || n_steady(s, basis) > basis.n_components / 2) return false;
