@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from knownmf.activations import Activations, activations
 from knownmf.audio.recordings import as_channels, resampled
-from knownmf.audio.spectrograms import frame_times, spectrogram
+from knownmf.audio.spectrograms import frame_times, magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
 from knownmf.learning import Loss, fit_basis, known_basis
@@ -134,7 +134,7 @@ def decompose(
     check_learning(dictionary, free, adapt)
     channels = resampled(as_channels(y), sr, dictionary.sr)
     return decompose_spectrogram(
-        spectrogram(channels, dictionary),
+        magnitudes(stft(channels, dictionary)) ** dictionary.power,
         sr,
         dictionary,
         free=free,
