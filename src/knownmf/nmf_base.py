@@ -1,5 +1,7 @@
 """What an estimator does with components once it has them: the part of NMF that learns nothing."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
-from knownmf.validation import check_range, check_tol, real_array
+from knownmf.validation import about_complex, check_range, check_tol, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
 
@@ -77,7 +79,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         (n_samples, n_features) ndarray
         """
         self._check_fitted()
-        H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
+        with _complex_data_named():
+            H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
         if H.shape[1] != self.n_components_:
             raise ValueError(f"X has {H.shape[1]} columns, expected one for each of {self.n_components_} components.")
         return H @ self.components_.astype(H.dtype, copy=False)
@@ -115,14 +118,15 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
         if isinstance(X, np.ma.MaskedArray):
             X = real_array(X, "X", 2)  # masked entries become NaN
-        data: NDArray[np.floating] = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=(np.float64, np.float32),
-            ensure_all_finite="allow-nan",
-        )
+        with _complex_data_named():
+            data: NDArray[np.floating] = validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse="csr",
+                dtype=(np.float64, np.float32),
+                ensure_all_finite="allow-nan",
+            )
         check_non_negative(data, f"{type(self).__name__} (X)")
         return data
 
@@ -209,3 +213,15 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     @staticmethod
     def _warn_of_missed(found: Activations) -> None:
         warn_of_missed(found, "sample", "gap_tol", "Raise gap_tol (its default is tol where all components are known)")
+
+
+@contextlib.contextmanager
+def _complex_data_named() -> Iterator[None]:
+    """Replace scikit-learn's message about complex data, which shows all of them, by one that says what to do."""
+    try:
+        yield
+    except ValueError as error:
+        reason = "Complex data not supported"
+        if reason not in str(error):
+            raise
+        raise ValueError(f"{reason}: {about_complex('X')}") from None
