@@ -11,6 +11,7 @@ import pytest
 import scipy.io.wavfile
 import soundfile
 
+from knownmf import demo
 from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe, write
 from knownmf.audio.recordings import as_channels, resampled
 from knownmf.dictionary import Dictionary
@@ -320,6 +321,68 @@ def test_decompose_finds_what_was_put_in():
     assert found.explained == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_with_free_components_the_explained_energy_is_divided_in_proportion_to_the_model(power):
+    dictionary = flat(3, power=power)
+    found = decompose(np.random.default_rng(2).normal(size=SR), SR, dictionary, free=2)
+    W, H = found.dictionary.W, found.found.H
+    A, model = found.V ** (1 / power), (W @ H) ** (1 / power)
+    by_bin = A**2 - (A - model) ** 2
+    own = (W[:, :3] @ H[:3]) / (W @ H)
+    assert (found.n_free, found.adapted) == (2, False)
+    assert 0 < found.explained_by_dictionary < found.explained
+    assert found.explained == pytest.approx(by_bin.sum() / np.sum(A**2))
+    assert found.explained_by_dictionary == pytest.approx(np.sum(own * by_bin) / np.sum(A**2))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_part_of_the_dictionary_is_its_share_of_the_energy(share):
+    seconds = np.arange(2 * SR) / SR
+    known, other = (np.sin(2 * np.pi * pitch * seconds) * (seconds % 0.5 < 0.3) for pitch in (300, 3000))
+    known, other = np.sqrt(share) * known, np.sqrt(1 - share) * np.roll(other, SR // 7)
+    found = decompose(known + other, SR, learn({"known": [(known, SR)]}), free=4)
+    assert found.explained > 0.95
+    assert found.explained_by_dictionary == pytest.approx(share, abs=0.03)
+    assert found.fits == (share > 0.15)
+
+
+def test_with_adaptation_the_part_of_the_dictionary_is_that_of_the_dictionary_as_it_was_given():
+    y, dictionary = np.random.default_rng(2).normal(size=SR).cumsum(), flat(3)
+    as_given, adapted = decompose(y, SR, dictionary), decompose(y, SR, dictionary, adapt=0.5)
+    assert as_given.explained_by_dictionary == as_given.explained
+    assert (as_given.adapted, adapted.adapted) == (False, True)
+    assert adapted.explained > as_given.explained + 0.1
+    assert adapted.explained_by_dictionary == pytest.approx(as_given.explained, abs=1e-3)
+    both = decompose(y, SR, dictionary, free=2, adapt=0.5)
+    assert (both.n_free, both.adapted) == (2, True)
+    assert both.explained_by_dictionary < both.explained
+
+
+def test_what_is_worse_than_silence_explains_nothing():
+    seconds = np.arange(SR) / SR
+    low, high = (learn({"tone": [(np.sin(2 * np.pi * pitch * seconds), SR)]}) for pitch in (300, 3000))
+    tone = np.sin(2 * np.pi * 300 * seconds)
+    wrong = decompose(tone, SR, high)
+    assert (wrong.explained, wrong.explained_by_dictionary, wrong.fits) == (0, 0, False)
+    assert wrong.found.converged.all()
+    assert decompose(tone, SR, low).fits
+
+
+def test_the_drums_of_the_demo_fit_and_other_sounds_do_not():
+    song = demo.mixture()
+    drums = learn({label: [read(path)] for label, path in demo.hits().items()})
+    found = decompose(song.y, song.sr, drums)
+    assert found.fits
+    assert found.explained > 0.9
+    seconds = np.arange(4 * SR) / SR
+    chord = sum(np.sin(2 * np.pi * pitch * n * seconds) / n for pitch in (262, 330, 392) for n in range(1, 9))
+    chord *= np.exp(-3 * (seconds % 1))
+    notes = learn({"chord": [(chord[:SR], SR)]})
+    assert decompose(chord, SR, notes).fits
+    assert not decompose(chord, SR, drums).fits
+    assert not decompose(song.y, song.sr, notes).fits
+
+
 def test_a_perfect_basis_explains_everything_and_silence_leaves_nothing_to_explain():
     y = np.random.default_rng(3).normal(size=4 * 512)
     V = spectrogram(y, flat())
@@ -327,6 +390,7 @@ def test_a_perfect_basis_explains_everything_and_silence_leaves_nothing_to_expla
     assert decompose(y, SR, exact, tol=1e-8).explained > 0.999
     silent = decompose(np.zeros(SR), SR, exact)
     assert silent.explained == 1
+    assert silent.fits
     assert not silent.found.H.any()
 
 

@@ -281,8 +281,8 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
 
 def check_rate(sr: object) -> None:
     """Raise a ValueError if `sr` is not a whole number of at least 1."""
-    if np.ndim(sr):
-        raise ValueError(f"sr has shape {np.shape(sr)}, expected the sample rate in Hz: pass the samples before it.")
+    if isinstance(sr, np.ndarray) and sr.ndim:
+        raise ValueError(f"sr has shape {sr.shape}, expected the sample rate in Hz: pass the samples before it.")
     whole_number(sr, "sr", meaning="a sample rate in Hz")
 
 
