@@ -142,7 +142,8 @@ def decompose(
     Returns
     -------
     Decomposition
-        Activations with their certificates, the spectrogram, the times, and the share that is explained.
+        Activations with their certificates, the spectrogram, the times, and the share that is explained. The
+        certificates do not show whether the dictionary is the right one; `fits` of the result does, in most cases.
 
     Raises
     ------

@@ -59,7 +59,8 @@ def describe_doubt(decomposition: Decomposition) -> str | None:
         return None
     doubt = (
         f"The dictionary explains only {percent(decomposition.explained_by_dictionary)} of the recording: its sounds "
-        "may not be those in the recording. Learn a dictionary from the sounds that are in it."
+        "may not be those in the recording. Learn a dictionary from all sounds and notes that are in it, with enough "
+        "components (the default of learn)."
     )
     if not decomposition.adapted:
         doubt += " If they are the same sounds, but in another room or tuning, separate or decompose with --adapt 0.3."
