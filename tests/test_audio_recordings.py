@@ -168,6 +168,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         (np.zeros(4, int), "type int64, expected floats"),
         (np.zeros((1, 1, 4)), r"shape \(1, 1, 4\)"),
         (np.zeros((2, 0)), "empty"),
+        (np.array([0, -1e170]), r"a peak of 1e\+170 times full scale: scale it to a peak of 1"),
         (np.array([np.nan]), "1 sample that is infinite or not a number"),
         (np.array([np.nan, np.inf]), "2 samples that are infinite or not a number"),
     ],
@@ -259,9 +260,11 @@ def test_many_channels_of_few_samples_are_resampled():
 
 
 def test_the_level_does_not_matter_except_for_players(tmp_path):
-    quiet, loud = (decompose(scale * STEREO, SR, flat()) for scale in (1, 32768))
-    np.testing.assert_allclose(loud.found.H, 32768 * quiet.found.H, rtol=1e-6)
-    assert loud.explained == pytest.approx(quiet.explained)
+    quiet = decompose(STEREO, SR, flat())
+    for scale in (1e-100, 32768, 1e29):
+        loud = decompose(scale * STEREO, SR, flat())
+        np.testing.assert_allclose(loud.found.H, scale * quiet.found.H, rtol=1e-6)
+        assert loud.explained == pytest.approx(quiet.explained)
     with pytest.warns(UserWarning, match=r"a\.wav.*the peak is 200 times full scale.* players will clip it"):
         write(tmp_path / "a.wav", np.array([0.0, -200.0]), SR)
     np.testing.assert_array_equal(read(tmp_path / "a.wav")[0], [[0.0, -200.0]])

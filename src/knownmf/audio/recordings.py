@@ -34,6 +34,9 @@ MOST_CHANNELS = 64
 # More channels than this without a single negative sample are a spectrogram, such as one of 12 or 40 bands.
 MOST_UNSIGNED_CHANNELS = 8
 
+# Larger samples are refused, as their squares could overflow. No recording has them.
+LARGEST_SAMPLE = 1e30
+
 # `write` warns about a peak above this multiple of full scale (40 dB): then the samples are not scaled to 1.
 FAR_ABOVE_FULL_SCALE = 100
 
@@ -177,7 +180,8 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there are no samples, if some are not finite or masked, or if the shape or the type does not match.
+        If there are no samples, if some are masked, not finite or above 1e30, or if the shape or the type does not
+        match.
     """
     try:
         samples = np.asarray(y)
@@ -236,7 +240,7 @@ def _check_axes(samples: np.ndarray) -> None:
 
 
 def _checked(samples: np.ndarray) -> np.ndarray:
-    """Return samples of shape (n_channels, n_samples). Raise a ValueError if there are none, or not all are finite."""
+    """Return samples of shape (n_channels, n_samples). Raise a ValueError if there are none, or one cannot be used."""
     if not samples.size:
         raise ValueError("the recording is empty: it has no samples.")
     faulty = int(np.count_nonzero(~np.isfinite(samples)))
@@ -245,6 +249,9 @@ def _checked(samples: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"the recording has {counted(faulty, 'sample')} that {are} infinite or not a number: replace them first."
         )
+    peak = max(samples.max(), -samples.min())
+    if peak > LARGEST_SAMPLE:
+        raise ValueError(f"the recording has a peak of {peak:.3g} times full scale: scale it to a peak of 1 first.")
     return samples
 
 
