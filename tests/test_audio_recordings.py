@@ -249,6 +249,13 @@ def test_samples_and_sample_rate_in_the_wrong_order_are_refused(tmp_path):
         decompose(STEREO, STEREO, flat())
 
 
+@pytest.mark.parametrize("dictionary", ["drums.npz", SR, flat().W], ids=["path", "rate", "basis"])
+def test_a_dictionary_that_is_none_is_refused(dictionary):
+    for function in (decompose, separate, transcribe):
+        with pytest.raises(TypeError, match=r"dictionary is .*, expected a knownmf\.Dictionary: .* Dictionary\.load"):
+            function(STEREO, SR, dictionary)
+
+
 def test_a_file_with_fewer_samples_than_channels_is_read(tmp_path):
     soundfile.write(tmp_path / "short.wav", np.ones((1, 2)) / 2, SR)
     np.testing.assert_array_equal(read(tmp_path / "short.wav")[0], [[0.5], [0.5]])

@@ -1,6 +1,7 @@
 """Decompose the spectrogram of a recording into the components of a dictionary."""
 
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -150,6 +151,8 @@ def decompose(
     ValueError
         If the recording is empty or has samples that are not finite, if `free` or `adapt` is out of its range, or if
         `free` is not 0 and the dictionary already has a sound named "rest".
+    TypeError
+        If `dictionary` is not a :class:`knownmf.Dictionary`.
 
     Notes
     -----
@@ -231,7 +234,15 @@ def decompose_spectrogram(
 
 
 def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
-    """Raise if `free` or `adapt` is out of its range, or if `free` needs the label "rest" but it is taken."""
+    """Raise if `free` or `adapt` is out of its range, or if `free` needs the label "rest" but it is taken.
+
+    Also raise if the dictionary is not one, such as the name of a file, or a sample rate in its place.
+    """
+    if not isinstance(dictionary, Dictionary):
+        raise TypeError(
+            f"dictionary is {reprlib.repr(dictionary)}, expected a knownmf.Dictionary: the arguments are y, sr and "
+            "dictionary, and Dictionary.load reads a file."
+        )
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
         raise ValueError(f'the dictionary already has a sound named "{REST}": rename it, or pass free=0.')
