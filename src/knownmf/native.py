@@ -345,6 +345,11 @@ def _check_entries(block: Block, n_bins: int) -> None:
 # ---- Learning passes. Matrices are frames-major and of one floating type; one with a single row stands for all frames.
 
 
+def safe_power(beta: float, has_quadratic_penalty: bool) -> float:
+    """Return the exponent with which a multiplicative update is sure to lower the objective, at most 1."""
+    return library.knownmf_safe_power(_double(beta), int(has_quadratic_penalty))
+
+
 def measure(
     x: NDArray, weights: NDArray, v: NDArray, beta: float, with_cost: bool, pull: NDArray, push: NDArray
 ) -> float:
@@ -464,8 +469,13 @@ library.knownmf_workspace_bytes.restype = _index
 library.knownmf_solve.argtypes = [_address] * 5
 library.knownmf_prepare.argtypes = [_address] * 3
 library.knownmf_descend_rows.restype = None
+library.knownmf_zero_floor.restype = _double
+library.knownmf_safe_power.restype = _double
 for _precision in _PRECISIONS.values():
     for _name in ("measure", "pull_of_activations"):
         getattr(library, f"knownmf_{_name}_{_precision}").restype = _double
     for _name in ("pull_of_basis", "multiply_rows", "extrapolate"):
         getattr(library, f"knownmf_{_name}_{_precision}").restype = None
+
+#: For beta < 1, data below this share of the largest value of their frame are raised to it.
+ZERO_FLOOR: float = library.knownmf_zero_floor()
