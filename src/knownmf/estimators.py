@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from knownmf.learning import Callback, KnownBasis, Learned, Statistics, fit_basis, update_basis
 from knownmf.learning.starts import start_of
-from knownmf.nmf_base import BaseNMF
+from knownmf.nmf_base import BaseNMF, restored_on_failure
 from knownmf.observations import Observations
 from knownmf.prepared import solve_no_worse
 from knownmf.validation import check_range, level_of_caller, real_array, whole_number
@@ -111,6 +111,11 @@ class NMF(BaseNMF):
 
     Notes
     -----
+    ``transform`` and ``score`` use ``beta_loss``, ``gap_tol``, ``alpha_W`` and ``l1_ratio`` (and ``tol``, where
+    everything is known) as they are when they are called. All other parameters count at the next ``fit``; after
+    ``from_basis`` all count at once. If ``fit`` or ``partial_fit`` fails or is interrupted, the estimator is as it was
+    before.
+
     A factorization does not determine the scale of a component. Components that are learned from scratch sum to one,
     unless a penalty determines their scale. Known components, frozen or not, keep the scale of the user.
 
@@ -239,6 +244,7 @@ class NMF(BaseNMF):
         self.fit_transform(X, None, W, H, weights=weights, background=background, support=support, H_init=H_init)
         return self
 
+    @restored_on_failure
     def fit_transform(
         self,
         X: ArrayLike,
@@ -281,7 +287,7 @@ class NMF(BaseNMF):
         known = self._known(data.shape[1], H)
         start, name = (H_init, "H_init") if W is None else (W, "W")
         observations = self._observe(data, len(known.free), weights, background, support, start, name)
-        self._gap_tol(known)  # raises now, before learning, if a tolerance is wrong
+        self._gap_tol(bool(known.free.any()))  # raises now, before learning, if a tolerance is wrong
         whole_number(self.max_iter, "max_iter")
         if hasattr(self, "n_samples_seen_"):
             del self.n_samples_seen_  # a stream that partial_fit had begun ends here
@@ -313,6 +319,7 @@ class NMF(BaseNMF):
             )
         return self._finish(replace(observations, H_init=None), learned)
 
+    @restored_on_failure
     def partial_fit(
         self,
         X: ArrayLike,

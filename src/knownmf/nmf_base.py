@@ -1,6 +1,8 @@
 """What an estimator does with components once it has them: the part of NMF that learns nothing."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,6 +18,28 @@ from knownmf.solver import Activations, warn_of_missed
 from knownmf.validation import check_range, check_tol, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
+
+Estimator = TypeVar("Estimator", bound="BaseNMF")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def restored_on_failure(
+    method: Callable[Concatenate[Estimator, Arguments], Result],
+) -> Callable[Concatenate[Estimator, Arguments], Result]:
+    """Decorate a method so that after an error or an interrupt the estimator is as it was before the call."""
+
+    @functools.wraps(method)
+    def restoring(self: Estimator, *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        before = self.__dict__.copy()
+        try:
+            return method(self, *arguments, **options)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    return restoring
 
 
 class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -82,7 +106,15 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"X has {H.shape[1]} columns, expected one for each of {self.n_components_} components.")
         return H @ self.components_.astype(H.dtype, copy=False)
 
-    def score(self, X: ArrayLike, y: None = None) -> float:
+    def score(
+        self,
+        X: ArrayLike,
+        y: None = None,
+        *,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+    ) -> float:
         """Return minus the mean divergence between a sample and its model: higher is better, 0 is perfect.
 
         Parameters
@@ -90,6 +122,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X : array_like, (n_samples, n_features)
             The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         y : ignored
+        weights, background, support : array_like, optional
+            As in ``fit``; what was passed there is not remembered.
 
         Returns
         -------
@@ -97,8 +131,12 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         self._check_fitted()
         data = self._validate(X, reset=False)
-        found = self._activations(self._observe(data, self.n_components_))
+        found = self._activations(self._observe(data, self.n_components_, weights, background, support))
         return -float(self._prepare().divergence(found).mean())
+
+    def __getstate__(self) -> Any:
+        # The prepared components are several times the size of the components, and soon made again.
+        return super().__getstate__() | {"_prepared": None}
 
     @property
     def _n_features_out(self) -> int:
@@ -127,16 +165,16 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return data
 
     def _check_fitted(self) -> None:
-        """Raise unless there are components. Those of ``from_basis`` are what the parameters say now."""
+        """Raise unless there are components. Do what parameters that were set since then ask for."""
         check_is_fitted(self, "components_")
-        # A fit that failed may have changed it, because checking its data does.
-        self.n_features_in_ = self.components_.shape[1]
         if self._follows_parameters:
             known = self._known(None)
             if known.free.any():
                 raise ValueError("The parameters leave something to learn: call fit.")
             self._set_components(known)
             self._follows_parameters = True
+        elif (self.tol, self.gap_tol) != self._tols:
+            self._set_tolerance()
 
     def _known(self, n_features: int | None, H: ArrayLike | None = None) -> KnownBasis:
         n_started = None if H is None else len(real_array(H, "H", 2))
@@ -182,16 +220,21 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             kept = np.result_type(dtype, kept) if known.n_known else np.dtype(dtype)
         self.components_ = (known.components if components is None else components).astype(kept)
         self.n_components_, self.n_features_in_ = self.components_.shape
-        self.gap_tol_ = self._gap_tol(known)
+        self._learns = bool(known.free.any())
+        self._set_tolerance()
         self._prepare()
         self._follows_parameters = False
 
-    def _gap_tol(self, known: KnownBasis) -> float:
+    def _set_tolerance(self) -> None:
+        """Set the tolerance of the activations, and remember the parameters that it comes from."""
+        self.gap_tol_, self._tols = self._gap_tol(self._learns), (self.tol, self.gap_tol)
+
+    def _gap_tol(self, learns: bool) -> float:
         """Return the tolerance of the activations, both tolerances checked."""
         tol = check_tol(self.tol)
         if self.gap_tol is not None:
             return check_tol(self.gap_tol, "gap_tol")
-        return GAP_TOL if known.free.any() or tol == 0.0 else tol
+        return GAP_TOL if learns or tol == 0.0 else tol
 
     def _activations(self, observations: Observations) -> Activations:
         """Return the activations of observations, by components and parameters as they are now."""
