@@ -23,6 +23,7 @@ LAYERS = [
     "wording",
     "divergences",
     "validation",
+    "labels",
     "files",
     "extras",
     "threads",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from knownmf.labels import Labels
 from knownmf.learning import Callback, KnownBasis, Learned, Statistics, fit_basis, update_basis
 from knownmf.learning.starts import start_of
 from knownmf.nmf_base import BaseNMF, restored_on_failure
@@ -176,7 +177,7 @@ class NMF(BaseNMF):
         self.callback = callback
 
     @classmethod
-    def from_basis(cls, W: ArrayLike, **parameters: Any) -> Self:
+    def from_basis(cls, W: Any, **parameters: Any) -> Self:
         """Return an estimator that knows its basis: ``transform`` works at once, without ``fit``.
 
         Parameters
@@ -195,16 +196,16 @@ class NMF(BaseNMF):
         ValueError
             If W is not two-dimensional, is empty, or holds values that are negative, infinite or NaN.
         """
-        W = real_array(W, "W", 2)
-        if not W.size:
-            raise ValueError(f"W has shape {W.shape}: give at least one bin and one basis vector.")
-        check_range(W, "W")
-        model = cls(components=W.T, **parameters)
+        basis = real_array(W, "W", 2)
+        if not basis.size:
+            raise ValueError(f"W has shape {basis.shape}: give at least one bin and one basis vector.")
+        check_range(basis, "W")
+        # A table of pandas keeps its labels.
+        model = cls(components=W.T if hasattr(W, "iloc") else basis.T, **parameters)
         known = model._known(None)
         if known.free.any():
             raise ValueError("from_basis takes a basis that is known: leave frozen=True, or call fit.")
-        model._set_components(known)
-        model._follows_parameters = True
+        model._take_known_components(known)
         return model
 
     def fit(
@@ -286,7 +287,7 @@ class NMF(BaseNMF):
             raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
         known = self._known(data.shape[1], H)
         start, name = (H_init, "H_init") if W is None else (W, "W")
-        observations = self._observe(data, len(known.free), weights, background, support, start, name)
+        observations = self._observe(X, data, len(known.free), weights, background, support, start, name)
         self._gap_tol(bool(known.free.any()))  # raises now, before learning, if a tolerance is wrong
         whole_number(self.max_iter, "max_iter")
         if hasattr(self, "n_samples_seen_"):
@@ -297,7 +298,7 @@ class NMF(BaseNMF):
             self._set_components(known)
             return self._finish(observations)
         if H is not None:
-            H = self._custom_components(H, known)
+            H = self._custom_components(X, H, known)
         learned = fit_basis(
             observations,
             known,
@@ -352,7 +353,7 @@ class NMF(BaseNMF):
         known = self._known(data.shape[1])
         if not 0.0 < self.forgetting <= 1.0:
             raise ValueError(f"forgetting is {self.forgetting!r}, expected a number above 0 and at most 1.")
-        observations = self._observe(data, len(known.free), weights, background, support)
+        observations = self._observe(X, data, len(known.free), weights, background, support)
         if first:
             components = known.components
             if known.free.any():
@@ -381,8 +382,11 @@ class NMF(BaseNMF):
         self.n_samples_seen_, self.n_iter_ = n_samples_seen, self.n_iter_ + 1
         return self
 
-    def _custom_components(self, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:
+    def _custom_components(self, X: ArrayLike, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:
         """Return the components of a custom start, checked."""
+        labels = Labels()
+        labels.add(X, "X", "samples", "features")
+        labels.add(H, "H", "components", "features")
         custom = real_array(H, "H", 2)
         if custom.shape != known.free.shape:
             raise ValueError(f"H has shape {custom.shape}, expected {known.free.shape}: a component a row.")

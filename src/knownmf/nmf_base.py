@@ -6,11 +6,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from knownmf.divergences import beta_of
+from knownmf.labels import Labels, labels_of, row_names
 from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
@@ -86,7 +88,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         self._check_fitted()
         data = self._validate(X, reset=False)
-        return self._activations(self._observe(data, self.n_components_, weights, background, support)).H.T
+        return self._activations(self._observe(X, data, self.n_components_, weights, background, support)).H.T
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the data that activations stand for, ``X @ components_``.
@@ -131,8 +133,23 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         self._check_fitted()
         data = self._validate(X, reset=False)
-        found = self._activations(self._observe(data, self.n_components_, weights, background, support))
+        found = self._activations(self._observe(X, data, self.n_components_, weights, background, support))
         return -float(self._prepare().divergence(found).mean())
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Return the names of the components: the row labels of a table ``components``, else "nmf0", "nmf1", ...
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        (n_components,) ndarray of str
+        """
+        names: NDArray[np.object_] = super().get_feature_names_out(input_features)
+        names[: len(self._known_names)] = self._known_names
+        return names
 
     def __getstate__(self) -> Any:
         # The prepared components are several times the size of the components, and soon made again.
@@ -151,18 +168,19 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
+        """Return X as an array of floating-point numbers or a CSR matrix; missing entries of any kind become NaN."""
+        if getattr(getattr(X, "dtype", None), "kind", "") == "c":
+            raise ValueError("Complex data not supported: X is complex, pass its magnitude, np.abs(X), or its power.")
         if isinstance(X, np.ma.MaskedArray):
-            X = real_array(X, "X", 2)  # masked entries become NaN
-        data: NDArray[np.floating] = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=(np.float64, np.float32),
-            ensure_all_finite="allow-nan",
-        )
+            X = real_array(X, "X", 2)
+        data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=None, ensure_all_finite="allow-nan")
+        if not issparse(data):
+            data = real_array(data, "X", 2)
+        if data.dtype not in (np.float64, np.float32):
+            data = data.astype(np.float64)
         check_non_negative(data, f"{type(self).__name__} (X)")
-        return data
+        checked: NDArray[np.floating] = data
+        return checked
 
     def _check_fitted(self) -> None:
         """Raise unless there are components. Do what parameters that were set since then ask for."""
@@ -171,8 +189,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             known = self._known(None)
             if known.free.any():
                 raise ValueError("The parameters leave something to learn: call fit.")
-            self._set_components(known)
-            self._follows_parameters = True
+            self._take_known_components(known)
         elif (self.tol, self.gap_tol) != self._tols:
             self._set_tolerance()
 
@@ -184,7 +201,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _observe(
         self,
-        X: Any,
+        X: ArrayLike,
+        data: Any,
         n_components: int,
         weights: ArrayLike | None = None,
         background: ArrayLike | None = None,
@@ -192,10 +210,15 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         start: ArrayLike | None = None,
         start_name: str = "H_init",
     ) -> Observations:
-        """Return X and what came with it, checked."""
-        axes = SAMPLES._replace(start=start_name)
+        """Return the data, which are X as an array, and what came with them, checked."""
+        labels = Labels()
+        is_whole = self.components is not None and len(real_array(self.components, "components", 2)) == n_components
+        labels.add(self.components, "components", "components" if is_whole else None, "features")
+        labels.add(X, "X", "samples", "features")
         given = weights, background, support, start
-        checked = Observations.check(X, X.shape[1], n_components, beta_of(self.beta_loss), *given, axes)
+        shape = data.shape[1], n_components
+        axes = SAMPLES._replace(start=start_name)
+        checked = Observations.check(data, *shape, beta_of(self.beta_loss), *given, axes, labels)
         checked.check_something_counts()
         return checked
 
@@ -220,10 +243,19 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             kept = np.result_type(dtype, kept) if known.n_known else np.dtype(dtype)
         self.components_ = (known.components if components is None else components).astype(kept)
         self.n_components_, self.n_features_in_ = self.components_.shape
-        self._learns = bool(known.free.any())
+        self._learns, self._known_names = bool(known.free.any()), row_names(self.components)
         self._set_tolerance()
         self._prepare()
         self._follows_parameters = False
+
+    def _take_known_components(self, known: KnownBasis) -> None:
+        """Keep components of which nothing is to be learned, with the names of their features, until others are set."""
+        self._set_components(known)
+        self._follows_parameters = True
+        self.__dict__.pop("feature_names_in_", None)
+        columns = [*labels_of(self.components)][1:]
+        if columns and columns[0] is not None and all(isinstance(name, str) for name in columns[0]):
+            self.feature_names_in_ = np.array(list(columns[0]), dtype=object)
 
     def _set_tolerance(self) -> None:
         """Set the tolerance of the activations, and remember the parameters that it comes from."""

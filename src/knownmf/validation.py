@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
-    """Return ``values`` as an array of real numbers; masked entries become NaN. Raise if it has another dimension."""
+    """Return ``values`` as an array of real numbers; raise if it has another dimension.
+
+    Masked entries, None and the missing values of pandas become NaN.
+    """
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
     try:
@@ -21,15 +24,37 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
         raise ValueError(f"{name} is not a rectangular array: {error}") from error
     if array.dtype.kind == "c":
         raise TypeError(f"{name} is complex: pass its magnitude, np.abs({name}), or its power.")
-    if array.dtype.kind not in "fiub":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} holds {array.dtype}, not real numbers.") from error
+    if array.dtype.kind == "O":
+        array = _numbers(array, name)
+    if array.dtype.kind not in "fiub" or (array.dtype.kind == "b" and not array.ndim):
+        raise TypeError(f"{name} holds {_kind_of(array)}, not real numbers: pass numbers.")
     if array.ndim not in n_dims:
         expected = " or ".join(str(n) for n in n_dims)
         raise ValueError(f"{name} has {array.ndim} dimensions, expected {expected}: its shape is {array.shape}.")
     return np.where(values.mask, np.nan, array) if isinstance(values, np.ma.MaskedArray) else array
+
+
+def _numbers(array: NDArray[np.object_], name: str) -> NDArray[np.float64]:
+    """Return an array of objects as numbers; None and the missing values of pandas become NaN."""
+    numbers = np.empty(array.shape)
+    for index, value in np.ndenumerate(array):
+        if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
+            numbers[index] = np.nan
+        else:
+            try:
+                if isinstance(value, str | bytes):
+                    raise TypeError("text is not converted")
+                numbers[index] = float(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                place = f"{name}[{', '.join(map(str, index))}]" if index else name
+                raise TypeError(f"{place} is {value!r}, not a real number ({error}): pass numbers.") from error
+    return numbers
+
+
+def _kind_of(array: NDArray) -> str:
+    """Return what an array holds, in words."""
+    kinds = {"b": "a bool", "U": "text", "S": "bytes", "M": "dates", "m": "time differences", "V": "records"}
+    return kinds.get(array.dtype.kind, str(array.dtype))
 
 
 def sparse_array(values: Any, name: str) -> Any:
