@@ -39,9 +39,9 @@ def activations(
     Parameters
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
-        The data, not negative, any numeric type. NaN (or a masked entry, None, pandas.NA) means missing. A sparse matrix is for
-        Kullback-Leibler and Frobenius, without a background and with weights per bin at most; it is never made
-        dense as a whole.
+        The data, not negative, any numeric type. NaN (or a masked entry, None, pandas.NA) means missing. A sparse
+        matrix is for Kullback-Leibler and Frobenius, without a background and with weights per bin at most; it is never
+        made dense as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
