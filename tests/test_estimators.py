@@ -165,8 +165,11 @@ class TestRefusals:
             ({"alpha_W": -1.0}, ValueError, "alpha_W is -1.0: negative"),
             ({"alpha_H": -1.0}, ValueError, "alpha_H is -1.0: negative"),
             ({"l1_ratio": 1.5}, ValueError, "l1_ratio is 1.5, expected a number from 0 to 1"),
+            ({"l1_ratio": True}, ValueError, "l1_ratio is True, expected a number from 0 to 1"),
             ({"beta_loss": "kl"}, ValueError, "beta_loss is 'kl'"),
             ({"tol": "small"}, ValueError, "tol is 'small'"),
+            ({"tol": True}, ValueError, "tol is True, expected a finite number of at least 0"),
+            ({"gap_tol": np.nan}, ValueError, "gap_tol is nan, expected a finite number of at least 0"),
         ],
     )
     def test_bad_parameters_are_named(self, data, parameters, error, message):

@@ -14,7 +14,7 @@ from knownmf.learning.starts import start_of
 from knownmf.nmf_base import BaseNMF, restored_on_failure
 from knownmf.observations import Observations
 from knownmf.prepared import solve_no_worse
-from knownmf.validation import check_range, level_of_caller, real_array, whole_number
+from knownmf.validation import check_range, level_of_caller, number, real_array, whole_number
 
 
 class NMF(BaseNMF):
@@ -351,8 +351,7 @@ class NMF(BaseNMF):
         first = not hasattr(self, "n_samples_seen_")
         data = self._validate(X, reset=first)
         known = self._known(data.shape[1])
-        if not 0.0 < self.forgetting <= 1.0:
-            raise ValueError(f"forgetting is {self.forgetting!r}, expected a number above 0 and at most 1.")
+        forgetting = number(self.forgetting, "forgetting", 0, 1, "right")
         observations = self._observe(X, data, len(known.free), weights, background, support)
         if first:
             components = known.components
@@ -371,12 +370,12 @@ class NMF(BaseNMF):
                 "components, n_components, frozen, template_strength or beta_loss have changed within a stream: call "
                 "fit, or use a new estimator."
             )
-        n_samples_seen = self.forgetting * self.n_samples_seen_ + data.shape[0]
+        n_samples_seen = forgetting * self.n_samples_seen_ + data.shape[0]
         if known.free.any():
             H = self._activations(observations).H.T.astype(np.float64)
             loss = self._loss(data.shape[1], n_samples_seen)
             components, self._memory = update_basis(
-                observations, known, loss, self.components_.astype(np.float64), H, self._memory, self.forgetting
+                observations, known, loss, self.components_.astype(np.float64), H, self._memory, forgetting
             )
             self._set_components(known, components, data.dtype)
         self.n_samples_seen_, self.n_iter_ = n_samples_seen, self.n_iter_ + 1

@@ -17,7 +17,7 @@ from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
-from knownmf.validation import check_range, check_tol, real_array
+from knownmf.validation import check_range, number, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
 
@@ -224,13 +224,12 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _loss(self, n_features: int, n_samples: float) -> Loss:
         """Return what is minimized, all penalties checked."""
-        if not 0.0 <= self.l1_ratio <= 1.0:
-            raise ValueError(f"l1_ratio is {self.l1_ratio!r}, expected a number from 0 to 1.")
+        l1 = number(self.l1_ratio, "l1_ratio", 0, 1, "both")
         check_range(real_array(self.alpha_W, "alpha_W", 0), "alpha_W")
         alpha_H = self.alpha_W if self.alpha_H == "same" else self.alpha_H
         check_range(real_array(alpha_H, "alpha_H", 0), "alpha_H")
         of_activations, of_basis = self.alpha_W * n_features, float(alpha_H) * n_samples
-        l1, l2 = self.l1_ratio, 1.0 - self.l1_ratio
+        l2 = 1.0 - l1
         return Loss(beta_of(self.beta_loss), of_activations * l1, of_activations * l2, of_basis * l1, of_basis * l2)
 
     def _set_components(
@@ -263,9 +262,9 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _gap_tol(self, learns: bool) -> float:
         """Return the tolerance of the activations, both tolerances checked."""
-        tol = check_tol(self.tol)
+        tol = number(self.tol, "tol")
         if self.gap_tol is not None:
-            return check_tol(self.gap_tol, "gap_tol")
+            return number(self.gap_tol, "gap_tol")
         return GAP_TOL if learns or tol == 0.0 else tol
 
     def _activations(self, observations: Observations) -> Activations:

@@ -18,9 +18,9 @@ from knownmf.observations import SPECTROGRAM, Observations
 from knownmf.threads import get_num_threads, run_in_threads
 from knownmf.validation import (
     check_range,
-    check_tol,
     check_zeros_and_ones,
     level_of_caller,
+    number,
     one_for_each,
     penalty,
     real_array,
@@ -172,7 +172,7 @@ class Solver:
             raise ValueError("W has no columns: give at least one basis vector.")
         check_range(basis, "W")
         self.beta = beta_of(beta_loss)
-        self.tol, self.max_iter = check_tol(tol), whole_number(max_iter, "max_iter")
+        self.tol, self.max_iter = number(tol, "tol"), whole_number(max_iter, "max_iter")
         self.n_bins, self.n_components = n_bins, n_components
         self._l1, self._l2 = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
         self._weights = np.ones(n_bins) if weights is None else one_for_each(weights, "weights", n_bins, "bins")

@@ -5,7 +5,7 @@ Every message says what was passed, what was expected and what to do.
 
 import sys
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -142,19 +142,76 @@ def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float
     return np.full(n_components, array, dtype=np.float64)
 
 
-def check_tol(tol: object, name: str = "tol") -> float:
-    """Return a tolerance as a float. Raise unless it is a finite number of at least 0."""
-    if isinstance(tol, Real) and 0.0 <= float(tol) < np.inf:
-        return float(tol)
-    raise ValueError(f"{name} is {tol!r}, expected a number that is not negative, such as 1e-4.")
+def number(
+    value: object,
+    name: str,
+    low: float = 0.0,
+    high: float = np.inf,
+    closed: Literal["left", "right", "both", "neither"] = "left",
+    meaning: str = "",
+) -> float:
+    """Return a finite real number in an interval as a float.
+
+    Numbers of NumPy count as numbers; bool, text, dates and NaN do not.
+
+    Parameters
+    ----------
+    value : object
+        The number.
+    name : str
+        The name of the argument, for the message.
+    low, high : float
+        The ends of the interval.
+    closed : {"left", "right", "both", "neither"}, default="left"
+        Which ends belong to the interval.
+    meaning : str
+        What the number is, for the message.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not a number in the interval.
+
+    Examples
+    --------
+    >>> number(3, "mask_power", closed="neither")
+    3.0
+    >>> number(3, "adapt", 0, 1)
+    Traceback (most recent call last):
+    ValueError: adapt is 3, expected a number from 0 to below 1.
+    """
+    if _is_number(value, Real):
+        try:
+            size = float(value)  # type: ignore[arg-type]
+        except OverflowError:  # a whole number above 1e308
+            size = np.inf
+        above = low < size or (low == size and closed in ("left", "both"))
+        below = size < high or (size == high and closed in ("right", "both"))
+        if above and below and np.isfinite(size):
+            return size
+    if high == np.inf:
+        expected = "a finite number " + ("of at least" if closed in ("left", "both") else "above") + f" {low:g}"
+    else:
+        expected = {
+            "both": f"a number from {low:g} to {high:g}",
+            "left": f"a number from {low:g} to below {high:g}",
+            "right": f"a number above {low:g} and at most {high:g}",
+            "neither": f"a number above {low:g} and below {high:g}",
+        }[closed]
+    raise ValueError(f"{name} is {value!r}, expected {f'{meaning}, ' if meaning else ''}{expected}.")
 
 
 def whole_number(value: object, name: str, least: int = 1, meaning: str = "") -> int:
     """Return a whole number of at least ``least``. In the message, ``meaning`` says what the number is."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+    if not _is_number(value, Integral) or int(value) < least:  # type: ignore[call-overload]
         expected = f"{meaning}, a whole number" if meaning else "a whole number"
         raise ValueError(f"{name} is {value!r}, expected {expected} of at least {least}.")
-    return int(value)
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Return whether a value is a number of a kind. For NumPy, a time span is a whole number too; here it is not."""
+    return isinstance(value, kind) and not isinstance(value, bool | np.timedelta64)
 
 
 def level_of_caller() -> int:
