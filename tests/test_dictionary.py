@@ -5,6 +5,7 @@ import os
 import pickle
 import stat
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,9 +143,8 @@ def test_unusual_labels_can_be_saved(tmp_path):
     assert Dictionary.load(str(tmp_path / "d.npz")).labels == tuple(labels)
 
 
-def test_saving_respects_the_umask_and_replaces_a_file(kit, tmp_path):
+def test_a_new_file_gets_the_permissions_of_any_new_file(kit, tmp_path):
     path = tmp_path / "d.npz"
-    path.write_text("old")
     before = os.umask(0o027)
     try:
         kit.save(path)
@@ -152,6 +152,39 @@ def test_saving_respects_the_umask_and_replaces_a_file(kit, tmp_path):
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert Dictionary.load(path).names == kit.names
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o640])
+def test_a_replaced_file_keeps_its_permissions(kit, tmp_path, mode):
+    path = tmp_path / "d.npz"
+    path.write_text("old")
+    path.chmod(mode)
+    kit.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert Dictionary.load(path).names == kit.names
+
+
+def test_the_umask_of_the_process_is_not_touched(kit, tmp_path, monkeypatch):
+    def touched(mask):
+        raise AssertionError("the umask belongs to all threads")
+
+    monkeypatch.setattr(os, "umask", touched)
+    kit.save(tmp_path / "d.npz")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs the device that is always full")
+def test_a_device_is_written_to_and_not_replaced(kit):
+    with pytest.raises(OSError, match="No space left"):
+        kit.save("/dev/full")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_symbolic_link_is_replaced(kit, tmp_path):
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "d.npz").symlink_to("other")
+    kit.save(tmp_path / "d.npz")
+    assert (tmp_path / "other").read_text() == "mine"
+    assert Dictionary.load(tmp_path / "d.npz").names == kit.names
 
 
 def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(kit, tmp_path, monkeypatch):
