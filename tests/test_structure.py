@@ -24,6 +24,7 @@ LAYERS = [
     "divergences",
     "validation",
     "files",
+    "memory",
     "extras",
     "threads",
     "native_files",
