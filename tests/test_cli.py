@@ -123,7 +123,7 @@ def test_decompose_writes_the_learned_components(here):
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [(("--adapt", "1"), "adapt=1.0"), (("--adapt", "-0.1"), "adapt=-0.1"), (("--free", "-1"), "--free")],
+    [(("--adapt", "1"), "adapt is 1.0"), (("--adapt", "-0.1"), "adapt is -0.1"), (("--free", "-1"), "--free")],
 )
 def test_an_invalid_free_or_adapt_is_named_and_nothing_is_written(here, options, complaint):
     done = run(*SEPARATE, *options)
@@ -203,7 +203,7 @@ def test_transcribe_uses_its_thresholds(here):
     assert "1 low" in run(*TRANSCRIBE, "--min-gap", "2").stdout
     done = run(*TRANSCRIBE, "--threshold-own", "2", "--force")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "threshold_own=2.0" in done.stderr
+    assert "threshold_own is 2.0" in done.stderr
 
 
 def test_lines_of_tables_end_with_a_newline_only(here):

@@ -355,8 +355,7 @@ def info(
 ) -> None:
     """Describe a dictionary or a recording."""
     if file.suffix.lower() != ".npz":
-        with input_errors():
-            _print_recording(file)
+        _print_recording(file)
         return
     basis = load_dictionary(file)
     print_line(f"{file}: {describe_dictionary(basis)}")
@@ -383,7 +382,7 @@ def _print_recording(file: Path) -> None:
     with audio_extra():
         import soundfile
 
-    with file.open("rb"):  # raises an OSError with a clear message if the file is missing or cannot be read
+    with input_errors(), file.open("rb"):  # raises an OSError if the file is missing or cannot be read
         try:
             header = soundfile.info(file)
         except (RuntimeError, TypeError) as error:

@@ -130,7 +130,14 @@ def _reported_errors() -> Iterator[None]:
 
 def _print_error(message: str) -> None:
     """Print an error message on one line of standard error."""
-    ERRORS.print(Text(f"knownmf: {' '.join(message.splitlines())}", style="red"), soft_wrap=True)
+    _print_on_stderr(f"knownmf: {message}", "red")
+
+
+def _print_on_stderr(message: str, style: str) -> None:
+    """Print a message on one line of standard error."""
+    # Where this fails, there is no place to report it. The files and the exit code of the command stay the same.
+    with contextlib.suppress(OSError):
+        ERRORS.print(Text(" ".join(message.splitlines()), style=style), soft_wrap=True)
 
 
 def _print_warning(
@@ -142,7 +149,7 @@ def _print_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning on one line of standard error, without the line of code that `warnings.showwarning` adds."""
-    ERRORS.print(Text(f"Note: {' '.join(str(message).splitlines())}", style="yellow"), soft_wrap=True)
+    _print_on_stderr(f"Note: {message}", "yellow")
 
 
 def _describe_os_error(error: OSError) -> str:
