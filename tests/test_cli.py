@@ -214,7 +214,9 @@ def test_lines_of_tables_end_with_a_newline_only(here):
 def test_losses_without_a_gap_report_the_conditions_of_an_optimum(here):
     done = run(*DECOMPOSE, "--beta-loss", "0.5", "--tol", "1e-3")
     assert done.exit_code == 0, done.stderr
-    assert "conditions of an optimum within 0.1 %" in done.stdout
+    assert "100 % of 94 frames have converged: they meet the conditions of a best fit" in done.stdout
+    assert "within 0.1 %" in done.stdout
+    assert "there may be other optima" in done.stdout
     assert run(*DECOMPOSE, "--beta-loss", "frobenius", "--force").exit_code == 0
 
 
@@ -226,8 +228,67 @@ def test_separate_summarizes_the_result(here):
     assert "low.wav" in printed
     assert "2 min" not in printed
     assert "1.50 s at 8000 Hz, stereo" in printed
-    assert re.search(r"Explained: the dictionary accounts for [\d.]+ % of the recording\.", printed)
-    assert re.search(r"Proven: 100 % of \d+ frames within 0\.01 % of the optimum; the worst within \S+ %\.", printed)
+    lines = printed.splitlines()
+    assert re.fullmatch(
+        r"The dictionary explains 9[\d.]+ % of the energy of the recording \(up to 4000 Hz\)\.", lines[0]
+    )
+    assert re.fullmatch(
+        r"100 % of \d+ frames have converged to within 0\.01 % of the best fit that these components can reach; "
+        r"the worst to within \S+ %\.",
+        lines[1],
+    )
+
+
+@pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE], ids=lambda command: command[0])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_dictionary_of_other_sounds_is_doubted(here, command, quiet):
+    hiss = Dictionary(np.linspace(0, 1, N_FFT // 2 + 1)[:, np.newaxis], ["hiss"], sr=SR, n_fft=N_FFT, hop_length=HOP)
+    hiss.save("tones.npz")
+    done = run(*command, *["--quiet"] * quiet)
+    assert done.exit_code == 0
+    assert re.fullmatch(
+        r"Note: The dictionary explains only \d\.?\d? % of the recording: its sounds may not be those in the recording"
+        r"\. Learn .* with --adapt 0\.3\. .* with --free 8\.\n",
+        done.stderr,
+    )
+    if not quiet:
+        assert re.match(r"The dictionary explains \d\.?\d? % of the energy", done.stdout)
+        assert "Proven" not in done.stdout
+
+
+def test_the_part_of_the_dictionary_is_told_apart_from_what_was_learned(here):
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W[:, :1], ["low"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("tones.npz")
+
+    def summary(*options):
+        done = run(*DECOMPOSE, "--force", *options)
+        assert done.exit_code == 0, done.stderr
+        with np.load("activations.npz") as stored:
+            settings = json.loads(str(stored["settings"]))
+        shares = [percent(settings[name]) for name in ("explained", "explained_by_dictionary")]
+        return done.stdout.splitlines()[0], *shares
+
+    line, all_of_it, own = summary("--free", 2)
+    assert line.startswith(
+        f"The dictionary and 2 components learned from the recording explain {all_of_it} of the energy"
+    )
+    assert f": the dictionary {own}, the others " in line
+    assert 50 < float(own.split()[0]) < 90 < float(all_of_it.split()[0])
+    line, all_of_it, own = summary("--adapt", 0.3)
+    assert line.startswith(f"The adapted dictionary explains {all_of_it} of the energy")
+    assert line.endswith(f"; before it was adapted, it explains {own}.")
+    line, all_of_it, own = summary("--adapt", 0.3, "--free", 1)
+    assert line.startswith(
+        f"The adapted dictionary and 1 component learned from the recording explain {all_of_it} of the energy"
+    )
+    assert line.endswith(f"; the part of the dictionary before it was adapted is {own}.")
+
+
+def test_silence_is_not_called_explained(here):
+    soundfile.write("song.wav", np.zeros(SR), SR)
+    done = run(*DECOMPOSE)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("There is nothing to explain: the recording is silent (up to 4000 Hz).\n")
 
 
 @pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE], ids=lambda command: command[0])
@@ -307,7 +368,8 @@ def test_frames_that_miss_the_tolerance_are_reported(here):
     assert done.exit_code == 0
     assert done.stderr.startswith("Note: ")
     assert done.stderr.count("\n") == 1
-    assert "Proven: 100 %" not in done.stdout
+    assert "frames have converged" in done.stdout
+    assert "100 % of 94 frames" not in done.stdout
 
 
 @pytest.mark.parametrize("command", ["learn", "separate", "decompose", "transcribe", "info", "demo"])

@@ -99,7 +99,7 @@ def test_types(given, kept):
         ({"W": np.ones((5, 0)), "labels": []}, r"shape \(5, 0\)"),
         ({"W": [[1, 2], [3]]}, "not a matrix of numbers"),
         ({"W": [["x", "y"]] * 5}, "real, nonnegative numbers"),
-        ({"W": np.ones((5, 2), complex)}, "real, nonnegative numbers"),
+        ({"W": np.ones((5, 2), complex)}, r"W is complex: pass its magnitude, np\.abs\(W\)"),
         ({"W": np.full((5, 2), np.nan)}, "10 entries that are infinite or not a number"),
         ({"W": -np.eye(5, 2)}, "2 entries that are negative, the first at bin 0 of component 0"),
         ({"W": np.ones((4, 2))}, "W has 4 bins, but n_fft=8 makes spectra of 5"),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from knownmf.files import written_aside
 from knownmf.memory import check_memory
-from knownmf.validation import number, whole_number
+from knownmf.validation import about_complex, number, whole_number
 from knownmf.wording import counted
 
 __all__ = ["Dictionary"]
@@ -315,6 +315,8 @@ def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
         basis = np.array(W, order="C")
     except ValueError as error:
         raise ValueError(f"W is not a matrix of numbers: {error}") from error
+    if basis.dtype.kind == "c":
+        raise ValueError(about_complex("W"))
     if basis.dtype.kind not in "biuf":
         raise ValueError(f"W has values of type {basis.dtype}; real, nonnegative numbers are needed.")
     if basis.dtype not in (np.float32, np.float64):

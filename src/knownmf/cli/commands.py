@@ -3,6 +3,7 @@
 Each command is a plain function, so that the command demo can call it too.
 """
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +25,7 @@ from knownmf.cli.outputs import (
     write_folder,
     write_picture,
 )
-from knownmf.cli.summaries import describe_decomposition, describe_dictionary, describe_recording
+from knownmf.cli.summaries import describe_decomposition, describe_dictionary, describe_doubt, describe_recording
 from knownmf.extras import audio_extra
 from knownmf.wording import counted
 
@@ -222,9 +223,9 @@ def separate(
                 progress=progress,
             )
     write_folder(out, {names[label]: partial(audio.write, y=stem, sr=sr) for label, stem in found.stems.items()})
+    _print_summary(found.decomposition, quiet)
     written = ", ".join(names[label] for label in found.stems)
     print_line(f"Wrote into {out}: {written} ({describe_recording(y.shape[1] / sr, sr, y.shape[0])} each)", quiet=quiet)
-    _print_summary(found.decomposition, quiet)
 
 
 @app.command()
@@ -274,15 +275,16 @@ def decompose(
         "beta_loss": parse_loss(beta_loss),
         "tol": tol,
         "explained": found.explained,
+        "explained_by_dictionary": found.explained_by_dictionary,
         "free": free,
         "adapt": adapt,
         **basis.settings,
     }
     write_activations(out, found, settings)
+    _print_summary(found, quiet)
     n_components, n_frames = found.found.H.shape
     print_line(f"Wrote {out}: {counted(n_components, 'component')} in {counted(n_frames, 'frame')}", quiet=quiet)
     _write_picture(picture, found, None, quiet)
-    _print_summary(found, quiet)
 
 
 @app.command()
@@ -343,10 +345,10 @@ def transcribe(
                 progress=progress,
             )
     write_events(out, found.events)
+    _print_summary(found.decomposition, quiet)
     counts = [f"{sum(event.label == name for event in found.events)} {name}" for name in basis.names]
     print_line(f"Wrote {out}: {counted(len(found.events), 'event')} ({', '.join(counts)})", quiet=quiet)
     _write_picture(picture, found.decomposition, found.events, quiet)
-    _print_summary(found.decomposition, quiet)
 
 
 @app.command()
@@ -413,6 +415,9 @@ def _write_picture(picture: Path | None, found: "Decomposition", events: "list[E
 
 
 def _print_summary(found: "Decomposition", quiet: bool) -> None:
-    """Print how much is explained and how much is proven."""
+    """Print how much is explained and how many frames have converged. Warn if the dictionary explains too little."""
     for line in describe_decomposition(found):
         print_line(line, quiet=quiet)
+    doubt = describe_doubt(found)
+    if doubt is not None:
+        warnings.warn(doubt, UserWarning, stacklevel=2)  # printed on standard error, also with --quiet
