@@ -45,9 +45,11 @@ class Solver {
                least_squares_frames_.bytes() + stuck_.bytes() + rows_.bytes();
     }
 
-    // Solve all frames of a dense block.
-    [[nodiscard]] Status solve(const Basis& basis, const Observations& block, const Options& options, Answer& answer) {
+    // Solve all frames of a dense block. `rounding` is that of the weighted sums of the basis.
+    [[nodiscard]] Status solve(const Basis& basis, const Observations& block, const Options& options, double rounding,
+                               Answer& answer) {
         if (!reserve(basis, block.n_frames)) return out_of_memory;
+        rounding_ = larger(rounding_of_sum(basis.bin_stride), rounding);
         Status status = done;
         const bool has_gram = basis.gram != nullptr && block.weights == nullptr && options.certify_only == 0;
         for (Index first = 0; first < block.n_frames && status == done;) {
@@ -91,6 +93,8 @@ class Solver {
         for (Index i = 0; i < n; ++i) {
             Frame& frame = frames_[i];
             load_components(frame, block, basis, options.certify_only != 0);
+            frame.rounding.products = rounding_;
+            frame.rounding.of_differences = false;
             if (!frame.has_data && options.certify_only == 0) {
                 write_silence(frame, basis, answer);
             } else if (has_gram && frame.shares_weights) {
@@ -130,12 +134,15 @@ class Solver {
             if (!with_background) fill(frame.B, basis.n_components, 0.0);
             const Status status = least_squares_.solve(frame, basis, options, true);
             if (status != done) return status;
+            set_rounding_of_gram(frame, basis, rounding_);
             certify_least_squares(frame, basis);
             // As exact as products of the data can tell; a frame that is not goes on with Newton steps.
             constexpr double exact = 1e-10;
             if (frame.criterion > larger(options.tol, exact)) {
                 fill(frame.h, basis.n_components, 0.0);
                 frame.n_iter = 0;  // the quadratic program was not a Newton step
+                frame.rounding.products = rounding_;
+                frame.rounding.of_differences = false;
                 newton_frames_[n_newton_++] = &frame;
                 continue;
             }
@@ -150,9 +157,9 @@ class Solver {
 
     // Certify a frame from the products of its activations; `push` is that of the background.
     void certify_least_squares(Frame& frame, const Basis& basis) {
-        const double background_energy = dot(frame.background, frame.push, basis.bin_stride);
-        frame.sums.background_push = background_energy + dot(frame.h, least_squares_.offset(), basis.n_components);
-        frame.sums.background_pull = dot(frame.background, frame.pull, basis.bin_stride);
+        const double of_background = dot(frame.background, frame.push, basis.bin_stride);
+        const double of_both = dot(frame.h, least_squares_.offset(), basis.n_components);
+        frame.sums.model_push = of_background + of_both + dot(frame.h, frame.B, basis.n_components);
         certify(frame, basis);
     }
 
@@ -220,7 +227,7 @@ class Solver {
         if (basis.n_components <= dense_components || !is_convex(basis.beta)) return;
         Index n = 0;
         for (Index i = 0; i < n_newton_; ++i)
-            if (n_active(*newton_frames_[i], basis) > dense_components) poor_[n++] = newton_frames_[i];
+            if (n_active(newton_frames_[i]->h, basis.n_components) > dense_components) poor_[n++] = newton_frames_[i];
         if (n > 0) updates_.run(poor_.begin(), n, basis, options, effort);
     }
 
@@ -292,6 +299,7 @@ class Solver {
     }
 
     Index n_places_ = 0, n_newton_ = 0, n_least_squares_ = 0;
+    double rounding_ = 0.0;  // of A and B that are products
     Buffer<Frame> frames_;
     Buffer<double> over_bins_, over_components_;
     Buffer<bool> allowed_;
