@@ -1,6 +1,8 @@
 """Test dictionaries: their arguments, and the files that they are saved to."""
 
+import copy
 import os
+import pickle
 import stat
 import zipfile
 
@@ -47,6 +49,40 @@ def test_the_basis_is_a_read_only_copy():
         kit.W[0, 0] = 2
 
 
+@pytest.mark.parametrize("name", ["W", "labels", "sr", "n_fft", "hop_length", "window", "power", "n_bins", "tempo"])
+def test_attributes_cannot_be_set_or_deleted(kit, name):
+    before = repr(kit)
+    with pytest.raises(AttributeError, match=f"{name} cannot be set.*Make a new one"):
+        setattr(kit, name, 1)
+    with pytest.raises(AttributeError, match=f"{name} cannot be set.*Make a new one"):
+        delattr(kit, name)
+    assert repr(kit) == before
+
+
+def test_the_shape_and_the_flags_of_the_basis_cannot_be_changed(kit):
+    kit.W.shape = (3, 5)
+    assert kit.W.shape == (5, 3)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        kit.W.flags.writeable = True
+
+
+def test_a_new_dictionary_can_have_the_same_settings(kit):
+    other = Dictionary(kit.W[:, :1], ["hat"], **kit.settings)
+    assert other.settings == kit.settings == {**KIT, "window": "hamming", "power": 2.0}
+    kit.settings["sr"] = 8000
+    assert kit.sr == 22050
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda kit: pickle.loads(pickle.dumps(kit))])
+def test_copies_are_equal_and_do_not_change_either(kit, copied):
+    other = copied(kit)
+    np.testing.assert_array_equal(other.W, kit.W)
+    assert (other.labels, other.settings) == (kit.labels, kit.settings)
+    assert not other.W.flags.writeable
+    with pytest.raises(AttributeError):
+        other.labels = ("a", "b", "c")
+
+
 @pytest.mark.parametrize(("given", "kept"), [(np.float32, np.float32), (np.float64, np.float64), (int, np.float64)])
 def test_types(given, kept):
     assert Dictionary(np.ones((5, 1), given), ["a"], **KIT).W.dtype == kept
@@ -75,9 +111,11 @@ def test_types(given, kept):
         ({"hop_length": 9}, "hop_length=9 exceeds n_fft=8"),
         ({"window": "hat"}, "window='hat' is not a window"),
         ({"window": 3}, "window=3; the name of a window"),
-        ({"power": 0}, "power=0; the exponent"),
-        ({"power": np.inf}, "power=inf; the exponent"),
-        ({"power": "1"}, "power='1'; the exponent"),
+        ({"power": 0}, r"^power is 0, expected the exponent .* a finite number above 0\.$"),
+        ({"power": np.inf}, "power is inf, expected the exponent"),
+        ({"power": np.nan}, "power is nan, expected the exponent"),
+        ({"power": True}, "power is True, expected the exponent"),
+        ({"power": "1"}, "power is '1', expected the exponent"),
     ],
 )
 def test_invalid_arguments_are_named(changes, complaint):

@@ -23,10 +23,12 @@ LAYERS = [
     "wording",
     "divergences",
     "validation",
+    "labels",
     "files",
     "extras",
     "threads",
     "native_files",
+    "native_library",
     "native",
     "versions",
     "observations",
@@ -123,8 +125,11 @@ def names_in(path):
     return {name.split(".")[0] for name in imported(path)}
 
 
-def test_only_one_module_calls_the_native_code_and_none_compiles_at_run_time():
-    assert [module_name(path) for path in FILES if "ctypes" in names_in(path)] == ["knownmf.native"]
+def test_two_modules_use_ctypes_and_none_compiles_at_run_time():
+    assert [module_name(path) for path in FILES if "ctypes" in names_in(path)] == [
+        "knownmf.native",
+        "knownmf.native_library",
+    ]
     assert not [module_name(path) for path in FILES if names_in(path) & {"numba", "llvmlite", "cffi", "pybind11"}]
 
 

@@ -1,5 +1,6 @@
 """The class Dictionary: basis vectors with labels, and the settings of their spectrograms."""
 
+import functools
 import io
 import os
 import struct
@@ -13,13 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from knownmf.files import written_aside
-from knownmf.validation import whole_number
+from knownmf.validation import number, whole_number
 from knownmf.wording import counted
 
 __all__ = ["Dictionary"]
 
 FORMAT = "knownmf dictionary"
 FORMAT_VERSION = 1
+
+# The names of the settings of spectrograms, which are also those of the constructor's arguments and of the entries of
+# a file.
+SETTINGS = ("sr", "n_fft", "hop_length", "window", "power")
 
 # The exceptions that zipfile and NumPy raise for damaged archives, in addition to ValueError.
 _DAMAGE = (
@@ -41,6 +46,9 @@ _DAMAGE = (
 class Dictionary:
     """A basis W with a label per component and the settings of the spectrograms that it fits.
 
+    A dictionary does not change: setting an attribute raises an AttributeError. To change something, make a new one:
+    ``Dictionary(old.W, labels, **old.settings)``.
+
     Parameters
     ----------
     W : array_like of shape (n_bins, n_components)
@@ -60,6 +68,8 @@ class Dictionary:
 
     Attributes
     ----------
+    settings : dict
+        `sr`, `n_fft`, `hop_length`, `window` and `power`.
     n_bins, n_components : int
         The shape of `W`.
     names : tuple of str
@@ -83,6 +93,14 @@ class Dictionary:
     array([   0., 1000., 2000., 3000., 4000.])
     """
 
+    _W: np.ndarray
+    labels: tuple[str, ...]
+    sr: int
+    n_fft: int
+    hop_length: int
+    window: str
+    power: float
+
     def __init__(
         self,
         W: npt.ArrayLike,
@@ -94,13 +112,16 @@ class Dictionary:
         window: str = "hann",
         power: float = 1.0,
     ) -> None:
-        self.W = _checked_basis(W)
-        self.labels = _checked_labels(labels, self.W.shape[1])
-        self.sr = whole_number(sr, "sr", meaning="the sample rate in Hz")
-        self.n_fft = whole_number(n_fft, "n_fft", meaning="the window's length in samples")
-        self.hop_length = whole_number(hop_length, "hop_length", meaning="the samples from frame to frame")
-        self.window = _checked_window(window)
-        self.power = _checked_power(power)
+        basis = _checked_basis(W)
+        vars(self).update(  # not by assignment, which __setattr__ refuses
+            _W=basis,
+            labels=_checked_labels(labels, basis.shape[1]),
+            sr=whole_number(sr, "sr", meaning="the sample rate in Hz"),
+            n_fft=whole_number(n_fft, "n_fft", meaning="the window's length in samples"),
+            hop_length=whole_number(hop_length, "hop_length", meaning="the samples from frame to frame"),
+            window=_checked_window(window),
+            power=number(power, "power", closed="neither", meaning="the exponent of the magnitudes (1 or 2)"),
+        )
         if self.n_bins != self.n_fft // 2 + 1:
             raise ValueError(
                 f"W has {self.n_bins} bins, but n_fft={self.n_fft} makes spectra of {self.n_fft // 2 + 1}: "
@@ -112,15 +133,55 @@ class Dictionary:
                 "choose a hop_length of at most n_fft (a quarter of it is usual)."
             )
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Raise an AttributeError: what is checked once stays valid."""
+        raise AttributeError(self._unchangeable(name))
+
+    def __delattr__(self, name: str) -> None:
+        """Raise an AttributeError."""
+        raise AttributeError(self._unchangeable(name))
+
+    @staticmethod
+    def _unchangeable(name: str) -> str:
+        return (
+            f"{name} cannot be set: a Dictionary does not change. Make a new one, for example "
+            "Dictionary(old.W, labels, **old.settings)."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how pickle and copy make an equal dictionary: by the constructor, so that W is read-only again."""
+        return functools.partial(type(self), **self.settings), (self._W, self.labels)
+
+    @property
+    def W(self) -> np.ndarray:
+        """Return the basis, shape (n_bins, n_components), read-only."""
+        # A new view each time: NumPy lets the shape of a read-only array be set.
+        return self._W.view()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the spectrograms, as keyword arguments for a dictionary with the same settings.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from knownmf import Dictionary
+        >>> one = Dictionary(np.ones((3, 1)), ["a"], sr=8000, n_fft=4, hop_length=2)
+        >>> one.settings
+        {'sr': 8000, 'n_fft': 4, 'hop_length': 2, 'window': 'hann', 'power': 1.0}
+        >>> two = Dictionary(np.ones((3, 2)), ["a", "b"], **one.settings)
+        """
+        return {name: getattr(self, name) for name in SETTINGS}
+
     @property
     def n_bins(self) -> int:
         """Return the number of frequency bins, ``n_fft // 2 + 1``."""
-        return int(self.W.shape[0])
+        return int(self._W.shape[0])
 
     @property
     def n_components(self) -> int:
         """Return the number of basis vectors."""
-        return int(self.W.shape[1])
+        return int(self._W.shape[1])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,13 +265,9 @@ class Dictionary:
                 allow_pickle=False,
                 format=np.array(FORMAT),
                 format_version=np.array(FORMAT_VERSION),
-                W=self.W,
+                W=self._W,
                 labels=np.array(self.labels),
-                sr=np.array(self.sr),
-                n_fft=np.array(self.n_fft),
-                hop_length=np.array(self.hop_length),
-                window=np.array(self.window),
-                power=np.array(self.power),
+                **{name: np.array(value) for name, value in self.settings.items()},
             )
 
     @classmethod
@@ -240,11 +297,7 @@ class Dictionary:
             return cls(
                 stored["W"],
                 _stored_labels(stored["labels"]),
-                sr=_scalar(stored, "sr"),
-                n_fft=_scalar(stored, "n_fft"),
-                hop_length=_scalar(stored, "hop_length"),
-                window=_scalar(stored, "window"),
-                power=_scalar(stored, "power"),
+                **{name: _scalar(stored, name) for name in SETTINGS},
             )
         except ValueError as error:
             raise ValueError(f'"{path}" contains an invalid dictionary: {error}') from error
@@ -303,13 +356,6 @@ def _checked_window(window: object) -> str:
     return window
 
 
-def _checked_power(power: object) -> float:
-    """Return the exponent of the magnitudes. Raise if it is not a finite number above 0."""
-    if isinstance(power, bool) or not isinstance(power, (int, float, np.number)) or not 0 < power < np.inf:
-        raise ValueError(f"power={power!r}; the exponent of the magnitudes is a finite number above 0 (1 or 2).")
-    return float(power)
-
-
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return all arrays in a file. Raise if it is not a dictionary in a format that this version can read."""
     content = io.BytesIO(path.read_bytes())
@@ -348,7 +394,7 @@ def _check_format(path: Path, stored: dict[str, np.ndarray]) -> None:
             f'"{path}" has format version {version}, but this knownmf reads versions up to {FORMAT_VERSION}: '
             "upgrade knownmf."
         )
-    missing = [key for key in ("W", "labels", "sr", "n_fft", "hop_length", "window", "power") if key not in stored]
+    missing = [key for key in ("W", "labels", *SETTINGS) if key not in stored]
     if missing:
         raise ValueError(f'"{path}" lacks {", ".join(missing)}: it is incomplete, save the dictionary again.')
 

@@ -5,14 +5,17 @@ Every message says what was passed, what was expected and what to do.
 
 import sys
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
 def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
-    """Return ``values`` as an array of real numbers; masked entries become NaN. Raise if it has another dimension."""
+    """Return ``values`` as an array of real numbers; raise if it has another dimension.
+
+    Masked entries, None and the missing values of pandas become NaN.
+    """
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
     try:
@@ -21,15 +24,37 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
         raise ValueError(f"{name} is not a rectangular array: {error}") from error
     if array.dtype.kind == "c":
         raise TypeError(f"{name} is complex: pass its magnitude, np.abs({name}), or its power.")
-    if array.dtype.kind not in "fiub":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} holds {array.dtype}, not real numbers.") from error
+    if array.dtype.kind == "O":
+        array = _numbers(array, name)
+    if array.dtype.kind not in "fiub" or (array.dtype.kind == "b" and not array.ndim):
+        raise TypeError(f"{name} holds {_kind_of(array)}, not real numbers: pass numbers.")
     if array.ndim not in n_dims:
         expected = " or ".join(str(n) for n in n_dims)
         raise ValueError(f"{name} has {array.ndim} dimensions, expected {expected}: its shape is {array.shape}.")
     return np.where(values.mask, np.nan, array) if isinstance(values, np.ma.MaskedArray) else array
+
+
+def _numbers(array: NDArray[np.object_], name: str) -> NDArray[np.float64]:
+    """Return an array of objects as numbers; None and the missing values of pandas become NaN."""
+    numbers = np.empty(array.shape)
+    for index, value in np.ndenumerate(array):
+        if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
+            numbers[index] = np.nan
+        else:
+            try:
+                if isinstance(value, str | bytes):
+                    raise TypeError("text is not converted")
+                numbers[index] = float(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                place = f"{name}[{', '.join(map(str, index))}]" if index else name
+                raise TypeError(f"{place} is {value!r}, not a real number ({error}): pass numbers.") from error
+    return numbers
+
+
+def _kind_of(array: NDArray) -> str:
+    """Return what an array holds, in words."""
+    kinds = {"b": "a bool", "U": "text", "S": "bytes", "M": "dates", "m": "time differences", "V": "records"}
+    return kinds.get(array.dtype.kind, str(array.dtype))
 
 
 def sparse_array(values: Any, name: str) -> Any:
@@ -117,19 +142,76 @@ def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float
     return np.full(n_components, array, dtype=np.float64)
 
 
-def check_tol(tol: object, name: str = "tol") -> float:
-    """Return a tolerance as a float. Raise unless it is a finite number of at least 0."""
-    if isinstance(tol, Real) and 0.0 <= float(tol) < np.inf:
-        return float(tol)
-    raise ValueError(f"{name} is {tol!r}, expected a number that is not negative, such as 1e-4.")
+def number(
+    value: object,
+    name: str,
+    low: float = 0.0,
+    high: float = np.inf,
+    closed: Literal["left", "right", "both", "neither"] = "left",
+    meaning: str = "",
+) -> float:
+    """Return a finite real number in an interval as a float.
+
+    Numbers of NumPy count as numbers; bool, text, dates and NaN do not.
+
+    Parameters
+    ----------
+    value : object
+        The number.
+    name : str
+        The name of the argument, for the message.
+    low, high : float
+        The ends of the interval.
+    closed : {"left", "right", "both", "neither"}, default="left"
+        Which ends belong to the interval.
+    meaning : str
+        What the number is, for the message.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not a number in the interval.
+
+    Examples
+    --------
+    >>> number(3, "mask_power", closed="neither")
+    3.0
+    >>> number(3, "adapt", 0, 1)
+    Traceback (most recent call last):
+    ValueError: adapt is 3, expected a number from 0 to below 1.
+    """
+    if _is_number(value, Real):
+        try:
+            size = float(value)  # type: ignore[arg-type]
+        except OverflowError:  # a whole number above 1e308
+            size = np.inf
+        above = low < size or (low == size and closed in ("left", "both"))
+        below = size < high or (size == high and closed in ("right", "both"))
+        if above and below and np.isfinite(size):
+            return size
+    if high == np.inf:
+        expected = "a finite number " + ("of at least" if closed in ("left", "both") else "above") + f" {low:g}"
+    else:
+        expected = {
+            "both": f"a number from {low:g} to {high:g}",
+            "left": f"a number from {low:g} to below {high:g}",
+            "right": f"a number above {low:g} and at most {high:g}",
+            "neither": f"a number above {low:g} and below {high:g}",
+        }[closed]
+    raise ValueError(f"{name} is {value!r}, expected {f'{meaning}, ' if meaning else ''}{expected}.")
 
 
 def whole_number(value: object, name: str, least: int = 1, meaning: str = "") -> int:
     """Return a whole number of at least ``least``. In the message, ``meaning`` says what the number is."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+    if not _is_number(value, Integral) or int(value) < least:  # type: ignore[call-overload]
         expected = f"{meaning}, a whole number" if meaning else "a whole number"
         raise ValueError(f"{name} is {value!r}, expected {expected} of at least {least}.")
-    return int(value)
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Return whether a value is a number of a kind. For NumPy, a time span is a whole number too; here it is not."""
+    return isinstance(value, kind) and not isinstance(value, bool | np.timedelta64)
 
 
 def level_of_caller() -> int:

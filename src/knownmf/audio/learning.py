@@ -135,9 +135,7 @@ def learn(
             labels += [label] * parts[-1].shape[1]
     if progress is not None:
         progress(len(portions), len(portions))
-    return Dictionary(
-        np.concatenate(parts, axis=1), labels, sr=sr, n_fft=n_fft, hop_length=hop_length, window=window, power=power
-    )
+    return Dictionary(np.concatenate(parts, axis=1), labels, **settings.settings)
 
 
 def window_length(sr: int) -> int:

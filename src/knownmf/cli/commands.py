@@ -276,7 +276,7 @@ def decompose(
         "explained": found.explained,
         "free": free,
         "adapt": adapt,
-        **{name: getattr(basis, name) for name in ("sr", "n_fft", "hop_length", "window", "power")},
+        **basis.settings,
     }
     write_activations(out, found, settings)
     n_components, n_frames = found.found.H.shape

@@ -67,11 +67,11 @@ def descend(
               + \sum_{free} (l'_{1k} w_{kf} + \tfrac12 l'_{2k} w_{kf}^2 + s_k d_\beta(w^0_{kf} | w_{kf})),
               \qquad v = b + H W
 
-    by one multiplicative update each, with an exponent that makes sure that it does (see ``passes.safe_power``). Least
-    squares without weights for single entries uses coordinate sweeps [1]_. The tie of strength s to a template w0 costs
-    as much as one more frame, the template, whose only activation is 1 in that component: it adds ``s w0 w^(beta-2)``
-    to the pull and ``s w^(beta-1)`` to the push (s on the diagonal of the quadratic program and ``s w0`` to its linear
-    term), so that the update stays exact.
+    by one multiplicative update each, with an exponent that makes sure that it does (see
+    :func:`knownmf.native.safe_power`). Least squares without weights for single entries uses coordinate sweeps [1]_.
+    The tie of strength s to a template w0 costs as much as one more frame, the template, whose only activation is 1 in
+    that component: it adds ``s w0 w^(beta-2)`` to the pull and ``s w^(beta-1)`` to the push (s on the diagonal of the
+    quadratic program and ``s w0`` to its linear term), so that the update stays exact.
 
     Passes have momentum: each starts from an extrapolation of the two points where the last two passes ended. Every
     entry moves on by the ratio of its values there, to the power of Nesterov's weight n / (n + 3) after n passes with

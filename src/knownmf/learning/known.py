@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from knownmf.labels import Labels
 from knownmf.validation import check_range, penalty, real_array
 
 
@@ -68,6 +69,10 @@ def known_basis(
     ValueError
         If shapes do not fit, a value is negative or infinite, or a frozen or tied entry is NaN.
     """
+    labels = Labels()
+    labels.add(known, "components", "components", "features")
+    labels.add(frozen, "frozen", "components", "features")
+    labels.add(template_strength, "template_strength", "components")
     components = np.empty((0, n_features or 0)) if known is None else real_array(known, "components", 2)
     if known is not None and not components.size:
         raise ValueError(
