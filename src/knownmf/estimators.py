@@ -389,7 +389,7 @@ class NMF(BaseNMF):
         custom = real_array(H, "H", 2)
         if custom.shape != known.free.shape:
             raise ValueError(f"H has shape {custom.shape}, expected {known.free.shape}: a component a row.")
-        check_range(custom, "H")
+        check_range(custom, "H", kind="factor")
         return custom.astype(np.float64)
 
     def _finish(self, observations: Observations, learned: Learned | None = None) -> NDArray[np.floating]:

@@ -29,13 +29,20 @@ class Certificate {
         for (const Feasible feasible : {Feasible::where_without_l2, Feasible::everywhere}) {
             feasible_ = feasible;
             const double least = least_feasible_scale();
-            if (0.0 < least && least < infinity) best = smaller(best, gap_of_scaled_model(least));
-            if (least < 1.0) best = smaller(best, gap_of_scaled_model(1.0));
-            if (beta_ == 2.0) best = smaller(best, best_gap_of_shifted_residuals());
+            if (0.0 < least && least < infinity) keep_smaller(best, gap_of_scaled_model(least));
+            if (least < 1.0) keep_smaller(best, gap_of_scaled_model(1.0));
+            if (beta_ == 2.0) {
+                keep_smaller(best, gap_of_shifted_residual(frame_.A, frame_.sums.energy));
+                keep_smaller(best, gap_of_shifted_residual(frame_.B, frame_.sums.model_push));
+                keep_smaller(best, gap_of_shifted_residual(frame_.weighted_sums, frame_.sums.weight));
+            }
             if (!has_l2()) break;
         }
         return best;
     }
+
+    // After gap(): about how much of it rounding may cause. A gap of that size cannot become smaller.
+    double rounding_of_gap() const { return rounding_of_best_; }
 
     // Return how far the frame is from the Karush-Kuhn-Tucker conditions, free of every scale:
     //
@@ -61,6 +68,12 @@ class Certificate {
     }
 
    private:
+    void keep_smaller(double& best, double gap) {
+        if (!(gap < best)) return;
+        best = gap;
+        rounding_of_best_ = rounding_;
+    }
+
     bool has_l2() const {
         for (Index k = 0; k < n_; ++k)
             if (frame_.l2[k] > 0.0) return true;
@@ -129,7 +142,7 @@ class Certificate {
     //
     //     sum_k h_k (l1_k + l2_k h_k / 2 + c^(beta-1) B_k - c^(beta-2) A_k) + sum over k that pay of excess_k^2 / (2
     //     l2_k) + (beta-1) bend(c, beta-2) sum weight v^beta + (2-beta) bend(c, beta-3) sum weight x v^(beta-1)
-    double gap_of_scaled_model(double c) const {
+    double gap_of_scaled_model(double c) {
         const BinSums& sums = frame_.sums;
         const double inner = std::pow(c, beta_ - 1.0), outer = std::pow(c, beta_ - 2.0);
         double slope = 0.0, terms = 0.0, paid = 0.0;
@@ -143,17 +156,19 @@ class Certificate {
             if (excess > 0.0) paid += 0.5 * excess * excess / l2;
         }
         const double push = beta_ - 1.0, pull = 2.0 - beta_;
-        double gap = slope + rounding_of_slope() * terms + most(paid);
+        double gap = slope + most(paid);
         if (push > 0.0) gap += most(push * bend(c, beta_ - 2.0) * (sums.model_push + sums.floor_push));
         if (pull > 0.0) gap += most(pull * bend(c, beta_ - 3.0) * (sums.model_pull + sums.floor_pull));
+        if (sums.floor_push + sums.floor_pull > 0.0) gap += most(gap_of_floors(c, inner));
         // At a model that is rounded the tangent is that of a point nearby: its distance counts squared, and times that
         // of the dual point.
         constexpr double of_powers = 4.0 * unit_roundoff;
         const double nearby = frame_.rounding.model;
-        if (push > 0.0) gap += nearby * sums.model_push * (push * nearby + std::fabs(inner - 1.0) + of_powers);
-        if (pull > 0.0) gap += nearby * sums.model_pull * (pull * nearby + std::fabs(outer - 1.0) + of_powers);
-        if (sums.floor_push + sums.floor_pull > 0.0) gap += most(gap_of_floors(c, inner));
-        return gap;
+        double rounding = rounding_of_slope() * terms;
+        if (push > 0.0) rounding += nearby * sums.model_push * (push * nearby + std::fabs(inner - 1.0) + of_powers);
+        if (pull > 0.0) rounding += nearby * sums.model_pull * (pull * nearby + std::fabs(outer - 1.0) + of_powers);
+        rounding_ = rounding + of_feasibility * rounding_of_slope() * terms;
+        return gap + rounding;
     }
 
     // Return what the bins add whose slopes are those of a floor above their model.
@@ -193,19 +208,11 @@ class Certificate {
         return exponent == 0.0 ? std::log(c) : std::expm1(exponent * std::log(c)) / exponent;
     }
 
-    // ---- Least squares has more dual points: weight (x - v - shift d) for any direction d >= 0; here the data, the
-    // model and ones.
-
-    double best_gap_of_shifted_residuals() const {
-        const BinSums& sums = frame_.sums;
-        const double along_data = gap_of_shifted_residual(frame_.A, sums.energy);
-        const double along_model = gap_of_shifted_residual(frame_.B, sums.model_push);
-        const double along_ones = gap_of_shifted_residual(frame_.weighted_sums, sums.weight);
-        return smaller(along_data, smaller(along_model, along_ones));
-    }
+    // ---- Least squares has more dual points: weight (x - v - shift d) for any direction d >= 0: the data, the model
+    // and ones are tried.
 
     // Return the gap of such a point, from W' (weight d) and sum of weight d^2.
-    double gap_of_shifted_residual(const double* direction, double energy) const {
+    double gap_of_shifted_residual(const double* direction, double energy) {
         double shift = 0.0;
         for (Index k = 0; k < n_; ++k) {
             const double excess = most(frame_.A[k]) - least_push(k) - least(frame_.l1[k]);
@@ -226,17 +233,23 @@ class Certificate {
             if (excess > 0.0) paid += 0.5 * excess * excess / l2;
         }
         const double distance = shift * std::sqrt(energy) + frame_.rounding.model * std::sqrt(frame_.sums.model_push);
-        return slope + rounding_of_slope() * terms + most(paid) + most(0.5 * distance * distance);
+        const double rounding = rounding_of_slope() * terms;
+        rounding_ = (1.0 + of_feasibility) * rounding;
+        return slope + rounding + most(paid) + most(0.5 * distance * distance);
     }
 
     double least_along(const double* direction, Index k) const {
         return direction == frame_.B ? least_push(k) : least(direction[k]);
     }
 
+    // A dual point that is feasible in spite of rounding costs about so many times the rounding of the slope.
+    static constexpr double of_feasibility = 4.0;
+
     const Frame& frame_;
     Index n_;
     double beta_;
     Feasible feasible_;
+    double rounding_ = 0.0, rounding_of_best_ = 0.0;
 };
 
 // Write the sums that involve the model, from the slopes at the present model.
@@ -269,6 +282,7 @@ inline void certify(Frame& frame, const Basis& basis) {
     frame.rounding.model = unit_roundoff * static_cast<double>(of_model);
     Certificate certificate(frame, basis.n_components, basis.beta);
     frame.gap = certificate.gap();
+    frame.is_at_rounding = frame.gap <= certificate.rounding_of_gap();
     frame.criterion = is_convex(basis.beta) ? relative_gap(frame) : certificate.kkt();
 }
 

@@ -96,7 +96,7 @@ enum class Rung { single_precision, double_precision, none_left };
 // component_stride.
 struct Frame {
     double *x, *weight, *background, *model, *pull, *push, *reach;
-    double *h, *A, *B, *weighted_sums, *l1, *l2;
+    double *h, *A, *B, *weighted_sums, *l1, *l2, *best;
     bool* allowed;  // inside the support, and not zero on every observed bin
 
     BinSums sums;
@@ -116,16 +116,19 @@ struct Frame {
     bool shares_weights;                     // in every bin: none is missing or left out
     double squared_error, energy_elsewhere;  // of a sparse frame: at its entries, and of the model at the other bins
     double gap, criterion;                   // at the last certificate; the criterion is what `tol` bounds
+    bool is_at_rounding;                     // whether the gap cannot become smaller
+    double best_criterion;                   // of the activations in `best`, the best so far
 };
 
-constexpr int rows_over_bins = 7, rows_over_components = 6;
+constexpr int rows_over_bins = 7, rows_over_components = 7;
 
 // A frame's rows, in one array each.
 inline void place(Frame& frame, double* bins, Index bin_stride, double* components, Index component_stride,
                   bool* allowed) {
     double** over_bins[] = {&frame.x,    &frame.weight, &frame.background, &frame.model,
                             &frame.pull, &frame.push,   &frame.reach};
-    double** over_components[] = {&frame.h, &frame.A, &frame.B, &frame.weighted_sums, &frame.l1, &frame.l2};
+    double** over_components[] = {&frame.h,  &frame.A,  &frame.B,   &frame.weighted_sums,
+                                  &frame.l1, &frame.l2, &frame.best};
     for (int i = 0; i < rows_over_bins; ++i) *over_bins[i] = bins + i * bin_stride;
     for (int i = 0; i < rows_over_components; ++i) *over_components[i] = components + i * component_stride;
     frame.allowed = allowed;

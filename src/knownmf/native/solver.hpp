@@ -198,6 +198,7 @@ class Solver {
             for (Index i = 0; i < n_newton_; ++i) {
                 Frame& frame = *newton_frames_[i];
                 certify(frame, basis);
+                keep_best(frame, basis);
                 const Outcome outcome = judge(frame, basis, warm, options);
                 if (outcome == Outcome::finished) {
                     finish(frame, basis, options, answer);
@@ -264,11 +265,19 @@ class Solver {
         for (Index i = 0; i < n_newton_; ++i) sum_slopes(*newton_frames_[i], basis);
     }
 
+    // Outside of 1 <= beta <= 2 the objective, which falls with every step, decides which activations are the best.
+    static void keep_best(Frame& frame, const Basis& basis) {
+        if (!is_convex(basis.beta) || !(frame.criterion < frame.best_criterion)) return;
+        copy(frame.h, frame.best, basis.n_components);
+        frame.best_criterion = frame.criterion;
+    }
+
     enum class Outcome { goes_on, stuck, rounded, finished };
 
     // Decide what happens to a certified frame. It is finished where it is within the tolerance, where no step finds a
-    // way down and it has been started anew already, or where it has had all its steps. One whose activations are to be
-    // in single precision is rounded first and looked at again, as the certificate must be that of the numbers
+    // way down and it has been started anew already, or where it has had all its steps. It then goes back to the best of
+    // its activations: where the objective falls by no more than rounding, the gap may rise. One whose activations are
+    // to be in single precision is rounded first and looked at again, as the certificate must be that of the numbers
     // returned.
     Outcome judge(Frame& frame, const Basis& basis, bool warm, const Options& options) {
         // A tolerance below this asks for more digits than a start has, whatever its gap: around the optimum that is
@@ -278,11 +287,19 @@ class Solver {
         if (frame.n_roundings == most_roundings) return Outcome::finished;
         const bool may_end = frame.n_iter > 0 || warm || options.tol >= start_tolerance;
         if (!(frame.criterion <= options.tol && may_end)) {
-            const bool has_steps = frame.n_iter < options.max_iter;
+            const bool has_steps = frame.n_iter < options.max_iter && !(frame.is_at_rounding && frame.n_iter > 0);
             if (frame.rung != Rung::none_left && has_steps) return Outcome::goes_on;
             const double reach = larger(options.tol, MultiplicativeUpdates::smallest_gap);
             const bool may_start_anew = is_convex(basis.beta) && !frame.was_rescued && frame.criterion > reach;
             if (frame.rung == Rung::none_left && may_start_anew) return Outcome::stuck;
+            if (frame.best_criterion < frame.criterion) {
+                copy(frame.best, frame.h, basis.n_components);
+                frame.best_criterion = infinity;
+                frame.rung = Rung::none_left;
+                frame.was_rescued = true;
+                update_model(frame, basis);
+                return Outcome::rounded;
+            }
         }
         if (options.round_to_single == 0 || !round_to_single(frame, basis)) return Outcome::finished;
         ++frame.n_roundings;
