@@ -199,7 +199,7 @@ class NMF(BaseNMF):
         basis = real_array(W, "W", 2)
         if not basis.size:
             raise ValueError(f"W has shape {basis.shape}: give at least one bin and one basis vector.")
-        check_range(basis, "W")
+        check_range(basis, "W", kind="factor")
         # A table of pandas keeps its labels.
         model = cls(components=W.T if hasattr(W, "iloc") else basis.T, **parameters)
         known = model._known(None)
