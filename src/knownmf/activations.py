@@ -190,7 +190,7 @@ def basis(
     labels.add(weights, "weights", "bins", "frames")
     labels.add(background, "background", "bins", "frames")
     V, H = real_array(V, "V", 2), real_array(H, "H", 2)
-    check_range(H, "H")
+    check_range(H, "H", kind="factor")
     if H.shape[1] != V.shape[1]:
         raise ValueError(f"V has {V.shape[1]} frames but H has {H.shape[1]}: both need the same frames in columns.")
     # The solver's frames are the bins here, and its bins are the frames.

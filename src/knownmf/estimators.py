@@ -199,7 +199,7 @@ class NMF(BaseNMF):
         basis = real_array(W, "W", 2)
         if not basis.size:
             raise ValueError(f"W has shape {basis.shape}: give at least one bin and one basis vector.")
-        check_range(basis, "W")
+        check_range(basis, "W", kind="factor")
         # A table of pandas keeps its labels.
         model = cls(components=W.T if hasattr(W, "iloc") else basis.T, **parameters)
         known = model._known(None)
@@ -389,7 +389,7 @@ class NMF(BaseNMF):
         custom = real_array(H, "H", 2)
         if custom.shape != known.free.shape:
             raise ValueError(f"H has shape {custom.shape}, expected {known.free.shape}: a component a row.")
-        check_range(custom, "H")
+        check_range(custom, "H", kind="factor")
         return custom.astype(np.float64)
 
     def _finish(self, observations: Observations, learned: Learned | None = None) -> NDArray[np.floating]:

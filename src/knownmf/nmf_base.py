@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knownmf.divergences import beta_of
 from knownmf.labels import Labels, labels_of, row_names
@@ -18,7 +18,7 @@ from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
-from knownmf.validation import about_complex, check_range, number, real_array
+from knownmf.validation import about_complex, advice_for_negative, check_range, number, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
 
@@ -163,11 +163,16 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
+        tags.input_tags.positive_only = not self._takes_negative
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    @property
+    def _takes_negative(self) -> bool:
+        """Whether the data may be negative: with least squares they may."""
+        return self.beta_loss in ("frobenius", 2)
 
     def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
         """Return X as an array of floating-point numbers or a CSR matrix; missing entries of any kind become NaN."""
@@ -179,7 +184,12 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             data = real_array(data, "X", 2)
         if data.dtype not in (np.float64, np.float32):
             data = data.astype(np.float64)
-        check_non_negative(data, f"{type(self).__name__} (X)")
+        values = data.data if issparse(data) else data
+        if not self._takes_negative and np.fmin.reduce(values, axis=None, initial=0.0) < 0.0:
+            raise ValueError(
+                f"Negative values in data passed to {type(self).__name__} (X): the smallest is "
+                f"{np.fmin.reduce(values, axis=None):.3g}; {advice_for_negative(values, 'X', 'data')}."
+            )
         checked: NDArray[np.floating] = data
         return checked
 

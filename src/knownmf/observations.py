@@ -94,7 +94,7 @@ class Observations:
             (axes.start, H_init, "components"),
         ):
             labels.add(values, name, *(axes.in_order(inner) if len(labels_of(values)) == 2 else (inner,)))
-        data = check_data(V, axes)
+        data = check_data(V, axes, beta)
         n_frames = data.shape[1]
         if not data.shape[0]:
             raise ValueError(f"{axes.data} has no {axes.bins}.")
@@ -177,12 +177,13 @@ class Observations:
         )
 
 
-def check_data(V: Any, axes: Axes) -> Any:
-    """Return data as a nonnegative array or CSC matrix with a frame in each column."""
+def check_data(V: Any, axes: Axes, beta: float) -> Any:
+    """Return data as an array or CSC matrix with a frame in each column; least squares allows negative values."""
+    signed = beta == 2.0
     if issparse(V):
-        return sparse_array(V.T if axes.frames_in_rows else V, axes.data)
+        return sparse_array(V.T if axes.frames_in_rows else V, axes.data, signed)
     data = real_array(V, axes.data, 2)
-    check_range(data, axes.data, missing=True)
+    check_range(data, axes.data, missing=True, signed=signed, kind="data")
     return data.T if axes.frames_in_rows else data
 
 
@@ -208,7 +209,7 @@ def _check_rows(
         axis_names = "(n_{}, n_{})".format(*axes.in_order(inner_name))
         alternative = f", or ({size},) for all {axes.frames}" if may_be_shared else ""
         raise ValueError(f"{name} has shape {np.shape(values)}, expected {axis_names} = {whole}{alternative}.")
-    check_range(array, name)
+    check_range(array, name, kind="factor" if name == axes.start else "option")
     if array.shape != whole:
         return array.ravel()
     return array.T if axes.frames_in_rows else array

@@ -170,7 +170,7 @@ class Solver:
         n_bins, n_components = basis.shape
         if not n_components:
             raise ValueError("W has no columns: give at least one basis vector.")
-        check_range(basis, "W")
+        check_range(basis, "W", kind="factor")
         self.beta = beta_of(beta_loss)
         self.tol, self.max_iter = number(tol, "tol"), whole_number(max_iter, "max_iter")
         self.n_bins, self.n_components = n_bins, n_components

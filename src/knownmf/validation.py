@@ -62,8 +62,11 @@ def about_complex(name: str) -> str:
     return f"{name} is complex: pass its magnitude, np.abs({name}), or its power."
 
 
-def sparse_array(values: Any, name: str) -> Any:
-    """Return a sparse matrix in CSC format without duplicates. Raise if an entry is infinite, NaN or negative."""
+def sparse_array(values: Any, name: str, signed: bool = False) -> Any:
+    """Return a sparse matrix in CSC format without duplicates.
+
+    Raise if an entry is infinite or NaN, or if it is negative and ``signed`` is false.
+    """
     if values.ndim != 2:
         raise ValueError(f"{name} has {values.ndim} dimensions, expected 2: its shape is {values.shape}.")
     if values.dtype.kind == "c":
@@ -87,7 +90,7 @@ def sparse_array(values: Any, name: str) -> Any:
             f"{name} is a sparse matrix with NaN in it: only a dense array may have missing entries, "
             f"pass {name}.toarray()."
         )
-    check_range(columns.data, f"{name}.data")
+    check_range(columns.data, f"{name}.data", signed=signed, kind="data")
     return columns
 
 
@@ -103,16 +106,36 @@ def check_sparse(beta: float, **others: object) -> None:
             raise TypeError(f"{name} is given with a sparse matrix of data: pass the data as a dense array.")
 
 
-def check_range(array: NDArray, name: str, missing: bool = False) -> None:
-    """Raise if a value is infinite or negative, or is NaN. If ``missing`` is true, NaN is allowed."""
+def check_range(
+    array: NDArray,
+    name: str,
+    missing: bool = False,
+    signed: bool = False,
+    kind: Literal["data", "factor", "option"] = "option",
+) -> None:
+    """Raise if a value is infinite, NaN or negative.
+
+    Parameters
+    ----------
+    array : ndarray
+        The values.
+    name : str
+        The name of the argument, for the message.
+    missing : bool
+        Whether NaN is allowed.
+    signed : bool
+        Whether negative values are allowed.
+    kind : {"data", "factor", "option"}
+        What the values are, which the advice depends on: data, components or activations, or anything else.
+    """
     if not array.size:
         return
     # fmin and fmax ignore NaN and do not copy the array.
     low, high = np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)
-    if low < 0:
-        wrong, what, remedy = array < 0, "negative", "take its magnitude"
-    elif high == np.inf:
-        wrong, what, remedy = array == np.inf, "infinite", "use NaN if it is missing" if missing else "replace it"
+    if low < 0 and not signed:
+        wrong, what, remedy = array < 0, "negative", advice_for_negative(array, name.removesuffix(".data"), kind)
+    elif high == np.inf or low == -np.inf:
+        wrong, what, remedy = np.isinf(array), "infinite", "use NaN if it is missing" if missing else "replace it"
     elif not missing and array.dtype.kind == "f" and np.isnan(array).any():
         wrong, what, remedy = np.isnan(array), "NaN", "replace it"
     else:
@@ -121,6 +144,38 @@ def check_range(array: NDArray, name: str, missing: bool = False) -> None:
     place = f"{name}[{', '.join(map(str, where))}]" if where else name
     others = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
     raise ValueError(f"{place} is {array[where]}{others}: {what} values cannot be used, {remedy}.")
+
+
+def advice_for_negative(array: NDArray, name: str, kind: Literal["data", "factor", "option"]) -> str:
+    """Return what to do about the negative values of an array, as part of a sentence.
+
+    What is likely depends on how many they are and how large.
+    """
+    if kind == "option" or array.ndim == 0:
+        return "pass values of at least 0"
+    finite = array[np.isfinite(array)]
+    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
+    share = float(np.mean(array < 0))
+    # Decibels are rarely below -250 or above 60. Noise below zero rarely reaches a quarter of the largest value.
+    least_level, level, most_level, of_noise = -250.0, -10.0, 60.0, 0.25
+    if share > 0.5:
+        turned = f"pass -{name} if only the sign is wrong"
+        if least_level <= low <= level and high <= most_level:
+            return f"convert {name} if it is in decibels, for example with librosa.db_to_amplitude, or {turned}"
+        return f"{turned}, or undo a logarithm or the subtraction of a mean"
+    if kind == "factor":
+        if -low <= of_noise * high:
+            return f"set those that are noise to 0, np.maximum({name}, 0)"
+        return "only data may be negative: vectors of both signs, as PCA or ICA find them, are not for this model"
+    if -low <= of_noise * high:
+        return (
+            f'pass beta_loss="frobenius" (least squares), which takes negative data, or set those that are noise to 0, '
+            f"np.maximum({name}, 0)"
+        )
+    return (
+        'pass beta_loss="frobenius" (least squares), which takes negative data; if these are samples of sound, compute '
+        "their spectrogram first"
+    )
 
 
 def check_zeros_and_ones(array: NDArray, name: str) -> None:

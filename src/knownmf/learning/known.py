@@ -89,7 +89,7 @@ def known_basis(
             f"{n_known} components, or one for each of their entries, {(n_known, width)}."
         )
     frozen = np.broadcast_to(frozen[:, np.newaxis] if frozen.ndim == 1 else frozen, (n_known, width))
-    check_range(components, "components", missing=True)
+    check_range(components, "components", missing=True, kind="factor")
     check_range(np.where(frozen, components, 0), "components")
     strength = check_strength(template_strength, frozen)
     check_range(np.where((strength == 0.0)[:, np.newaxis], 0, components), "components")

@@ -149,7 +149,9 @@ class Task:
         self.sparse = scipy.sparse.issparse(self.X)
         entries = self.X.data if self.sparse else self.X
         self.blocks = blocks_of(self.n_frames, entries.size)
-        largest = np.fmax.reduce(entries, axis=None, initial=0.0)
+        lowest = np.fmin.reduce(entries, axis=None, initial=0.0)
+        self.has_negative = bool(lowest < 0.0)  # of least squares
+        largest = max(np.fmax.reduce(entries, axis=None, initial=0.0), -lowest)
         self.scale = float(power_of_two(np.array(largest)))
         self.unit = self.scale**self.beta
         atoms = power_of_two(W.sum(axis=1))
@@ -187,6 +189,8 @@ class Task:
             x, m, _ = self.load(block, np.float64)
             sizes = x ** max(self.beta, 0.0)
             size += float((m * sizes).sum())
+            if self.has_negative:
+                size += float((m * np.square(np.minimum(np.nan_to_num(self.X[block]), 0.0) / self.scale)).sum())
         return size
 
     def find_floors(self) -> NDArray[np.float64]:
@@ -239,7 +243,10 @@ class Task:
         self.X = X
 
     def load(self, block: slice, precision: type[np.floating]) -> tuple[NDArray, NDArray, NDArray]:
-        """Return the data, the weights and the background of a block, in the precision asked for."""
+        """Return the data, the weights and the background of a block, in the precision asked for.
+
+        Negative data, which least squares may have, become background: what is left for the activations stays the same.
+        """
         source, weights = self.X[block], rows_in_block(self.weights, block)
         source = source.toarray() if self.sparse else source
         x = np.empty(source.shape, precision)
@@ -251,6 +258,9 @@ class Task:
         if self.beta < 1.0:
             np.maximum(x, self.floors[block].astype(precision), out=x)
         background = rows_in_block(self.background, block) / self.scale
+        if self.has_negative:
+            background = background - np.minimum(x, 0.0)
+            np.maximum(x, 0.0, out=x)
         return x, np.ascontiguousarray(weights, precision), background.astype(precision)
 
 

@@ -61,7 +61,8 @@ KNOWNMF_EXPORT Index knownmf_workspace_bytes(const Workspace* workspace) {
 KNOWNMF_EXPORT int knownmf_solve(Workspace* workspace, const Basis* basis, const Observations* block,
                                  const Options* options, Answer* answer) {
     return block->starts != nullptr ? workspace->sparse.solve(*basis, *block, *options, *answer)
-                                    : workspace->dense.solve(*basis, *block, *options, *answer);
+                                    : workspace->dense.solve(*basis, *block, *options,
+                                                             knownmf::rounding_of_weighted_sums(basis->n_bins), *answer);
 }
 
 // Write the sizes in bytes of Basis, Observations, Options and Answer, which the caller lays out as well.

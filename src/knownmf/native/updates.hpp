@@ -269,7 +269,7 @@ class MultiplicativeUpdates {
             return;
         }
         drop_falling(s, basis, weak * total(s, basis));
-        if (n_active(frame, basis) > dense_components) {
+        if (n_active(frame.h, basis.n_components) > dense_components) {
             keep_strongest(frame, basis, scratch_.begin(), chosen_.begin());
             return;
         }
