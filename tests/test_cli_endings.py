@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
         ((*SEPARATE[:3], "song.wav", *SEPARATE[4:]), "not a knownmf dictionary"),
         ((*SEPARATE[:-1], "song.wav"), "is a file"),
         ((*SEPARATE[:-1], "song.wav/stems"), "is not a folder"),
-        ((*SEPARATE, "--mask-power", "-1"), "mask_power"),
+        ((*SEPARATE, "--mask-power", "-1"), "--mask-power"),
         ((*DECOMPOSE[:-1], "activations.txt"), ".npz or .csv"),
         ((*DECOMPOSE[:-1], "folder.npz"), "is a folder"),
         ((*DECOMPOSE[:-1], "tones.npz", "--force"), "would be overwritten"),
@@ -45,10 +45,13 @@ def here(tmp_path, monkeypatch):
         (("learn", "nowhere", "--out", "a.npz"), "no file or folder"),
         (("learn", "folder.npz", "--out", "a.npz"), "contains no sound file"),
         (("learn", "song.wav", "--out", "a.wav"), ".npz"),
-        (("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"), "hop_length"),
+        (
+            ("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"),
+            "--hop-length 128 exceeds --n-fft 64",
+        ),
         (("info", "nowhere.wav"), "No such file"),
         (("info", "empty.wav"), "empty.wav"),
-        (("info", "raw.raw"), "neither a dictionary"),
+        (("info", "raw.raw"), "not a recording"),
         (("learn", "silent.wav", "--out", "a.npz"), 'silent.wav" is silent'),
         ((*SEPARATE[:-1], "x" * 300), "name too long"),
         ((*TRANSCRIBE[:-1], "x" * 300 + ".csv"), "name too long"),
@@ -99,7 +102,7 @@ def test_missing_permissions_are_reported_before_the_computation(here, monkeypat
 def test_wrong_usage_gives_one_line_and_exit_code_2(here, arguments):
     done = run(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert re.fullmatch(r"knownmf: .*: see knownmf( [a-z]+)? --help\.\n", done.stderr)
+    assert re.fullmatch(r"knownmf: .*[^.?][.?] See knownmf( [a-z]+)? --help\.\n", done.stderr)
 
 
 def test_without_arguments_the_help_is_printed():

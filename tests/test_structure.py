@@ -49,7 +49,18 @@ LAYERS = [
 INSIDE = {
     "learning": ["known", "passes", "descent", "starts", "fitting"],
     "audio": ["recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
-    "cli": ["console", "inputs", "outputs", "summaries", "commands", "demonstration", "application"],
+    "cli": [
+        "console",
+        "options",
+        "labels",
+        "inputs",
+        "outputs",
+        "summaries",
+        "information",
+        "commands",
+        "demonstration",
+        "application",
+    ],
 }
 PUBLIC = PACKAGE / "__init__.py"
 FILES = sorted({*PACKAGE.rglob("*.py")} - {PUBLIC})

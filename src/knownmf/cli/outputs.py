@@ -65,7 +65,7 @@ def check_outputs(
         if endings and path.suffix.lower() not in endings:
             raise UserError(f'"{path}" must end in {" or ".join(endings)}: the ending selects the format.')
         with input_errors():
-            folder, exists = path.is_dir(), path.exists()
+            folder, exists = path.is_dir(), path.exists() or path.is_symlink()
         if folder:
             raise UserError(f'"{path}" is a folder: choose the name of a file.')
         if os.path.realpath(path) in read:
