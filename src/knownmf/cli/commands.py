@@ -456,10 +456,10 @@ def info(
 ) -> None:
     """Describe a file: a recording, a dictionary, activations or events."""
     ending = file.suffix.lower()
+    if ending not in (".csv", ".npz"):
+        _print_recording(file)
+        return
     with input_errors():
-        if ending not in (".csv", ".npz"):
-            _print_recording(file)
-            return
         description = describe_csv(file) if ending == ".csv" else describe_archive(file)
     if description is not None:
         print_line(f"{file}: {description}")
@@ -509,7 +509,8 @@ def _print_recording(file: Path) -> None:
     with audio_extra():
         import soundfile
 
-    with file.open("rb") as content:  # raises an OSError with a clear message if the file is missing or cannot be read
+    # An OSError has a clear message if the file is missing or cannot be read.
+    with input_errors(), file.open("rb") as content:
         try:
             header = soundfile.info(content)
         except (RuntimeError, TypeError) as error:
