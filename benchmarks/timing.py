@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import knownmf
-from knownmf.native import compiler, cpu_level
+from knownmf.native_library import compiler, cpu_level
 
 # How often both sides run, by the first time of the slower one.
 LONG, SHORT = 10.0, 0.1  # seconds

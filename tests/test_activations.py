@@ -379,7 +379,7 @@ class TestRefusals:
             ({"V": np.ones((0, 12)), "W": np.ones((0, 6))}, ValueError, r"V has no bins\."),
             ({"V": np.ones((30, 12)) * 1j}, TypeError, r"V is complex: pass its magnitude, np.abs\(V\)"),
             ({"V": csc_array(np.ones((30, 12)) * 1j)}, TypeError, r"V is complex: pass its magnitude, np.abs\(V\)"),
-            ({"V": [["a"] * 12] * 30}, TypeError, "V holds <U1, not real numbers"),
+            ({"V": [["a"] * 12] * 30}, TypeError, "V holds text, not real numbers"),
             ({"V": [[1.0], [1.0, 2.0]]}, ValueError, "V is not a rectangular array"),
             ({"W": np.ones((30, 0))}, ValueError, "W has no columns"),
             ({"W": np.full((30, 6), np.nan)}, ValueError, r"W\[0, 0\] is nan .*NaN values cannot be used"),

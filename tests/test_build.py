@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from knownmf import native, native_files, threads
+from knownmf import native_files, native_library, threads
 from knownmf.versions import show_versions
 
-LEVELS = ("baseline",) if native.cpu_level() == "baseline" else native_files.X86_LEVELS
+LEVELS = ("baseline",) if native_library.cpu_level() == "baseline" else native_files.X86_LEVELS
 SETTINGS = ("KNOWNMF_CPU_LEVEL", "KNOWNMF_NUM_THREADS", "OMP_NUM_THREADS")
-on_x86 = pytest.mark.skipif(native.cpu_level() == "baseline", reason="there is one build for this processor")
+on_x86 = pytest.mark.skipif(native_library.cpu_level() == "baseline", reason="there is one build for this processor")
 
 # As /proc/cpuinfo names the features of each level: "pni" is SSE3, "abm" is LZCNT.
 FLAGS = {
@@ -51,7 +51,7 @@ def package(tmp_path):
     copy = tmp_path / "knownmf"
     copy.mkdir()
     (copy / "__init__.py").touch()
-    for module in (native, native_files):
+    for module in (native_library, native_files):
         shutil.copy(module.__file__, copy)
     shutil.copytree(native_files.FOLDER, copy / "native")
     return copy
@@ -61,20 +61,23 @@ def load(package, level=""):
     """Import the loader of a copy of the package, in a fresh interpreter."""
     settings = {"PYTHONPATH": str(package.parent), "KNOWNMF_LIBRARY_FOLDER": "", "KNOWNMF_CPU_LEVEL": level}
     return python(
-        "from knownmf import native; print(native.cpu_level(), native.__file__)", settings, cwd=package.parent
+        "from knownmf import native_library; print(native_library.cpu_level(), native_library.__file__)",
+        settings,
+        cwd=package.parent,
     )
 
 
 @on_x86
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="reads /proc/cpuinfo")
 def test_the_best_build_for_the_processor_is_loaded():
-    done = python("from knownmf import native; print(native.cpu_level())")
+    done = python("from knownmf import native_library; print(native_library.cpu_level())")
     assert done.stdout.split() == levels_of_the_processor()[-1:], done.stderr
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_each_build_carries_the_hash_of_the_sources(level):
-    code = "from knownmf import native; print(native.cpu_level(), native.library.knownmf_source_hash().decode())"
+    imports = "from knownmf.native_library import cpu_level, library"
+    code = f"{imports}; print(cpu_level(), library.knownmf_source_hash().decode())"
     done = python(code, {"KNOWNMF_CPU_LEVEL": level})
     if "this processor runs at most" in done.stderr:
         pytest.skip(f"this processor does not run {level}")
@@ -90,7 +93,7 @@ def test_an_unknown_level_is_refused():
 def test_a_level_that_the_processor_lacks_is_refused(monkeypatch):
     monkeypatch.setenv("KNOWNMF_CPU_LEVEL", "x86-64-v4")
     with pytest.raises(ImportError, match=r"this processor runs at most x86-64-v3: unset .* x86-64-v2, x86-64-v3\.$"):
-        native.choose_level(native_files.X86_LEVELS, native_files.X86_LEVELS[:2])
+        native_library.choose_level(native_files.X86_LEVELS, native_files.X86_LEVELS[:2])
 
 
 @pytest.mark.plain_library
@@ -113,7 +116,7 @@ def test_a_library_of_other_sources_is_refused(package, change):
 @pytest.mark.plain_library
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_missing_library_is_refused(package, level):
-    if level not in (LEVELS[0], native.cpu_level()):
+    if level not in (LEVELS[0], native_library.cpu_level()):
         pytest.skip("this build is not used here")
     missing = package / "native" / native_files.library_name(level)
     missing.unlink()
@@ -211,8 +214,8 @@ def test_a_bad_number_of_threads_is_refused(n_threads):
 def test_show_versions_prints_what_a_bug_report_needs(capsys):
     show_versions()
     said = dict(re.findall(r"^ *(.+?): (.*)$", capsys.readouterr().out, re.MULTILINE))
-    assert said["cpu level"] == native.cpu_level()
-    assert said["compiler"] == native.compiler()
+    assert said["cpu level"] == native_library.cpu_level()
+    assert said["compiler"] == native_library.compiler()
     assert said["python"].startswith(sys.version.split()[0])
     assert said["threads"] == str(threads.get_num_threads())
     assert said["numpy"] == sys.modules["numpy"].__version__

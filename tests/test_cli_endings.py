@@ -3,9 +3,9 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
         ((*SEPARATE[:3], "song.wav", *SEPARATE[4:]), "not a knownmf dictionary"),
         ((*SEPARATE[:-1], "song.wav"), "is a file"),
         ((*SEPARATE[:-1], "song.wav/stems"), "is not a folder"),
-        ((*SEPARATE, "--mask-power", "-1"), "mask_power"),
+        ((*SEPARATE, "--mask-power", "-1"), "--mask-power"),
         ((*DECOMPOSE[:-1], "activations.txt"), ".npz or .csv"),
         ((*DECOMPOSE[:-1], "folder.npz"), "is a folder"),
         ((*DECOMPOSE[:-1], "tones.npz", "--force"), "would be overwritten"),
@@ -45,10 +45,13 @@ def here(tmp_path, monkeypatch):
         (("learn", "nowhere", "--out", "a.npz"), "no file or folder"),
         (("learn", "folder.npz", "--out", "a.npz"), "contains no sound file"),
         (("learn", "song.wav", "--out", "a.wav"), ".npz"),
-        (("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"), "hop_length"),
+        (
+            ("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"),
+            "--hop-length 128 exceeds --n-fft 64",
+        ),
         (("info", "nowhere.wav"), "No such file"),
         (("info", "empty.wav"), "empty.wav"),
-        (("info", "raw.raw"), "neither a dictionary"),
+        (("info", "raw.raw"), "not a recording"),
         (("learn", "silent.wav", "--out", "a.npz"), 'silent.wav" is silent'),
         ((*SEPARATE[:-1], "x" * 300), "name too long"),
         ((*TRANSCRIBE[:-1], "x" * 300 + ".csv"), "name too long"),
@@ -99,7 +102,7 @@ def test_missing_permissions_are_reported_before_the_computation(here, monkeypat
 def test_wrong_usage_gives_one_line_and_exit_code_2(here, arguments):
     done = run(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert re.fullmatch(r"knownmf: .*: see knownmf( [a-z]+)? --help\.\n", done.stderr)
+    assert re.fullmatch(r"knownmf: .*[^.?][.?] See knownmf( [a-z]+)? --help\.\n", done.stderr)
 
 
 def test_without_arguments_the_help_is_printed():
@@ -186,14 +189,15 @@ def test_a_file_size_limit_gives_exit_code_1_and_leaves_no_files(here):
 
 def test_the_parent_of_the_folder_need_not_be_writable(here, monkeypatch):
     Path("stems").mkdir()
-    mkdtemp = tempfile.mkdtemp
+    parents, mkdir = [], os.mkdir
 
-    def only_there(suffix=None, prefix=None, dir=None):
-        assert Path(dir) == Path("stems")
-        return mkdtemp(suffix, prefix, dir)
+    def watched(path, mode=0o777):
+        mkdir(path, mode)
+        parents.append(Path(path).parent)
 
-    monkeypatch.setattr(tempfile, "mkdtemp", only_there)
+    monkeypatch.setattr(os, "mkdir", watched)
     assert run(*SEPARATE).exit_code == 0
+    assert parents == [Path("stems")]
     assert files("stems") == ["high.wav", "low.wav"]
 
 
@@ -206,6 +210,83 @@ def test_an_interrupt_gives_exit_code_130_and_leaves_no_files(here, monkeypatch)
     assert done.exit_code == 130
     assert done.stderr.startswith("knownmf: stopped")
     assert files() == ["song.wav", "tones.npz"]
+
+
+# Code that runs the command, with a signal at a chosen moment.
+AT_NUMPY = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Finder())
+"""
+IN_A_FILE = """
+import numpy
+def half(file, **arrays):
+    file.write(b"half")
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+numpy.savez_compressed = half
+"""
+IN_A_FOLDER = """
+from knownmf import audio
+def half(path, y, sr):
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+audio.write = half
+"""
+# The first signal comes between the creation of a file and the code that would remove it. The second one comes while
+# the first one is handled.
+TWICE = """
+import knownmf.files
+def lost(folder):
+    path = folder / "lost.part"
+    path.write_bytes(b"half")
+    knownmf.files._unfinished.add(path)
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+    finally:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+knownmf.files.temporary_name = lost
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("moment", "command"), [(AT_NUMPY, DECOMPOSE), (IN_A_FILE, DECOMPOSE), (IN_A_FOLDER, SEPARATE), (TWICE, DECOMPOSE)]
+)
+def test_signals_end_the_process_with_one_line_and_leave_no_files(here, name, moment, command):
+    number = getattr(signal, name)
+    code = f"import os, sys, time; number = {number:d}{moment}\nfrom knownmf_command import main; main()"
+    before = files()
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert re.fullmatch(r"knownmf: stopped[^\n]*\.\n", done.stderr)
+    assert files() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_signal_that_the_process_ignores_stays_ignored(here):
+    code = f"import os, sys, time; number = {signal.SIGHUP:d}{AT_NUMPY}\nfrom knownmf_command import main; main()"
+    command = [sys.executable, "-c", code, "info", "song.wav"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "stereo" in done.stdout
+
+
+def test_importing_sets_no_signal_handlers():
+    code = (
+        "import signal; numbers = sorted(signal.valid_signals()); before = [*map(signal.getsignal, numbers)]; "
+        "import knownmf.audio, knownmf.cli.application, knownmf_command; "
+        "assert [*map(signal.getsignal, numbers)] == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_too_little_memory_gives_exit_code_1(here, monkeypatch):
@@ -226,6 +307,22 @@ def test_an_error_in_knownmf_keeps_its_traceback(here, monkeypatch):
     done = run(*DECOMPOSE)
     assert done.exit_code == 1
     assert isinstance(done.exception, TypeError)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs the device that is always full")
+@pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
+def test_output_that_cannot_be_printed(here, stream):
+    knownmf = Path(sys.executable).with_name("knownmf")
+    with open("/dev/full", "w") as full:
+        streams = {name: full if stream in (name, "both") else subprocess.PIPE for name in ("stdout", "stderr")}
+        codes = {}
+        for command in (("info", "song.wav"), ("info", "tones.npz"), ("info", "nowhere.npz")):
+            done = subprocess.run([knownmf, *command], text=True, **streams)
+            codes[command[1]] = done.returncode
+            if stream == "stdout" and command[1] != "nowhere.npz":
+                assert done.stderr == f"knownmf: {os.strerror(errno.ENOSPC)}.\n"
+    printed = 0 if stream == "stderr" else 1
+    assert codes == {"song.wav": printed, "tones.npz": printed, "nowhere.npz": 2}
 
 
 def test_the_process_returns_the_exit_code(here):

@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
 from sklearn.cluster import KMeans
-from sklearn.decomposition import NMF as TheirNMF
+from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -102,10 +102,10 @@ class TestKnownBasis:
     def test_penalties_are_those_of_scikit_learn(self, data):
         X, W = data
         ours = NMF.from_basis(W, beta_loss="frobenius", alpha_W=0.02, l1_ratio=0.3, gap_tol=1e-10)
-        theirs = TheirNMF(4, init="custom", alpha_W=0.02, alpha_H=0.0, l1_ratio=0.3, tol=1e-12, max_iter=5000)
-        theirs.components_, theirs.n_components_, theirs._n_components = W.T.copy(), 4, 4
-        theirs._beta_loss, theirs.n_features_in_ = 2, 10
-        np.testing.assert_allclose(ours.transform(X), theirs.transform(X), atol=1e-6)
+        theirs, _, _ = non_negative_factorization(
+            X, H=W.T, n_components=4, update_H=False, alpha_W=0.02, alpha_H=0.0, l1_ratio=0.3, tol=1e-12, max_iter=5000
+        )
+        np.testing.assert_allclose(ours.transform(X), theirs, atol=1e-6)
         fitted = ours.fit(X)
         back = fitted.inverse_transform(fitted.transform(X))
         assert fitted.reconstruction_err_ == pytest.approx(np.linalg.norm(X - back), rel=1e-9)
@@ -165,8 +165,11 @@ class TestRefusals:
             ({"alpha_W": -1.0}, ValueError, "alpha_W is -1.0: negative"),
             ({"alpha_H": -1.0}, ValueError, "alpha_H is -1.0: negative"),
             ({"l1_ratio": 1.5}, ValueError, "l1_ratio is 1.5, expected a number from 0 to 1"),
+            ({"l1_ratio": True}, ValueError, "l1_ratio is True, expected a number from 0 to 1"),
             ({"beta_loss": "kl"}, ValueError, "beta_loss is 'kl'"),
             ({"tol": "small"}, ValueError, "tol is 'small'"),
+            ({"tol": True}, ValueError, "tol is True, expected a finite number of at least 0"),
+            ({"gap_tol": np.nan}, ValueError, "gap_tol is nan, expected a finite number of at least 0"),
         ],
     )
     def test_bad_parameters_are_named(self, data, parameters, error, message):
@@ -295,6 +298,48 @@ class TestStateOfTheEstimator:
         assert np.array_equal(model.transform(X), expected)
         with pytest.raises(ValueError, match="X has 8 features"):
             model.transform(X[:, :8])
+
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    def test_an_interrupted_fit_leaves_the_model_as_it_was(self, data, method):
+        X, _ = data
+
+        def stop(n_passes, objective):
+            if n_passes == 3:
+                raise KeyboardInterrupt
+
+        model = NMF(2, random_state=0).fit(X)
+        before = dict(vars(model))
+        model.set_params(n_components=3, callback=stop)
+        broken = X.copy()
+        broken[0, 0] = np.inf
+        with pytest.raises((KeyboardInterrupt, ValueError)):
+            getattr(model, method)(X if method == "fit" else broken)
+        after = vars(model.set_params(n_components=2, callback=None))
+        assert after.keys() == before.keys()
+        assert all(after[name] is before[name] or after[name] == before[name] for name in before)
+
+    def test_a_tolerance_set_after_a_fit_counts(self, data):
+        X, _ = data
+        model = NMF(2, random_state=0).fit(X)
+        loose = model.set_params(gap_tol=0.5).transform(X)
+        assert model.gap_tol_ == 0.5
+        tight = model.set_params(gap_tol=1e-12).transform(X)
+        assert model.gap_tol_ == 1e-12
+        assert np.array_equal(tight, activations(X.T, model.components_.T, tol=1e-12).H.T)
+        assert not np.array_equal(loose, tight)
+
+    def test_a_score_counts_what_it_is_told_to_count(self, data):
+        X, W = data
+        model = NMF.from_basis(W, beta_loss="frobenius", tol=1e-12)
+        noisy, weights = X.copy(), np.ones(X.shape)
+        noisy[2, 3], weights[2, 3] = 1e3, 0.0
+        missing = np.where(weights == 0.0, np.nan, X)
+        assert model.score(noisy) < -1e3
+        assert model.score(noisy, weights=weights) == pytest.approx(model.score(missing), rel=1e-9)
+        support = np.array([True, False, True, True])
+        found = activations(X.T, W, "frobenius", background=W[:, 0], support=support, tol=1e-12)
+        expected = -found.objective.mean()
+        assert model.score(X, background=W[:, 0], support=support) == pytest.approx(expected, rel=1e-9)
 
     def test_from_basis_names_its_argument(self, data):
         _, W = data

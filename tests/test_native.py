@@ -394,7 +394,7 @@ LEVELS = """
 import sys
 import numpy as np
 import knownmf
-from knownmf.native import cpu_level
+from knownmf.native_library import cpu_level
 answers = {}
 for n_bins, n_components in ((60, 12), (33, 20), (300, 140)):
     rng = np.random.default_rng(n_bins)
@@ -415,7 +415,7 @@ print(cpu_level())
 
 def best_level():
     """Return the best level of the x86-64 processors that this one supports."""
-    printed = run("from knownmf.native import cpu_level; print(cpu_level())", KNOWNMF_CPU_LEVEL="")
+    printed = run("from knownmf.native_library import cpu_level; print(cpu_level())", KNOWNMF_CPU_LEVEL="")
     return printed.strip()
 
 

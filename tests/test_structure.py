@@ -23,10 +23,13 @@ LAYERS = [
     "wording",
     "divergences",
     "validation",
+    "labels",
     "files",
+    "memory",
     "extras",
     "threads",
     "native_files",
+    "native_library",
     "native",
     "versions",
     "observations",
@@ -46,7 +49,18 @@ LAYERS = [
 INSIDE = {
     "learning": ["known", "passes", "descent", "starts", "fitting"],
     "audio": ["recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
-    "cli": ["console", "inputs", "outputs", "summaries", "commands", "demonstration", "application"],
+    "cli": [
+        "console",
+        "options",
+        "labels",
+        "inputs",
+        "outputs",
+        "summaries",
+        "information",
+        "commands",
+        "demonstration",
+        "application",
+    ],
 }
 PUBLIC = PACKAGE / "__init__.py"
 FILES = sorted({*PACKAGE.rglob("*.py")} - {PUBLIC})
@@ -123,8 +137,11 @@ def names_in(path):
     return {name.split(".")[0] for name in imported(path)}
 
 
-def test_only_one_module_calls_the_native_code_and_none_compiles_at_run_time():
-    assert [module_name(path) for path in FILES if "ctypes" in names_in(path)] == ["knownmf.native"]
+def test_two_modules_use_ctypes_and_none_compiles_at_run_time():
+    assert [module_name(path) for path in FILES if "ctypes" in names_in(path)] == [
+        "knownmf.native",
+        "knownmf.native_library",
+    ]
     assert not [module_name(path) for path in FILES if names_in(path) & {"numba", "llvmlite", "cffi", "pybind11"}]
 
 
@@ -229,4 +246,7 @@ def test_the_package_contains_the_sounds_and_the_type_marker(sounds):
     assert (PACKAGE / "py.typed").exists()
     assert len(list(sounds.glob("*.flac"))) == 8
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
-    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/knownmf"]
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [
+        "src/knownmf",
+        "src/knownmf_command.py",
+    ]

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import beta_of
+from knownmf.labels import Labels
 from knownmf.observations import SAMPLES, Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_missed
 from knownmf.validation import check_range, real_array
@@ -38,9 +39,9 @@ def activations(
     Parameters
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
-        The data, not negative, any numeric type. NaN (or a masked entry) means missing. A sparse matrix is for
-        Kullback-Leibler and Frobenius, without a background and with weights per bin at most; it is never made
-        dense as a whole.
+        The data, not negative, any numeric type. NaN (or a masked entry, None, pandas.NA) means missing. A sparse
+        matrix is for Kullback-Leibler and Frobenius, without a background and with weights per bin at most; it is never
+        made dense as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
@@ -73,7 +74,8 @@ def activations(
     Raises
     ------
     ValueError
-        If a shape does not fit, a value is negative or infinite, or a parameter is out of range.
+        If a shape does not fit, a value is negative or infinite, or a parameter is out of range. Also if two tables
+        (pandas, polars) have different labels for the same axis, or the same ones in another order.
     TypeError
         If something is not an array of real numbers, or a sparse V comes with what only a dense one can have.
 
@@ -103,10 +105,14 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
+    labels = Labels()
+    labels.add(W, "W", "bins", "components")
+    labels.add(l1, "l1", "components")
+    labels.add(l2, "l2", "components")
     W = real_array(W, "W", 2)
     n_bins, n_components = W.shape
-    beta = beta_of(beta_loss)
-    observations = Observations.check(V, n_bins, n_components, beta, weights, background, support, H_init)
+    given = V, n_bins, n_components, beta_of(beta_loss), weights, background, support, H_init
+    observations = Observations.check(*given, labels=labels)
     found = solve_with(observations, W, beta_loss, l1, l2, tol, max_iter, progress)
     warn_of_missed(found)
     return found
@@ -176,8 +182,15 @@ def basis(
     array([[0.4, 0.4],
            [0.2, 0.1]])
     """
+    labels = Labels()
+    labels.add(V, "V", "bins", "frames")
+    labels.add(H, "H", "components", "frames")
+    labels.add(l1, "l1", "components")
+    labels.add(l2, "l2", "components")
+    labels.add(weights, "weights", "bins", "frames")
+    labels.add(background, "background", "bins", "frames")
     V, H = real_array(V, "V", 2), real_array(H, "H", 2)
-    check_range(H, "H")
+    check_range(H, "H", kind="factor")
     if H.shape[1] != V.shape[1]:
         raise ValueError(f"V has {V.shape[1]} frames but H has {H.shape[1]}: both need the same frames in columns.")
     # The solver's frames are the bins here, and its bins are the frames.
@@ -185,8 +198,8 @@ def basis(
     weights = of_every_frame(weights, "weights", V.shape)
     background = of_every_frame(background, "background", V.shape)
     n_components, n_frames = H.shape
-    beta = beta_of(beta_loss)
-    observations = Observations.check(V, n_frames, n_components, beta, weights, background, support, W_init, axes)
+    given = V, n_frames, n_components, beta_of(beta_loss), weights, background, support, W_init
+    observations = Observations.check(*given, axes, labels)
     found = solve_with(observations, H.T, beta_loss, l1, l2, tol, max_iter, progress)
     warn_of_missed(found, "bin")
     return found

@@ -1,4 +1,4 @@
-"""The beta-divergence: its definition, the names of its special cases, and the smallest value of data for beta < 1.
+"""The beta-divergence: its definition, and the names of its special cases.
 
 For a bin with data ``x`` and model ``v`` [1]_
 
@@ -16,11 +16,6 @@ from numbers import Real
 
 BETA_OF = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 BETA_RANGE = (-1.0, 3.0)
-
-#: For beta < 1, data below this share of the largest value of their frame are raised to it. A bin with the value 0
-#: would make the objective infinite (beta <= 0) or its derivative (beta < 1). 1e-15 is -300 dB in amplitude, which is
-#: far below any signal.
-ZERO_FLOOR = 1e-15
 
 
 def beta_of(beta_loss: object) -> float:

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from knownmf.labels import Labels
 from knownmf.learning import Callback, KnownBasis, Learned, Statistics, fit_basis, update_basis
 from knownmf.learning.starts import start_of
-from knownmf.nmf_base import BaseNMF
+from knownmf.nmf_base import BaseNMF, restored_on_failure
 from knownmf.observations import Observations
 from knownmf.prepared import solve_no_worse
-from knownmf.validation import check_range, level_of_caller, real_array, whole_number
+from knownmf.validation import check_range, level_of_caller, number, real_array, whole_number
 
 
 class NMF(BaseNMF):
@@ -111,6 +112,11 @@ class NMF(BaseNMF):
 
     Notes
     -----
+    ``transform`` and ``score`` use ``beta_loss``, ``gap_tol``, ``alpha_W`` and ``l1_ratio`` (and ``tol``, where
+    everything is known) as they are when they are called. All other parameters count at the next ``fit``; after
+    ``from_basis`` all count at once. If ``fit`` or ``partial_fit`` fails or is interrupted, the estimator is as it was
+    before.
+
     A factorization does not determine the scale of a component. Components that are learned from scratch sum to one,
     unless a penalty determines their scale. Known components, frozen or not, keep the scale of the user.
 
@@ -171,7 +177,7 @@ class NMF(BaseNMF):
         self.callback = callback
 
     @classmethod
-    def from_basis(cls, W: ArrayLike, **parameters: Any) -> Self:
+    def from_basis(cls, W: Any, **parameters: Any) -> Self:
         """Return an estimator that knows its basis: ``transform`` works at once, without ``fit``.
 
         Parameters
@@ -190,16 +196,16 @@ class NMF(BaseNMF):
         ValueError
             If W is not two-dimensional, is empty, or holds values that are negative, infinite or NaN.
         """
-        W = real_array(W, "W", 2)
-        if not W.size:
-            raise ValueError(f"W has shape {W.shape}: give at least one bin and one basis vector.")
-        check_range(W, "W")
-        model = cls(components=W.T, **parameters)
+        basis = real_array(W, "W", 2)
+        if not basis.size:
+            raise ValueError(f"W has shape {basis.shape}: give at least one bin and one basis vector.")
+        check_range(basis, "W", kind="factor")
+        # A table of pandas keeps its labels.
+        model = cls(components=W.T if hasattr(W, "iloc") else basis.T, **parameters)
         known = model._known(None)
         if known.free.any():
             raise ValueError("from_basis takes a basis that is known: leave frozen=True, or call fit.")
-        model._set_components(known)
-        model._follows_parameters = True
+        model._take_known_components(known)
         return model
 
     def fit(
@@ -239,6 +245,7 @@ class NMF(BaseNMF):
         self.fit_transform(X, None, W, H, weights=weights, background=background, support=support, H_init=H_init)
         return self
 
+    @restored_on_failure
     def fit_transform(
         self,
         X: ArrayLike,
@@ -280,8 +287,8 @@ class NMF(BaseNMF):
             raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
         known = self._known(data.shape[1], H)
         start, name = (H_init, "H_init") if W is None else (W, "W")
-        observations = self._observe(data, len(known.free), weights, background, support, start, name)
-        self._gap_tol(known)  # raises now, before learning, if a tolerance is wrong
+        observations = self._observe(X, data, len(known.free), weights, background, support, start, name)
+        self._gap_tol(bool(known.free.any()))  # raises now, before learning, if a tolerance is wrong
         whole_number(self.max_iter, "max_iter")
         if hasattr(self, "n_samples_seen_"):
             del self.n_samples_seen_  # a stream that partial_fit had begun ends here
@@ -291,7 +298,7 @@ class NMF(BaseNMF):
             self._set_components(known)
             return self._finish(observations)
         if H is not None:
-            H = self._custom_components(H, known)
+            H = self._custom_components(X, H, known)
         learned = fit_basis(
             observations,
             known,
@@ -313,6 +320,7 @@ class NMF(BaseNMF):
             )
         return self._finish(replace(observations, H_init=None), learned)
 
+    @restored_on_failure
     def partial_fit(
         self,
         X: ArrayLike,
@@ -343,9 +351,8 @@ class NMF(BaseNMF):
         first = not hasattr(self, "n_samples_seen_")
         data = self._validate(X, reset=first)
         known = self._known(data.shape[1])
-        if not 0.0 < self.forgetting <= 1.0:
-            raise ValueError(f"forgetting is {self.forgetting!r}, expected a number above 0 and at most 1.")
-        observations = self._observe(data, len(known.free), weights, background, support)
+        forgetting = number(self.forgetting, "forgetting", 0, 1, "right")
+        observations = self._observe(X, data, len(known.free), weights, background, support)
         if first:
             components = known.components
             if known.free.any():
@@ -363,23 +370,26 @@ class NMF(BaseNMF):
                 "components, n_components, frozen, template_strength or beta_loss have changed within a stream: call "
                 "fit, or use a new estimator."
             )
-        n_samples_seen = self.forgetting * self.n_samples_seen_ + data.shape[0]
+        n_samples_seen = forgetting * self.n_samples_seen_ + data.shape[0]
         if known.free.any():
             H = self._activations(observations).H.T.astype(np.float64)
             loss = self._loss(data.shape[1], n_samples_seen)
             components, self._memory = update_basis(
-                observations, known, loss, self.components_.astype(np.float64), H, self._memory, self.forgetting
+                observations, known, loss, self.components_.astype(np.float64), H, self._memory, forgetting
             )
             self._set_components(known, components, data.dtype)
         self.n_samples_seen_, self.n_iter_ = n_samples_seen, self.n_iter_ + 1
         return self
 
-    def _custom_components(self, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:
+    def _custom_components(self, X: ArrayLike, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:
         """Return the components of a custom start, checked."""
+        labels = Labels()
+        labels.add(X, "X", "samples", "features")
+        labels.add(H, "H", "components", "features")
         custom = real_array(H, "H", 2)
         if custom.shape != known.free.shape:
             raise ValueError(f"H has shape {custom.shape}, expected {known.free.shape}: a component a row.")
-        check_range(custom, "H")
+        check_range(custom, "H", kind="factor")
         return custom.astype(np.float64)
 
     def _finish(self, observations: Observations, learned: Learned | None = None) -> NDArray[np.floating]:

@@ -1,97 +1,18 @@
-"""Load the compiled library that fits this processor, and call it. No other module uses ctypes.
+"""Call the compiled library.
 
-There are three builds of the library for x86-64, and one elsewhere; the best that the processor can run is loaded. Two
-environment variables change that, for tests:
-
-KNOWNMF_CPU_LEVEL
-    The build to load: ``x86-64-v2``, ``x86-64-v3`` or ``x86-64-v4`` (``baseline`` on other processors).
-KNOWNMF_LIBRARY_FOLDER
-    The folder with the libraries, instead of the package's own (for example a build with sanitizers).
+The type and the shape of every array are checked here before its address is handed over. The indices of CSR blocks for
+learning were checked by ``validation.sparse_array``. A NumPy array that a structure points to is kept alive by the
+object that owns the structure.
 """
 
 import ctypes
 import math
-import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from knownmf.native_files import BASELINE, FOLDER, X86_LEVELS, library_name, source_hash
-
-_LEVEL_VARIABLE = "KNOWNMF_CPU_LEVEL"
-_FOLDER_VARIABLE = "KNOWNMF_LIBRARY_FOLDER"
-_REMEDY = "In a checkout, run `make library`; otherwise reinstall: pip install --force-reinstall --no-deps knownmf"
-
-
-def _open(path: Path) -> ctypes.CDLL:
-    """Return the library in a file, if it was compiled from the sources that are installed."""
-    if not path.exists():
-        raise ImportError(f"The compiled library is missing, expected {path}. {_REMEDY}")
-    try:
-        library = ctypes.CDLL(str(path))
-        library.knownmf_source_hash.restype = ctypes.c_char_p
-        library.knownmf_compiler.restype = ctypes.c_char_p
-    except (OSError, AttributeError) as error:
-        raise ImportError(f"The compiled library {path} cannot be loaded: {error}. {_REMEDY}") from error
-    found, expected = library.knownmf_source_hash().decode(), source_hash()
-    if found != expected:
-        raise ImportError(
-            f"The compiled library {path} was built from other sources: its hash is {found}, that of the sources in "
-            f"{FOLDER} is {expected}. {_REMEDY}"
-        )
-    return library
-
-
-def choose_level(levels: tuple[str, ...], supported: tuple[str, ...]) -> str:
-    """Return the level that the user asks for, else the best that the processor supports.
-
-    Parameters
-    ----------
-    levels, supported : tuple of str
-        The levels that there are libraries for, and those of them that the processor can run; lowest first.
-    """
-    level = os.environ.get(_LEVEL_VARIABLE) or supported[-1]
-    if level not in levels:
-        raise ImportError(f"{_LEVEL_VARIABLE} is {level!r}, expected one of: {', '.join(levels)}.")
-    if level not in supported:
-        raise ImportError(
-            f"{_LEVEL_VARIABLE} is {level!r}, but this processor runs at most {supported[-1]}: unset the variable, or "
-            f"set it to one of: {', '.join(supported)}."
-        )
-    return level
-
-
-def _load() -> tuple[ctypes.CDLL, str]:
-    """Return the library to use, and the CPU level that it was compiled for."""
-    folder = Path(os.environ.get(_FOLDER_VARIABLE) or FOLDER)
-    levels = (BASELINE,) if (folder / library_name(BASELINE)).exists() else X86_LEVELS
-    lowest = _open(folder / library_name(levels[0]))
-    # The library says 2 for the first of these levels, and 1 for processors older than that.
-    supported = levels if levels == (BASELINE,) else X86_LEVELS[: max(lowest.knownmf_cpu_level() - 1, 0)]
-    if not supported:
-        raise ImportError(f"knownmf needs a processor that runs {levels[0]} (SSE4.2 and POPCNT): this one does not.")
-    level = choose_level(levels, supported)
-    return (lowest if level == levels[0] else _open(folder / library_name(level))), level
-
-
-library, _level = _load()
-
-
-def cpu_level() -> str:
-    """Return the CPU level of the library in use: ``"x86-64-v2"`` to ``"x86-64-v4"``, or ``"baseline"``."""
-    return _level
-
-
-def compiler() -> str:
-    """Return the name and version of the compiler that made the library in use."""
-    return library.knownmf_compiler().decode()
-
-
-# ---- Calls. The type and the shape of every array are checked here before its address is handed over. The indices of
-# CSR blocks for learning were checked by validation.sparse_array. A NumPy array that a structure points to is kept
-# alive by the object that owns the structure.
+from knownmf.native_library import library
 
 _STATUS_OUT_OF_MEMORY, _STATUS_INTERRUPTED = 1, 2
 _ALIGNMENT = 64  # bytes, as in memory.hpp: rows begin at vector registers
@@ -203,6 +124,8 @@ def _check(status: int) -> None:
         raise MemoryError("There is not enough memory to solve this: pass fewer frames or components at a time.")
     if status == _STATUS_INTERRUPTED:
         raise Interrupted
+    if status:
+        raise RuntimeError(f"The native code returned the unknown status {status}: this is an error in knownmf.")
 
 
 def _padded(size: int) -> int:
@@ -422,12 +345,17 @@ def _check_entries(block: Block, n_bins: int) -> None:
 # ---- Learning passes. Matrices are frames-major and of one floating type; one with a single row stands for all frames.
 
 
+def safe_power(beta: float, has_quadratic_penalty: bool) -> float:
+    """Return the exponent with which a multiplicative update is sure to lower the objective, at most 1."""
+    return library.knownmf_safe_power(_double(beta), int(has_quadratic_penalty))
+
+
 def measure(
     x: NDArray, weights: NDArray, v: NDArray, beta: float, with_cost: bool, pull: NDArray, push: NDArray
 ) -> float:
     """Write the two halves of the slope of a block, (n_frames, n_bins); return its divergence, if it is asked for."""
     shape, dtype = x.shape, x.dtype
-    return _learning("measure", dtype, _double)(
+    return _learning("measure", dtype)(
         _address(_pointer(x, dtype, *shape)),
         *_rows(weights, dtype, shape[1]),
         _address(_pointer(v, dtype, *shape)),
@@ -446,7 +374,7 @@ def pull_of_activations(block: Any, H: NDArray, columns: NDArray, pull: NDArray)
     ``columns`` is the transposed basis, (n_bins, n_components). For beta = 1; the cost is ``sum x (log(x / v) - 1)``.
     """
     n_components = H.shape[1]
-    return _learning("pull_of_activations", H.dtype, _double)(
+    return _learning("pull_of_activations", H.dtype)(
         *_sparse_rows(block, H.dtype),
         _address(_pointer(H, H.dtype, block.shape[0], n_components)),
         _address(_pointer(columns, H.dtype, block.shape[1], n_components)),
@@ -458,7 +386,7 @@ def pull_of_activations(block: Any, H: NDArray, columns: NDArray, pull: NDArray)
 def pull_of_basis(block: Any, H: NDArray, columns: NDArray, pull: NDArray) -> None:
     """Add ``(x / v) h`` of the entries of a CSR block to ``pull``, (n_bins, n_components), at the entry's bin."""
     n_components = H.shape[1]
-    _learning("pull_of_basis", H.dtype, None)(
+    _learning("pull_of_basis", H.dtype)(
         *_sparse_rows(block, H.dtype),
         _address(_pointer(H, H.dtype, block.shape[0], n_components)),
         _address(_pointer(columns, H.dtype, block.shape[1], n_components)),
@@ -470,7 +398,7 @@ def pull_of_basis(block: Any, H: NDArray, columns: NDArray, pull: NDArray) -> No
 def multiply_rows(Z: NDArray, A: NDArray, B: NDArray, l1: NDArray, l2: NDArray, power: float) -> None:
     """Take one multiplicative update of every row of Z, in place: ``Z *= (A / (B + l1 + l2 Z))^power``."""
     (n, size), dtype = Z.shape, Z.dtype
-    _learning("multiply_rows", dtype, None)(
+    _learning("multiply_rows", dtype)(
         _address(_pointer(Z, dtype, n, size, written=True)),
         _address(_pointer(A, dtype, n, size)),
         *_rows(B, dtype, size),
@@ -488,10 +416,10 @@ def extrapolate(ended: NDArray, here: NDArray, before: NDArray, share: float) ->
     An entry whose steps to ``ended`` from ``here`` and from ``before`` have different signs stays at ``ended``.
     """
     out, (shape, dtype) = np.empty_like(ended), (ended.shape, ended.dtype)
-    _learning("extrapolate", dtype, None)(
+    _learning("extrapolate", dtype)(
         *(_address(_pointer(values, dtype, *shape)) for values in (ended, here, before)),
         _double(share),
-        _address(_pointer(out, dtype, *shape)),
+        _address(_pointer(out, dtype, *shape, written=True)),
         _index(out.size),
     )
     return out
@@ -506,7 +434,7 @@ def descend_rows(Q: NDArray, q: NDArray, Z: NDArray, free: NDArray[np.bool_], n_
         _address(_pointer(Z, np.float64, n, size, written=True)),
         *_rows(free, np.bool_, size),
         int(n_sweeps),
-        _address(_pointer(gradient, np.float64, size)),
+        _address(_pointer(gradient, np.float64, size, written=True)),
         _index(n),
         _index(size),
     )
@@ -528,11 +456,9 @@ def _sparse_rows(block: Any, dtype: DTypeLike) -> tuple[Any, ...]:
     )
 
 
-def _learning(name: str, dtype: np.dtype, result: Any) -> Any:
+def _learning(name: str, dtype: np.dtype) -> Any:
     """Return the function of the library for a floating type."""
-    function = getattr(library, f"knownmf_{name}_{_PRECISIONS[dtype]}")
-    function.restype = result
-    return function
+    return getattr(library, f"knownmf_{name}_{_PRECISIONS[dtype]}")
 
 
 library.knownmf_new_workspace.restype = _address
@@ -543,3 +469,13 @@ library.knownmf_workspace_bytes.restype = _index
 library.knownmf_solve.argtypes = [_address] * 5
 library.knownmf_prepare.argtypes = [_address] * 3
 library.knownmf_descend_rows.restype = None
+library.knownmf_zero_floor.restype = _double
+library.knownmf_safe_power.restype = _double
+for _precision in _PRECISIONS.values():
+    for _name in ("measure", "pull_of_activations"):
+        getattr(library, f"knownmf_{_name}_{_precision}").restype = _double
+    for _name in ("pull_of_basis", "multiply_rows", "extrapolate"):
+        getattr(library, f"knownmf_{_name}_{_precision}").restype = None
+
+#: For beta < 1, data below this share of the largest value of their frame are raised to it.
+ZERO_FLOOR: float = library.knownmf_zero_floor()

@@ -1,23 +1,48 @@
 """What an estimator does with components once it has them: the part of NMF that learns nothing."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knownmf.divergences import beta_of
+from knownmf.labels import Labels, labels_of, row_names
 from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
-from knownmf.validation import about_complex, check_range, check_tol, real_array
+from knownmf.validation import about_complex, advice_for_negative, check_range, number, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
+
+Estimator = TypeVar("Estimator", bound="BaseNMF")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def restored_on_failure(
+    method: Callable[Concatenate[Estimator, Arguments], Result],
+) -> Callable[Concatenate[Estimator, Arguments], Result]:
+    """Decorate a method so that after an error or an interrupt the estimator is as it was before the call."""
+
+    @functools.wraps(method)
+    def restoring(self: Estimator, *arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        before = self.__dict__.copy()
+        try:
+            return method(self, *arguments, **options)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    return restoring
 
 
 class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -64,7 +89,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         self._check_fitted()
         data = self._validate(X, reset=False)
-        return self._activations(self._observe(data, self.n_components_, weights, background, support)).H.T
+        return self._activations(self._observe(X, data, self.n_components_, weights, background, support)).H.T
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the data that activations stand for, ``X @ components_``.
@@ -85,7 +110,15 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"X has {H.shape[1]} columns, expected one for each of {self.n_components_} components.")
         return H @ self.components_.astype(H.dtype, copy=False)
 
-    def score(self, X: ArrayLike, y: None = None) -> float:
+    def score(
+        self,
+        X: ArrayLike,
+        y: None = None,
+        *,
+        weights: ArrayLike | None = None,
+        background: ArrayLike | None = None,
+        support: ArrayLike | None = None,
+    ) -> float:
         """Return minus the mean divergence between a sample and its model: higher is better, 0 is perfect.
 
         Parameters
@@ -93,6 +126,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X : array_like, (n_samples, n_features)
             The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
         y : ignored
+        weights, background, support : array_like, optional
+            As in ``fit``; what was passed there is not remembered.
 
         Returns
         -------
@@ -100,8 +135,27 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         self._check_fitted()
         data = self._validate(X, reset=False)
-        found = self._activations(self._observe(data, self.n_components_))
+        found = self._activations(self._observe(X, data, self.n_components_, weights, background, support))
         return -float(self._prepare().divergence(found).mean())
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Return the names of the components: the row labels of a table ``components``, else "nmf0", "nmf1", ...
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        (n_components,) ndarray of str
+        """
+        names: NDArray[np.object_] = super().get_feature_names_out(input_features)
+        names[: len(self._known_names)] = self._known_names
+        return names
+
+    def __getstate__(self) -> Any:
+        # The prepared components are several times the size of the components, and soon made again.
+        return super().__getstate__() | {"_prepared": None}
 
     @property
     def _n_features_out(self) -> int:
@@ -109,38 +163,46 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
+        tags.input_tags.positive_only = not self._takes_negative
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @property
+    def _takes_negative(self) -> bool:
+        """Whether the data may be negative: with least squares they may."""
+        return self.beta_loss in ("frobenius", 2)
+
     def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
+        """Return X as an array of floating-point numbers or a CSR matrix; missing entries of any kind become NaN."""
         if isinstance(X, np.ma.MaskedArray):
-            X = real_array(X, "X", 2)  # masked entries become NaN
+            X = real_array(X, "X", 2)
         with _complex_data_named():
-            data: NDArray[np.floating] = validate_data(
-                self,
-                X,
-                reset=reset,
-                accept_sparse="csr",
-                dtype=(np.float64, np.float32),
-                ensure_all_finite="allow-nan",
+            data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=None, ensure_all_finite="allow-nan")
+        if not issparse(data):
+            data = real_array(data, "X", 2)
+        if data.dtype not in (np.float64, np.float32):
+            data = data.astype(np.float64)
+        values = data.data if issparse(data) else data
+        if not self._takes_negative and np.fmin.reduce(values, axis=None, initial=0.0) < 0.0:
+            raise ValueError(
+                f"Negative values in data passed to {type(self).__name__} (X): the smallest is "
+                f"{np.fmin.reduce(values, axis=None):.3g}; {advice_for_negative(values, 'X', 'data')}."
             )
-        check_non_negative(data, f"{type(self).__name__} (X)")
-        return data
+        checked: NDArray[np.floating] = data
+        return checked
 
     def _check_fitted(self) -> None:
-        """Raise unless there are components. Those of ``from_basis`` are what the parameters say now."""
+        """Raise unless there are components. Do what parameters that were set since then ask for."""
         check_is_fitted(self, "components_")
-        # A fit that failed may have changed it, because checking its data does.
-        self.n_features_in_ = self.components_.shape[1]
         if self._follows_parameters:
             known = self._known(None)
             if known.free.any():
                 raise ValueError("The parameters leave something to learn: call fit.")
-            self._set_components(known)
-            self._follows_parameters = True
+            self._take_known_components(known)
+        elif (self.tol, self.gap_tol) != self._tols:
+            self._set_tolerance()
 
     def _known(self, n_features: int | None, H: ArrayLike | None = None) -> KnownBasis:
         n_started = None if H is None else len(real_array(H, "H", 2))
@@ -150,7 +212,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _observe(
         self,
-        X: Any,
+        X: ArrayLike,
+        data: Any,
         n_components: int,
         weights: ArrayLike | None = None,
         background: ArrayLike | None = None,
@@ -158,22 +221,26 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         start: ArrayLike | None = None,
         start_name: str = "H_init",
     ) -> Observations:
-        """Return X and what came with it, checked."""
-        axes = SAMPLES._replace(start=start_name)
+        """Return the data, which are X as an array, and what came with them, checked."""
+        labels = Labels()
+        is_whole = self.components is not None and len(real_array(self.components, "components", 2)) == n_components
+        labels.add(self.components, "components", "components" if is_whole else None, "features")
+        labels.add(X, "X", "samples", "features")
         given = weights, background, support, start
-        checked = Observations.check(X, X.shape[1], n_components, beta_of(self.beta_loss), *given, axes)
+        shape = data.shape[1], n_components
+        axes = SAMPLES._replace(start=start_name)
+        checked = Observations.check(data, *shape, beta_of(self.beta_loss), *given, axes, labels)
         checked.check_something_counts()
         return checked
 
     def _loss(self, n_features: int, n_samples: float) -> Loss:
         """Return what is minimized, all penalties checked."""
-        if not 0.0 <= self.l1_ratio <= 1.0:
-            raise ValueError(f"l1_ratio is {self.l1_ratio!r}, expected a number from 0 to 1.")
+        l1 = number(self.l1_ratio, "l1_ratio", 0, 1, "both")
         check_range(real_array(self.alpha_W, "alpha_W", 0), "alpha_W")
         alpha_H = self.alpha_W if self.alpha_H == "same" else self.alpha_H
         check_range(real_array(alpha_H, "alpha_H", 0), "alpha_H")
         of_activations, of_basis = self.alpha_W * n_features, float(alpha_H) * n_samples
-        l1, l2 = self.l1_ratio, 1.0 - self.l1_ratio
+        l2 = 1.0 - l1
         return Loss(beta_of(self.beta_loss), of_activations * l1, of_activations * l2, of_basis * l1, of_basis * l2)
 
     def _set_components(
@@ -186,16 +253,30 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             kept = np.result_type(dtype, kept) if known.n_known else np.dtype(dtype)
         self.components_ = (known.components if components is None else components).astype(kept)
         self.n_components_, self.n_features_in_ = self.components_.shape
-        self.gap_tol_ = self._gap_tol(known)
+        self._learns, self._known_names = bool(known.free.any()), row_names(self.components)
+        self._set_tolerance()
         self._prepare()
         self._follows_parameters = False
 
-    def _gap_tol(self, known: KnownBasis) -> float:
+    def _take_known_components(self, known: KnownBasis) -> None:
+        """Keep components of which nothing is to be learned, with the names of their features, until others are set."""
+        self._set_components(known)
+        self._follows_parameters = True
+        self.__dict__.pop("feature_names_in_", None)
+        columns = [*labels_of(self.components)][1:]
+        if columns and columns[0] is not None and all(isinstance(name, str) for name in columns[0]):
+            self.feature_names_in_ = np.array(list(columns[0]), dtype=object)
+
+    def _set_tolerance(self) -> None:
+        """Set the tolerance of the activations, and remember the parameters that it comes from."""
+        self.gap_tol_, self._tols = self._gap_tol(self._learns), (self.tol, self.gap_tol)
+
+    def _gap_tol(self, learns: bool) -> float:
         """Return the tolerance of the activations, both tolerances checked."""
-        tol = check_tol(self.tol)
+        tol = number(self.tol, "tol")
         if self.gap_tol is not None:
-            return check_tol(self.gap_tol, "gap_tol")
-        return GAP_TOL if known.free.any() or tol == 0.0 else tol
+            return number(self.gap_tol, "gap_tol")
+        return GAP_TOL if learns or tol == 0.0 else tol
 
     def _activations(self, observations: Observations) -> Activations:
         """Return the activations of observations, by components and parameters as they are now."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
+from knownmf.labels import Labels, labels_of
 from knownmf.native import Block
 from knownmf.validation import check_range, check_sparse, check_zeros_and_ones, real_array, sparse_array
 
@@ -23,6 +24,10 @@ class Axes(NamedTuple):
     frames: str
     start: str = "H_init"
     frames_in_rows: bool = False
+
+    def in_order(self, inner: str) -> tuple[str, str]:
+        """Return what the rows and the columns of an array are that has an axis ``inner`` and one for the frames."""
+        return (self.frames, inner) if self.frames_in_rows else (inner, self.frames)
 
 
 SPECTROGRAM = Axes("V", "bins", "frames")
@@ -67,17 +72,29 @@ class Observations:
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
         axes: Axes = SPECTROGRAM,
+        labels: Labels | None = None,
     ) -> Self:
         """Return observations for a basis of so many bins and components, from arrays with these axes.
+
+        Labels of tables are compared with ``labels``, which are those of the basis, and with each other.
 
         Raises
         ------
         ValueError
-            If a shape does not fit, or a value is negative or infinite.
+            If a shape or a label does not fit, or a value is negative or infinite.
         TypeError
             If something is not an array of real numbers, or a sparse V comes with what only a dense one can have.
         """
-        data = check_data(V, axes)
+        labels = Labels() if labels is None else labels.copy()
+        labels.add(V, axes.data, *axes.in_order(axes.bins))
+        for name, values, inner in (
+            ("weights", weights, axes.bins),
+            ("background", background, axes.bins),
+            ("support", support, "components"),
+            (axes.start, H_init, "components"),
+        ):
+            labels.add(values, name, *(axes.in_order(inner) if len(labels_of(values)) == 2 else (inner,)))
+        data = check_data(V, axes, beta)
         n_frames = data.shape[1]
         if not data.shape[0]:
             raise ValueError(f"{axes.data} has no {axes.bins}.")
@@ -160,12 +177,13 @@ class Observations:
         )
 
 
-def check_data(V: Any, axes: Axes) -> Any:
-    """Return data as a nonnegative array or CSC matrix with a frame in each column."""
+def check_data(V: Any, axes: Axes, beta: float) -> Any:
+    """Return data as an array or CSC matrix with a frame in each column; least squares allows negative values."""
+    signed = beta == 2.0
     if issparse(V):
-        return sparse_array(V.T if axes.frames_in_rows else V, axes.data)
+        return sparse_array(V.T if axes.frames_in_rows else V, axes.data, signed)
     data = real_array(V, axes.data, 2)
-    check_range(data, axes.data, missing=True)
+    check_range(data, axes.data, missing=True, signed=signed, kind="data")
     return data.T if axes.frames_in_rows else data
 
 
@@ -188,12 +206,10 @@ def _check_rows(
     whole = (n_frames, size) if axes.frames_in_rows else (size, n_frames)
     shared = ((1, size) if axes.frames_in_rows else (size, 1), (size,)) if may_be_shared else ()
     if array.shape not in (whole, *shared):
-        axis_names = (
-            f"(n_{axes.frames}, n_{inner_name})" if axes.frames_in_rows else f"(n_{inner_name}, n_{axes.frames})"
-        )
+        axis_names = "(n_{}, n_{})".format(*axes.in_order(inner_name))
         alternative = f", or ({size},) for all {axes.frames}" if may_be_shared else ""
         raise ValueError(f"{name} has shape {np.shape(values)}, expected {axis_names} = {whole}{alternative}.")
-    check_range(array, name)
+    check_range(array, name, kind="factor" if name == axes.start else "option")
     if array.shape != whole:
         return array.ravel()
     return array.T if axes.frames_in_rows else array

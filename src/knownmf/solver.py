@@ -12,14 +12,15 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
+from knownmf.labels import Labels
 from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
 from knownmf.observations import SPECTROGRAM, Observations
 from knownmf.threads import get_num_threads, run_in_threads
 from knownmf.validation import (
     check_range,
-    check_tol,
     check_zeros_and_ones,
     level_of_caller,
+    number,
     one_for_each,
     penalty,
     real_array,
@@ -156,13 +157,22 @@ class Solver:
         tol: float = 1e-4,
         max_iter: int = 200,
     ):
+        self._labels = Labels()
+        self._labels.add(W, "W", "bins", "components")
+        for name, values, axis in (
+            ("l1", l1, "components"),
+            ("l2", l2, "components"),
+            ("weights", weights, "bins"),
+            ("support", support, "components"),
+        ):
+            self._labels.add(values, name, axis)
         basis = real_array(W, "W", 2)
         n_bins, n_components = basis.shape
         if not n_components:
             raise ValueError("W has no columns: give at least one basis vector.")
-        check_range(basis, "W")
+        check_range(basis, "W", kind="factor")
         self.beta = beta_of(beta_loss)
-        self.tol, self.max_iter = check_tol(tol), whole_number(max_iter, "max_iter")
+        self.tol, self.max_iter = number(tol, "tol"), whole_number(max_iter, "max_iter")
         self.n_bins, self.n_components = n_bins, n_components
         self._l1, self._l2 = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
         self._weights = np.ones(n_bins) if weights is None else one_for_each(weights, "weights", n_bins, "bins")
@@ -223,9 +233,8 @@ class Solver:
         ConvergenceWarning
             Once, if frames miss ``tol``.
         """
-        observations = Observations.check(
-            V, self.n_bins, self.n_components, self.beta, weights, background, support, H_init
-        )
+        given = V, self.n_bins, self.n_components, self.beta, weights, background, support, H_init
+        observations = Observations.check(*given, labels=self._labels)
         if observations.is_sparse and observations.weights is not None:
             raise TypeError("weights is given with a sparse V: pass it to Solver(W, weights=...), or pass V.toarray().")
         found = self.solve_observations(observations, progress)
@@ -269,7 +278,7 @@ class Solver:
         if H is None:
             raise TypeError("H is None: pass the activations to certify.")
         given = V, self.n_bins, self.n_components, self.beta, weights, background, support, H
-        observations = Observations.check(*given, SPECTROGRAM._replace(start="H"))
+        observations = Observations.check(*given, SPECTROGRAM._replace(start="H"), self._labels)
         return self.solve_observations(observations, certify_only=True)
 
     def solve_observations(

@@ -5,14 +5,17 @@ Every message says what was passed, what was expected and what to do.
 
 import sys
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
 def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
-    """Return ``values`` as an array of real numbers; masked entries become NaN. Raise if it has another dimension."""
+    """Return ``values`` as an array of real numbers; raise if it has another dimension.
+
+    Masked entries, None and the missing values of pandas become NaN.
+    """
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
     try:
@@ -21,15 +24,37 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
         raise ValueError(f"{name} is not a rectangular array: {error}") from error
     if array.dtype.kind == "c":
         raise TypeError(about_complex(name))
-    if array.dtype.kind not in "fiub":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} holds {array.dtype}, not real numbers.") from error
+    if array.dtype.kind == "O":
+        array = _numbers(array, name)
+    if array.dtype.kind not in "fiub" or (array.dtype.kind == "b" and not array.ndim):
+        raise TypeError(f"{name} holds {_kind_of(array)}, not real numbers: pass numbers.")
     if array.ndim not in n_dims:
         expected = " or ".join(str(n) for n in n_dims)
         raise ValueError(f"{name} has {array.ndim} dimensions, expected {expected}: its shape is {array.shape}.")
     return np.where(values.mask, np.nan, array) if isinstance(values, np.ma.MaskedArray) else array
+
+
+def _numbers(array: NDArray[np.object_], name: str) -> NDArray[np.float64]:
+    """Return an array of objects as numbers; None and the missing values of pandas become NaN."""
+    numbers = np.empty(array.shape)
+    for index, value in np.ndenumerate(array):
+        if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
+            numbers[index] = np.nan
+        else:
+            try:
+                if isinstance(value, str | bytes):
+                    raise TypeError("text is not converted")
+                numbers[index] = float(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                place = f"{name}[{', '.join(map(str, index))}]" if index else name
+                raise TypeError(f"{place} is {value!r}, not a real number ({error}): pass numbers.") from error
+    return numbers
+
+
+def _kind_of(array: NDArray) -> str:
+    """Return what an array holds, in words."""
+    kinds = {"b": "a bool", "U": "text", "S": "bytes", "M": "dates", "m": "time differences", "V": "records"}
+    return kinds.get(array.dtype.kind, str(array.dtype))
 
 
 def about_complex(name: str) -> str:
@@ -37,8 +62,11 @@ def about_complex(name: str) -> str:
     return f"{name} is complex: pass its magnitude, np.abs({name}), or its power."
 
 
-def sparse_array(values: Any, name: str) -> Any:
-    """Return a sparse matrix in CSC format without duplicates. Raise if an entry is infinite, NaN or negative."""
+def sparse_array(values: Any, name: str, signed: bool = False) -> Any:
+    """Return a sparse matrix in CSC format without duplicates.
+
+    Raise if an entry is infinite or NaN, or if it is negative and ``signed`` is false.
+    """
     if values.ndim != 2:
         raise ValueError(f"{name} has {values.ndim} dimensions, expected 2: its shape is {values.shape}.")
     if values.dtype.kind == "c":
@@ -62,7 +90,7 @@ def sparse_array(values: Any, name: str) -> Any:
             f"{name} is a sparse matrix with NaN in it: only a dense array may have missing entries, "
             f"pass {name}.toarray()."
         )
-    check_range(columns.data, f"{name}.data")
+    check_range(columns.data, f"{name}.data", signed=signed, kind="data")
     return columns
 
 
@@ -78,16 +106,36 @@ def check_sparse(beta: float, **others: object) -> None:
             raise TypeError(f"{name} is given with a sparse matrix of data: pass the data as a dense array.")
 
 
-def check_range(array: NDArray, name: str, missing: bool = False) -> None:
-    """Raise if a value is infinite or negative, or is NaN. If ``missing`` is true, NaN is allowed."""
+def check_range(
+    array: NDArray,
+    name: str,
+    missing: bool = False,
+    signed: bool = False,
+    kind: Literal["data", "factor", "option"] = "option",
+) -> None:
+    """Raise if a value is infinite, NaN or negative.
+
+    Parameters
+    ----------
+    array : ndarray
+        The values.
+    name : str
+        The name of the argument, for the message.
+    missing : bool
+        Whether NaN is allowed.
+    signed : bool
+        Whether negative values are allowed.
+    kind : {"data", "factor", "option"}
+        What the values are, which the advice depends on: data, components or activations, or anything else.
+    """
     if not array.size:
         return
     # fmin and fmax ignore NaN and do not copy the array.
     low, high = np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)
-    if low < 0:
-        wrong, what, remedy = array < 0, "negative", "take its magnitude"
-    elif high == np.inf:
-        wrong, what, remedy = array == np.inf, "infinite", "use NaN if it is missing" if missing else "replace it"
+    if low < 0 and not signed:
+        wrong, what, remedy = array < 0, "negative", advice_for_negative(array, name.removesuffix(".data"), kind)
+    elif high == np.inf or low == -np.inf:
+        wrong, what, remedy = np.isinf(array), "infinite", "use NaN if it is missing" if missing else "replace it"
     elif not missing and array.dtype.kind == "f" and np.isnan(array).any():
         wrong, what, remedy = np.isnan(array), "NaN", "replace it"
     else:
@@ -96,6 +144,38 @@ def check_range(array: NDArray, name: str, missing: bool = False) -> None:
     place = f"{name}[{', '.join(map(str, where))}]" if where else name
     others = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
     raise ValueError(f"{place} is {array[where]}{others}: {what} values cannot be used, {remedy}.")
+
+
+def advice_for_negative(array: NDArray, name: str, kind: Literal["data", "factor", "option"]) -> str:
+    """Return what to do about the negative values of an array, as part of a sentence.
+
+    What is likely depends on how many they are and how large.
+    """
+    if kind == "option" or array.ndim == 0:
+        return "pass values of at least 0"
+    finite = array[np.isfinite(array)]
+    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
+    share = float(np.mean(array < 0))
+    # Decibels are rarely below -250 or above 60. Noise below zero rarely reaches a quarter of the largest value.
+    least_level, level, most_level, of_noise = -250.0, -10.0, 60.0, 0.25
+    if share > 0.5:
+        turned = f"pass -{name} if only the sign is wrong"
+        if least_level <= low <= level and high <= most_level:
+            return f"convert {name} if it is in decibels, for example with librosa.db_to_amplitude, or {turned}"
+        return f"{turned}, or undo a logarithm or the subtraction of a mean"
+    if kind == "factor":
+        if -low <= of_noise * high:
+            return f"set those that are noise to 0, np.maximum({name}, 0)"
+        return "only data may be negative: vectors of both signs, as PCA or ICA find them, are not for this model"
+    if -low <= of_noise * high:
+        return (
+            f'pass beta_loss="frobenius" (least squares), which takes negative data, or set those that are noise to 0, '
+            f"np.maximum({name}, 0)"
+        )
+    return (
+        'pass beta_loss="frobenius" (least squares), which takes negative data; if these are samples of sound, compute '
+        "their spectrogram first"
+    )
 
 
 def check_zeros_and_ones(array: NDArray, name: str) -> None:
@@ -124,19 +204,76 @@ def penalty(values: ArrayLike, name: str, n_components: int) -> NDArray[np.float
     return np.full(n_components, array, dtype=np.float64)
 
 
-def check_tol(tol: object, name: str = "tol") -> float:
-    """Return a tolerance as a float. Raise unless it is a finite number of at least 0."""
-    if isinstance(tol, Real) and 0.0 <= float(tol) < np.inf:
-        return float(tol)
-    raise ValueError(f"{name} is {tol!r}, expected a number that is not negative, such as 1e-4.")
+def number(
+    value: object,
+    name: str,
+    low: float = 0.0,
+    high: float = np.inf,
+    closed: Literal["left", "right", "both", "neither"] = "left",
+    meaning: str = "",
+) -> float:
+    """Return a finite real number in an interval as a float.
+
+    Numbers of NumPy count as numbers; bool, text, dates and NaN do not.
+
+    Parameters
+    ----------
+    value : object
+        The number.
+    name : str
+        The name of the argument, for the message.
+    low, high : float
+        The ends of the interval.
+    closed : {"left", "right", "both", "neither"}, default="left"
+        Which ends belong to the interval.
+    meaning : str
+        What the number is, for the message.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not a number in the interval.
+
+    Examples
+    --------
+    >>> number(3, "mask_power", closed="neither")
+    3.0
+    >>> number(3, "adapt", 0, 1)
+    Traceback (most recent call last):
+    ValueError: adapt is 3, expected a number from 0 to below 1.
+    """
+    if _is_number(value, Real):
+        try:
+            size = float(value)  # type: ignore[arg-type]
+        except OverflowError:  # a whole number above 1e308
+            size = np.inf
+        above = low < size or (low == size and closed in ("left", "both"))
+        below = size < high or (size == high and closed in ("right", "both"))
+        if above and below and np.isfinite(size):
+            return size
+    if high == np.inf:
+        expected = "a finite number " + ("of at least" if closed in ("left", "both") else "above") + f" {low:g}"
+    else:
+        expected = {
+            "both": f"a number from {low:g} to {high:g}",
+            "left": f"a number from {low:g} to below {high:g}",
+            "right": f"a number above {low:g} and at most {high:g}",
+            "neither": f"a number above {low:g} and below {high:g}",
+        }[closed]
+    raise ValueError(f"{name} is {value!r}, expected {f'{meaning}, ' if meaning else ''}{expected}.")
 
 
 def whole_number(value: object, name: str, least: int = 1, meaning: str = "") -> int:
     """Return a whole number of at least ``least``. In the message, ``meaning`` says what the number is."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+    if not _is_number(value, Integral) or int(value) < least:  # type: ignore[call-overload]
         expected = f"{meaning}, a whole number" if meaning else "a whole number"
         raise ValueError(f"{name} is {value!r}, expected {expected} of at least {least}.")
-    return int(value)
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Return whether a value is a number of a kind. For NumPy, a time span is a whole number too; here it is not."""
+    return isinstance(value, kind) and not isinstance(value, bool | np.timedelta64)
 
 
 def level_of_caller() -> int:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 
-from knownmf.native import compiler, cpu_level
+from knownmf.native_library import compiler, cpu_level
 from knownmf.threads import get_num_threads
 
 _PACKAGES = (

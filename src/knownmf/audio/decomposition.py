@@ -4,7 +4,6 @@ import math
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
 from knownmf.learning import Loss, fit_basis, known_basis
 from knownmf.observations import Observations
-from knownmf.validation import check_tol, whole_number
+from knownmf.validation import number, whole_number
 
 __all__ = ["REST", "Decomposition", "Progress", "decompose", "decompose_spectrogram"]
 
@@ -213,7 +212,7 @@ def decompose_spectrogram(
     Decomposition
         As from :func:`decompose`.
     """
-    check_tol(tol)
+    number(tol, "tol")
     whole_number(max_iter, "max_iter")  # before learning, which takes long
     if progress is not None:
         progress(0, V.shape[1])
@@ -246,8 +245,7 @@ def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
         raise ValueError(f'the dictionary already has a sound named "{REST}": rename it, or pass free=0.')
-    if not isinstance(adapt, Real) or not 0 <= float(adapt) < 1:
-        raise ValueError(f"adapt={adapt!r}, expected a number from 0 (the templates do not change) to below 1.")
+    number(adapt, "adapt", 0, 1)
 
 
 def _adapted_dictionary(
@@ -277,8 +275,7 @@ def _adapted_dictionary(
         max_iter=PASSES,
         callback=None if progress is None else lambda done, _: progress(done, PASSES),
     )
-    settings = {name: getattr(dictionary, name) for name in ("sr", "n_fft", "hop_length", "window", "power")}
-    return Dictionary(learned.W.T, [*dictionary.labels, *[REST] * free], **settings)
+    return Dictionary(learned.W.T, [*dictionary.labels, *[REST] * free], **dictionary.settings)
 
 
 def _observed_bins(sr: int, dictionary: Dictionary) -> np.ndarray | None:

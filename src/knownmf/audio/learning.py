@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import next_fast_len
 from scipy.special import kl_div
-from threadpoolctl import threadpool_limits
 
 from knownmf.audio.decomposition import Progress
 from knownmf.audio.recordings import as_channels, check_rate, resampled
@@ -15,6 +14,7 @@ from knownmf.audio.spectrograms import magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.learning import Loss, fit_basis, known_basis
 from knownmf.observations import Observations
+from knownmf.threads import single_threaded_blas
 from knownmf.validation import whole_number
 
 __all__ = ["learn", "window_length"]
@@ -125,9 +125,11 @@ def learn(
         for label, of_label in spectrograms.items()
         for portion in ([np.concatenate(of_label, axis=1)] if pooled else of_label)
     ]
+    import sklearn.cluster  # noqa: F401 - here: it is slow to import; before the limit, which is for what is loaded
+
     parts, labels = [], []
     # With one thread, sums are computed in the same order on every machine. For matrices of this size it is as fast.
-    with threadpool_limits(1):
+    with single_threaded_blas():
         for done, (label, V) in enumerate(portions):
             if progress is not None:
                 progress(done, len(portions))
@@ -135,9 +137,7 @@ def learn(
             labels += [label] * parts[-1].shape[1]
     if progress is not None:
         progress(len(portions), len(portions))
-    return Dictionary(
-        np.concatenate(parts, axis=1), labels, sr=sr, n_fft=n_fft, hop_length=hop_length, window=window, power=power
-    )
+    return Dictionary(np.concatenate(parts, axis=1), labels, **settings.settings)
 
 
 def window_length(sr: int) -> int:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from knownmf.audio.decomposition import Decomposition, Progress, check_learning,
 from knownmf.audio.recordings import as_channels, resampled
 from knownmf.audio.spectrograms import frame_times, istft, magnitudes, stft
 from knownmf.dictionary import Dictionary
+from knownmf.validation import number
 
 __all__ = ["Separation", "separate"]
 
@@ -109,7 +109,7 @@ def separate(
     divergence", Neural Computation 21 (2009), and A. Liutkus and R. Badeau, "Generalized Wiener filtering with
     fractional power spectrograms", ICASSP 2015.
     """
-    _check_mask_power(mask_power)
+    number(mask_power, "mask_power", closed="neither")
     check_learning(dictionary, free, adapt)
     channels = as_channels(y)
     spectra = stft(resampled(channels, sr, dictionary.sr), dictionary)
@@ -133,12 +133,6 @@ def separate(
         shares[name] = _shares_of_top_octave(mask, decomposition, sr)
     _distribute(channels - sum(stems.values()), stems, shares, sr, dictionary)
     return Separation(stems, decomposition)
-
-
-def _check_mask_power(value: object) -> None:
-    """Raise a ValueError if `mask_power` is out of its range."""
-    if not isinstance(value, Real) or not 0 < float(value) < np.inf:
-        raise ValueError(f"mask_power={value!r}, expected a finite number above 0 (1 for magnitudes, 2 for powers).")
 
 
 def _masks(decomposition: Decomposition, mask_power: float) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,7 +1,6 @@
 """Transcribe a recording into a list of events, each with a label, an onset, an offset and a strength."""
 
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +9,7 @@ from scipy.ndimage import maximum_filter1d
 from knownmf.audio.decomposition import Decomposition, Progress, decompose
 from knownmf.audio.recordings import as_channels
 from knownmf.dictionary import Dictionary
+from knownmf.validation import number
 
 __all__ = ["Event", "Transcription", "loudness_of_sounds", "transcribe"]
 
@@ -154,8 +154,8 @@ def transcribe(
         ("threshold_own", threshold_own),
         ("threshold_share", threshold_share),
     ):
-        _check_number(name, value, 1, "a number between 0 and 1")
-    _check_number("min_gap_s", min_gap_s, np.finfo(float).max, "a number of seconds of at least 0")
+        number(value, name, 0, 1, "both")
+    number(min_gap_s, "min_gap_s", meaning="a time in seconds")
     y = as_channels(y)
     decomposition = decompose(y, sr, dictionary, beta_loss=beta_loss, tol=tol, max_iter=max_iter, progress=progress)
     E = loudness_of_sounds(decomposition)
@@ -173,12 +173,6 @@ def loudness_of_sounds(decomposition: Decomposition) -> np.ndarray:
         own = dictionary.components_of(name)
         row[:] = ((dictionary.W[:, own] @ H[own]) ** (1 / dictionary.power)).sum(axis=0)
     return E
-
-
-def _check_number(name: str, value: object, most: float, expected: str) -> None:
-    """Raise a ValueError if a value is not a number from 0 to `most`."""
-    if not isinstance(value, Real) or not 0 <= float(value) <= most:
-        raise ValueError(f"{name}={value!r}, expected {expected}.")
 
 
 def _similarity(dictionary: Dictionary) -> np.ndarray:

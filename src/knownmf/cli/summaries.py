@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from knownmf.wording import counted, percent
 
 if TYPE_CHECKING:
-    from knownmf.audio import Decomposition
+    from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
 
-__all__ = ["describe_decomposition", "describe_dictionary", "describe_doubt", "describe_recording"]
+__all__ = [
+    "describe_decomposition",
+    "describe_dictionary",
+    "describe_doubt",
+    "describe_events",
+    "describe_recording",
+]
+
+# How many sounds the summary of events lists.
+_SOUNDS_SHOWN = 8
 
 
 def describe_dictionary(dictionary: Dictionary) -> str:
@@ -33,6 +43,38 @@ def describe_recording(seconds: float, sr: int, n_channels: int) -> str:
     length = f"{minutes} min {tenths / 10:.1f} s" if minutes else f"{seconds:.2f} s"
     channels = {1: "mono", 2: "stereo"}.get(n_channels, counted(n_channels, "channel"))
     return f"{length} at {sr} Hz, {channels}"
+
+
+def describe_events(events: Sequence[Event], n_sounds: int) -> str:
+    """Return the number of events, in all and of the strongest sounds, in one line.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        The events.
+    n_sounds : int
+        The number of sounds in the dictionary.
+
+    Examples
+    --------
+    >>> from knownmf.audio import Event
+    >>> describe_events([Event(0.1, 0.2, "hat", 0.2), Event(0.5, 0.9, "kick", 1.0), Event(0.6, 0.7, "hat", 0.3)], 88)
+    '3 events of 2 sounds, the strongest first: 1 kick, 2 hat. The other 86 sounds have no events.'
+    """
+    if not events:
+        return "0 events"
+    counts: dict[str, int] = {}
+    strengths: dict[str, float] = {}
+    for event in events:
+        counts[event.label] = counts.get(event.label, 0) + 1
+        strengths[event.label] = strengths.get(event.label, 0) + event.strength
+    labels = sorted(counts, key=lambda label: -strengths[label])
+    listed = ", ".join(f"{counts[label]} {label}" for label in labels[:_SOUNDS_SHOWN])
+    more = f", and {counted(len(labels) - _SOUNDS_SHOWN, 'more sound')}" if len(labels) > _SOUNDS_SHOWN else ""
+    silent = n_sounds - len(labels)
+    others = f" The other {counted(silent, 'sound')} {'has' if silent == 1 else 'have'} no events." if silent else ""
+    order = ", the strongest first" if len(labels) > 1 else ""
+    return f"{counted(len(events), 'event')} of {counted(len(labels), 'sound')}{order}: {listed}{more}.{others}"
 
 
 def describe_decomposition(decomposition: Decomposition) -> list[str]:

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from knownmf.learning.known import KnownBasis
 from knownmf.learning.passes import Loss, Pace, Task, cost_of_basis, take_pass, update
 from knownmf.native import extrapolate
 from knownmf.observations import Observations
+from knownmf.threads import single_threaded_blas
 
 # A pass that lowers the objective by less than this share of the objective, or of the size of the data, needs double
 # precision. In single precision the objective is wrong by some 1e-8 of that size; the factor of 100 is for safety.
@@ -67,11 +67,11 @@ def descend(
               + \sum_{free} (l'_{1k} w_{kf} + \tfrac12 l'_{2k} w_{kf}^2 + s_k d_\beta(w^0_{kf} | w_{kf})),
               \qquad v = b + H W
 
-    by one multiplicative update each, with an exponent that makes sure that it does (see ``passes.safe_power``). Least
-    squares without weights for single entries uses coordinate sweeps [1]_. The tie of strength s to a template w0 costs
-    as much as one more frame, the template, whose only activation is 1 in that component: it adds ``s w0 w^(beta-2)``
-    to the pull and ``s w^(beta-1)`` to the push (s on the diagonal of the quadratic program and ``s w0`` to its linear
-    term), so that the update stays exact.
+    by one multiplicative update each, with an exponent that makes sure that it does (see
+    :func:`knownmf.native.safe_power`). Least squares without weights for single entries uses coordinate sweeps [1]_.
+    The tie of strength s to a template w0 costs as much as one more frame, the template, whose only activation is 1 in
+    that component: it adds ``s w0 w^(beta-2)`` to the pull and ``s w^(beta-1)`` to the push (s on the diagonal of the
+    quadratic program and ``s w0`` to its linear term), so that the update stays exact.
 
     Passes have momentum: each starts from an extrapolation of the two points where the last two passes ended. Every
     entry moves on by the ratio of its values there, to the power of Nesterov's weight n / (n + 3) after n passes with
@@ -93,7 +93,7 @@ def descend(
        Computational Mathematics 15(3), 2015; here entry by entry.
     """
     task = Task(observations, known, loss, W)
-    with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
+    with single_threaded_blas(), np.errstate(all="ignore"):
         descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scale, n_plain)
         if not np.isfinite(descent.value):
             raise FloatingPointError(

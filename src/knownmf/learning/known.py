@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from knownmf.labels import Labels
 from knownmf.validation import check_range, penalty, real_array
 
 
@@ -68,6 +69,10 @@ def known_basis(
     ValueError
         If shapes do not fit, a value is negative or infinite, or a frozen or tied entry is NaN.
     """
+    labels = Labels()
+    labels.add(known, "components", "components", "features")
+    labels.add(frozen, "frozen", "components", "features")
+    labels.add(template_strength, "template_strength", "components")
     components = np.empty((0, n_features or 0)) if known is None else real_array(known, "components", 2)
     if known is not None and not components.size:
         raise ValueError(
@@ -84,7 +89,7 @@ def known_basis(
             f"{n_known} components, or one for each of their entries, {(n_known, width)}."
         )
     frozen = np.broadcast_to(frozen[:, np.newaxis] if frozen.ndim == 1 else frozen, (n_known, width))
-    check_range(components, "components", missing=True)
+    check_range(components, "components", missing=True, kind="factor")
     check_range(np.where(frozen, components, 0), "components")
     strength = check_strength(template_strength, frozen)
     check_range(np.where((strength == 0.0)[:, np.newaxis], 0, components), "components")

@@ -12,9 +12,16 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from knownmf.divergences import ZERO_FLOOR
 from knownmf.learning.known import KnownBasis
-from knownmf.native import descend_rows, measure, multiply_rows, pull_of_activations, pull_of_basis
+from knownmf.native import (
+    ZERO_FLOOR,
+    descend_rows,
+    measure,
+    multiply_rows,
+    pull_of_activations,
+    pull_of_basis,
+    safe_power,
+)
 from knownmf.observations import Observations
 from knownmf.threads import run_in_threads
 from knownmf.validation import check_sparse
@@ -61,25 +68,11 @@ class Pace(NamedTuple):
         The type of its matrices.
     long_steps : bool
         Whether its updates use :func:`long_power`, which nearly always lowers the objective, instead of
-        :func:`safe_power`, which always does.
+        :func:`knownmf.native.safe_power`, which always does.
     """
 
     precision: type[np.floating]
     long_steps: bool
-
-
-def safe_power(beta: float, bent: bool) -> float:
-    """Return the exponent with which a multiplicative update is sure to lower the objective.
-
-    As a function of the ratio r of the new value to the old one, the majorizing function [1]_ has its minimum where a
-    sum of powers of r equals the ratio of pull to push. The largest of these powers is ``max(1, 2 - beta, beta - 1)``;
-    a quadratic penalty (``bent``) adds the power ``3 - beta`` for beta < 2. With the inverse of the largest power as
-    its exponent, an update ends between the old value and that minimum.
-
-    .. [1] C. Fevotte and J. Idier, "Algorithms for nonnegative matrix factorization with the beta-divergence",
-       Neural Computation 23(9), 2011.
-    """
-    return 1.0 / max(1.0, 2.0 - beta, beta - 1.0, 3.0 - beta if bent else 1.0)
 
 
 def long_power(safe: float) -> float:
@@ -156,7 +149,9 @@ class Task:
         self.sparse = scipy.sparse.issparse(self.X)
         entries = self.X.data if self.sparse else self.X
         self.blocks = blocks_of(self.n_frames, entries.size)
-        largest = np.fmax.reduce(entries, axis=None, initial=0.0)
+        lowest = np.fmin.reduce(entries, axis=None, initial=0.0)
+        self.has_negative = bool(lowest < 0.0)  # of least squares
+        largest = max(np.fmax.reduce(entries, axis=None, initial=0.0), -lowest)
         self.scale = float(power_of_two(np.array(largest)))
         self.unit = self.scale**self.beta
         atoms = power_of_two(W.sum(axis=1))
@@ -194,6 +189,8 @@ class Task:
             x, m, _ = self.load(block, np.float64)
             sizes = x ** max(self.beta, 0.0)
             size += float((m * sizes).sum())
+            if self.has_negative:
+                size += float((m * np.square(np.minimum(np.nan_to_num(self.X[block]), 0.0) / self.scale)).sum())
         return size
 
     def find_floors(self) -> NDArray[np.float64]:
@@ -246,7 +243,10 @@ class Task:
         self.X = X
 
     def load(self, block: slice, precision: type[np.floating]) -> tuple[NDArray, NDArray, NDArray]:
-        """Return the data, the weights and the background of a block, in the precision asked for."""
+        """Return the data, the weights and the background of a block, in the precision asked for.
+
+        Negative data, which least squares may have, become background: what is left for the activations stays the same.
+        """
         source, weights = self.X[block], rows_in_block(self.weights, block)
         source = source.toarray() if self.sparse else source
         x = np.empty(source.shape, precision)
@@ -258,6 +258,9 @@ class Task:
         if self.beta < 1.0:
             np.maximum(x, self.floors[block].astype(precision), out=x)
         background = rows_in_block(self.background, block) / self.scale
+        if self.has_negative:
+            background = background - np.minimum(x, 0.0)
+            np.maximum(x, 0.0, out=x)
         return x, np.ascontiguousarray(weights, precision), background.astype(precision)
 
 
@@ -273,17 +276,22 @@ def rows_in_block(values: NDArray, block: slice) -> NDArray:
     return values if len(values) == 1 else values[block]
 
 
-def improve(task: Task, W: NDArray, gram: NDArray, H: NDArray, block: slice, pace: Pace) -> tuple[float, Statistics]:
-    """Improve the activations of a block, in place; return their cost before that, and the statistics after it."""
-    if task.sparse and (task.least_squares or task.beta == 1.0):
+def improve(
+    task: Task, W: NDArray, gram: NDArray | None, H: NDArray, block: slice, pace: Pace
+) -> tuple[float, Statistics]:
+    """Improve the activations of a block, in place; return their cost before that, and the statistics after it.
+
+    ``gram`` are the products of the atoms, for coordinate sweeps, or None, for multiplicative updates.
+    """
+    if task.sparse and (gram is not None or task.beta == 1.0):
         part = task.X[block].astype(pace.precision) * pace.precision(1.0 / task.scale)
         # What the native code takes; blocks are far below 2^31 entries.
         part.indices, part.indptr = (index.astype(np.int32, copy=False) for index in (part.indices, part.indptr))
-        if task.least_squares:
+        if gram is not None:
             return improve_squares(task, W, gram, H, part, rows_in_block(task.support, block))
         return improve_entries(task, W, H, part, pace)
     x, m, b = task.load(block, pace.precision)
-    if task.least_squares:
+    if gram is not None:
         return improve_squares(task, W, gram, H, x - b, rows_in_block(task.support, block))
     beta, cost = task.beta, penalty_of_activations(task, H)
     v, pull, push = np.empty_like(x), np.empty_like(x), np.empty_like(x)
@@ -327,9 +335,7 @@ def take_pass(task: Task, W: NDArray[np.float64], H: NDArray, pace: Pace) -> tup
     improved = H.astype(np.float64 if task.least_squares else pace.precision, order="C")
     # Entries are looked up by their bin: there the atoms of a bin lie side by side.
     rough = W.astype(pace.precision, order="F" if task.sparse else "C")
-    gram = np.empty((0, 0))
-    if task.least_squares:
-        gram = float(task.weights.flat[0]) * (W @ W.T) + np.diag(task.l2[0])
+    gram = float(task.weights.flat[0]) * (W @ W.T) + np.diag(task.l2[0]) if task.least_squares else None
     shape = W.shape
     total = Statistics(np.zeros(shape), np.zeros((len(W), len(W)) if task.least_squares else shape))
     value = task.constant + cost_of_basis(task, W)

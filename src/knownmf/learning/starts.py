@@ -43,7 +43,7 @@ def start_of(
     if W_init is not None:
         W, n_known = np.where(known.free, W_init, W), n_components
     W[:n_known] = without_zeros(W[:n_known], known.free[:n_known])
-    H, left = np.empty((observations.n_frames, n_components)), observations.V.T
+    H, left = np.empty((observations.n_frames, n_components)), positive_part(observations.V.T)
     if n_known and (observations.H_init is None or n_components > n_known):
         H[:, :n_known], left = explained(observations, W[:n_known], loss.beta)
     if n_components > n_known:
@@ -60,7 +60,7 @@ def explained(observations: Observations, W: NDArray[np.float64], beta: float) -
     """Return the activations of the known components alone, and what they leave of the data."""
     support = None if observations.support is None else observations.support[: len(W)]
     H = solve_with(replace(observations, support=support, H_init=None), W.T, beta, tol=KNOWN_TOL).H.T.astype(np.float64)
-    return H, residual(observations.V.T, rows_or(observations.background, W.shape[1], 0.0), H, W)
+    return H, residual(positive_part(observations.V.T), rows_or(observations.background, W.shape[1], 0.0), H, W)
 
 
 def chosen_init(init: str | None, observations: Observations, n_components: int) -> str:
@@ -124,6 +124,18 @@ def start(
         elif init == "nndsvdar":
             Z[Z == 0.0] = np.abs(mean * rng.standard_normal((Z == 0.0).sum()) / 100)
     return W * np.sqrt(scale), H * np.sqrt(scale)
+
+
+def positive_part(X: Any) -> Any:
+    """Return data without what is negative, which components cannot explain; not a copy if nothing is."""
+    values = X.data if issparse(X) else X
+    if not np.fmin.reduce(values, axis=None, initial=0.0) < 0.0:
+        return X
+    if not issparse(X):
+        return np.maximum(X, 0.0)
+    positive = X.copy()
+    np.maximum(positive.data, 0.0, out=positive.data)
+    return positive
 
 
 def mean_of(X: Any) -> float:

@@ -67,6 +67,7 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     frame.exactness = 0.0;
     frame.lost_a_whole_model = false;
     frame.was_rescued = false;
+    frame.best_criterion = infinity;
     if (certify_only) return;
     // A start's model over the data from which on it is brought down before anything is computed with it.
     constexpr double far_too_large = 1e6;

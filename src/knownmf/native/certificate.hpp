@@ -21,20 +21,28 @@ class Certificate {
     Certificate(const Frame& frame, Index n_components, double beta)
         : frame_(frame), n_(n_components), beta_(beta), feasible_(Feasible::where_without_l2) {}
 
-    // Return a bound on P(h) - min P; NaN outside 1 <= beta <= 2.
+    // Return a bound on P(h) - min P that holds for the numbers as they are, rounding included; NaN outside
+    // 1 <= beta <= 2.
     double gap() {
         if (!is_convex(beta_)) return not_a_number;
         double best = infinity;
         for (const Feasible feasible : {Feasible::where_without_l2, Feasible::everywhere}) {
             feasible_ = feasible;
             const double least = least_feasible_scale();
-            if (0.0 < least && least < infinity) best = smaller(best, gap_of_scaled_model(least));
-            if (least < 1.0) best = smaller(best, gap_of_scaled_model(1.0));
-            if (beta_ == 2.0) best = smaller(best, best_gap_of_shifted_residuals());
+            if (0.0 < least && least < infinity) keep_smaller(best, gap_of_scaled_model(least));
+            if (least < 1.0) keep_smaller(best, gap_of_scaled_model(1.0));
+            if (beta_ == 2.0) {
+                keep_smaller(best, gap_of_shifted_residual(frame_.A, frame_.sums.energy));
+                keep_smaller(best, gap_of_shifted_residual(frame_.B, frame_.sums.model_push));
+                keep_smaller(best, gap_of_shifted_residual(frame_.weighted_sums, frame_.sums.weight));
+            }
             if (!has_l2()) break;
         }
-        return larger(best, 0.0);
+        return best;
     }
+
+    // After gap(): about how much of it rounding may cause. A gap of that size cannot become smaller.
+    double rounding_of_gap() const { return rounding_of_best_; }
 
     // Return how far the frame is from the Karush-Kuhn-Tucker conditions, free of every scale:
     //
@@ -60,6 +68,12 @@ class Certificate {
     }
 
    private:
+    void keep_smaller(double& best, double gap) {
+        if (!(gap < best)) return;
+        best = gap;
+        rounding_of_best_ = rounding_;
+    }
+
     bool has_l2() const {
         for (Index k = 0; k < n_; ++k)
             if (frame_.l2[k] > 0.0) return true;
@@ -73,111 +87,180 @@ class Certificate {
     // Whether component k pays for its excess instead.
     bool pays(Index k) const { return frame_.allowed[k] && !must_be_feasible(k); }
 
+    // ---- Bounds of what rounding may have changed. Sums of numbers that are not negative have small relative errors.
+
+    // Return what the absolute error of B_k is relative to.
+    double terms_of_push(Index k) const {
+        const double own = frame_.B[k];
+        return frame_.rounding.of_differences ? own + frame_.A[k] + frame_.l1[k] + frame_.l2[k] * frame_.h[k] : own;
+    }
+
+    double least(double sum) const { return sum - frame_.rounding.products * sum; }
+    double most(double sum) const { return sum + frame_.rounding.products * sum; }
+    double least_push(Index k) const { return frame_.B[k] - frame_.rounding.products * terms_of_push(k); }
+
+    // ---- The model times a number
+
     // Return the least c >= 0 with c^(beta-2) A_k - c^(beta-1) B_k <= l1_k for every k that must be feasible.
     double least_feasible_scale() const {
         double scale = 0.0;
         for (Index k = 0; k < n_; ++k) {
-            const double A = frame_.A[k], l1 = frame_.l1[k];
-            const double B = larger(frame_.B[k], 0.0);  // least squares may round it to below 0
-            if (!must_be_feasible(k) || A == 0.0) continue;
+            if (!must_be_feasible(k) || frame_.A[k] == 0.0) continue;
+            const double A = most(frame_.A[k]), l1 = least(frame_.l1[k]), B = larger(least_push(k), 0.0);
             if (A == infinity || (B == 0.0 && (l1 == 0.0 || beta_ == 2.0) && A > l1)) return infinity;
             if (l1 == 0.0) {
                 scale = larger(scale, A / B);
             } else if (beta_ == 1.0) {
                 scale = larger(scale, A / (B + l1));
             } else if (beta_ == 2.0) {
-                scale = larger(scale, (A - l1) / B);
+                scale = larger(scale, A > l1 ? (A - l1) / B : 0.0);
             } else {
                 scale = root_between(A, B, l1, scale);
             }
         }
-        return scale;
+        constexpr double of_the_quotient = 8.0 * unit_roundoff;
+        return scale + of_the_quotient * scale;
     }
 
     // Return the least c >= `scale` with A - c B - l1 c^(2-beta) <= 0, a convex function that falls: Newton's method
     // from the left never passes its root. Infinity where the root is too many orders of magnitude away.
     double root_between(double A, double B, double l1, double scale) const {
         constexpr int most_steps = 50;
+        constexpr double end = 8.0 * unit_roundoff;
+        A += end * A;  // what the end leaves
         double c = scale;
         for (int i = 0; i < most_steps; ++i) {
             const double excess = A - c * B - l1 * std::pow(c, 2.0 - beta_);
-            if (excess <= 1e-15 * A) return c;
+            if (excess <= end * A) return c;
             const double bend = c > 0.0 ? l1 * (2.0 - beta_) * std::pow(c, 1.0 - beta_) : infinity;
             c = c > 0.0 ? c + excess / (B + bend) : 1e-3 * A / (B + l1);
         }
         return infinity;
     }
 
-    // Return the gap of the dual point that the model times c gives. With S1 = h'B + background_push and
-    // S2 = h'A + background_pull it is, for beta > 1 (the limit for beta = 1 has a logarithm),
+    // Return the gap of the dual point that the model times c gives:
     //
-    //     l1'h + l2'h^2 / 2 + S1 (1/beta + (1 - 1/beta) c^beta) - S2 (c^(beta-1) - (c^(beta-1) - 1) / (beta-1))
-    //     - (c^(beta-1) background_push - c^(beta-2) background_pull) + sum over k that pay of excess_k^2 / (2 l2_k)
-    double gap_of_scaled_model(double c) const {
+    //     sum_k h_k (l1_k + l2_k h_k / 2 + c^(beta-1) B_k - c^(beta-2) A_k) + sum over k that pay of excess_k^2 / (2
+    //     l2_k) + (beta-1) bend(c, beta-2) sum weight v^beta + (2-beta) bend(c, beta-3) sum weight x v^(beta-1)
+    double gap_of_scaled_model(double c) {
         const BinSums& sums = frame_.sums;
         const double inner = std::pow(c, beta_ - 1.0), outer = std::pow(c, beta_ - 2.0);
-        double gap = 0.0, S1 = sums.background_push, S2 = sums.background_pull;
+        double slope = 0.0, terms = 0.0, paid = 0.0;
         for (Index k = 0; k < n_; ++k) {
             const double h = frame_.h[k], A = frame_.A[k], B = frame_.B[k], l1 = frame_.l1[k], l2 = frame_.l2[k];
-            S1 += h * B;
-            S2 += h * A;
-            gap += h * (l1 + 0.5 * l2 * h);
-            const double excess = outer * A - inner * B - l1;
-            if (excess > 0.0 && pays(k)) gap += 0.5 * excess * excess / l2;
+            const double penalty = l1 + 0.5 * l2 * h;
+            slope += h * (penalty + inner * B - outer * A);
+            terms += h * (penalty + inner * terms_of_push(k) + outer * A);
+            if (!pays(k)) continue;
+            const double excess = outer * most(A) - inner * least_push(k) - least(l1);
+            if (excess > 0.0) paid += 0.5 * excess * excess / l2;
         }
-        if (beta_ == 1.0) {
-            gap += sums.floor_pull == 0.0 ? S1 - sums.data * (1.0 - std::log(c)) : infinity;
-        } else {
-            gap += S1 * (1.0 / beta_ + (1.0 - 1.0 / beta_) * inner * c);
-            gap += sums.floor_push * (1.0 - 1.0 / beta_) * inner * c;
-            gap += sums.floor_pull * (2.0 - beta_) / (beta_ - 1.0) * inner;
-            gap -= S2 * (inner - std::expm1((beta_ - 1.0) * std::log(c)) / (beta_ - 1.0));
-        }
-        return gap - (inner * sums.background_push - outer * sums.background_pull);
+        const double push = beta_ - 1.0, pull = 2.0 - beta_;
+        double gap = slope + most(paid);
+        if (push > 0.0) gap += most(push * bend(c, beta_ - 2.0) * (sums.model_push + sums.floor_push));
+        if (pull > 0.0) gap += most(pull * bend(c, beta_ - 3.0) * (sums.model_pull + sums.floor_pull));
+        if (sums.floor_push + sums.floor_pull > 0.0) gap += most(gap_of_floors(c, inner));
+        // At a model that is rounded the tangent is that of a point nearby: its distance counts squared, and times that
+        // of the dual point.
+        constexpr double of_powers = 4.0 * unit_roundoff;
+        const double nearby = frame_.rounding.model;
+        double rounding = rounding_of_slope() * terms;
+        if (push > 0.0) rounding += nearby * sums.model_push * (push * nearby + std::fabs(inner - 1.0) + of_powers);
+        if (pull > 0.0) rounding += nearby * sums.model_pull * (pull * nearby + std::fabs(outer - 1.0) + of_powers);
+        rounding_ = rounding + of_feasibility * rounding_of_slope() * terms;
+        return gap + rounding;
     }
 
-    // Least squares has more dual points: weight (x - v - shift d) for any direction d >= 0; here the data, the model
-    // and ones.
-    double best_gap_of_shifted_residuals() const {
-        double model_energy = frame_.sums.background_push;
-        for (Index k = 0; k < n_; ++k) model_energy += frame_.h[k] * frame_.B[k];
-        const double along_data = gap_of_shifted_residual(frame_.A, frame_.sums.energy);
-        const double along_model = gap_of_shifted_residual(frame_.B, model_energy);
-        const double along_ones = gap_of_shifted_residual(frame_.weighted_sums, frame_.sums.weight);
-        return smaller(along_data, smaller(along_model, along_ones));
+    // Return what the bins add whose slopes are those of a floor above their model.
+    double gap_of_floors(double c, double inner) const {
+        if (beta_ == 1.0) return frame_.sums.floor_pull > 0.0 ? infinity : 0.0;
+        const double of_push = frame_.sums.floor_push * (1.0 - 1.0 / beta_) * inner * c;
+        return of_push + frame_.sums.floor_pull * (2.0 - beta_) / (beta_ - 1.0) * inner;
     }
+
+    // Return a bound on the error of the sum over components, relative to the sum of its absolute terms.
+    double rounding_of_slope() const {
+        constexpr Index of_a_term = 8;
+        return frame_.rounding.products + unit_roundoff * static_cast<double>(n_ + of_a_term);
+    }
+
+    // Return the integral of s^power (s - 1) from 1 to c, which is not negative, rounded up.
+    static double bend(double c, double power) {
+        constexpr double near = 0.05;  // where the series takes over: the formula would lose three digits
+        constexpr int n_terms = 12;    // near^12 is below the rounding
+        constexpr double rounding = 16.0 * unit_roundoff;
+        const double step = c - 1.0;
+        if (std::fabs(step) < near) {
+            double factor = 1.0, sum = 0.0;
+            for (int n = 0; n < n_terms; ++n) {
+                sum += factor / (n + 2);
+                factor *= step * (power - n) / (n + 1);
+            }
+            return (1.0 + rounding) * step * step * sum;
+        }
+        const double upper = integral(c, power + 1.0), lower = integral(c, power);
+        return upper - lower + rounding * (std::fabs(upper) + std::fabs(lower));
+    }
+
+    // Return the integral of s^power from 1 to c.
+    static double integral(double c, double power) {
+        const double exponent = power + 1.0;
+        return exponent == 0.0 ? std::log(c) : std::expm1(exponent * std::log(c)) / exponent;
+    }
+
+    // ---- Least squares has more dual points: weight (x - v - shift d) for any direction d >= 0: the data, the model
+    // and ones are tried.
 
     // Return the gap of such a point, from W' (weight d) and sum of weight d^2.
-    double gap_of_shifted_residual(const double* direction, double energy) const {
+    double gap_of_shifted_residual(const double* direction, double energy) {
         double shift = 0.0;
         for (Index k = 0; k < n_; ++k) {
-            const double excess = frame_.A[k] - frame_.B[k] - frame_.l1[k];
+            const double excess = most(frame_.A[k]) - least_push(k) - least(frame_.l1[k]);
             if (!must_be_feasible(k) || !(excess > 0.0)) continue;
-            if (direction[k] <= 0.0) return infinity;
-            shift = larger(shift, excess / direction[k]);
+            if (least_along(direction, k) <= 0.0) return infinity;
+            shift = larger(shift, excess / least_along(direction, k));
         }
-        double gap = 0.5 * shift * shift * energy;
+        shift = most(shift);
+        double slope = 0.0, terms = 0.0, paid = 0.0;
         for (Index k = 0; k < n_; ++k) {
             const double h = frame_.h[k], A = frame_.A[k], B = frame_.B[k], l1 = frame_.l1[k], l2 = frame_.l2[k];
-            gap += h * (l1 + 0.5 * l2 * h - A + B + shift * direction[k]);
-            const double excess = A - B - l1 - shift * direction[k];
-            if (excess > 0.0 && pays(k)) gap += 0.5 * excess * excess / l2;
+            const double penalty = l1 + 0.5 * l2 * h, shifted = shift * direction[k];
+            slope += h * (penalty - A + B + shifted);
+            terms += h * (penalty + A + terms_of_push(k) + shifted);
+            if (direction == frame_.B) terms += h * shift * terms_of_push(k);
+            if (!pays(k)) continue;
+            const double excess = most(A) - least_push(k) - least(l1) - shift * least_along(direction, k);
+            if (excess > 0.0) paid += 0.5 * excess * excess / l2;
         }
-        return gap;
+        const double distance = shift * std::sqrt(energy) + frame_.rounding.model * std::sqrt(frame_.sums.model_push);
+        const double rounding = rounding_of_slope() * terms;
+        rounding_ = (1.0 + of_feasibility) * rounding;
+        return slope + rounding + most(paid) + most(0.5 * distance * distance);
     }
+
+    double least_along(const double* direction, Index k) const {
+        return direction == frame_.B ? least_push(k) : least(direction[k]);
+    }
+
+    // A dual point that is feasible in spite of rounding costs about so many times the rounding of the slope.
+    static constexpr double of_feasibility = 4.0;
 
     const Frame& frame_;
     Index n_;
     double beta_;
     Feasible feasible_;
+    double rounding_ = 0.0, rounding_of_best_ = 0.0;
 };
 
-// Write the sums that involve the background and the model, from the slopes at the present model.
+// Write the sums that involve the model, from the slopes at the present model.
 inline void sum_slopes(Frame& frame, const Basis& basis) {
+    const double beta = basis.beta;
+    if (!is_convex(beta)) return;
     const Index size = basis.bin_stride;
-    frame.sums.background_push = dot(frame.background, frame.push, size);
-    frame.sums.background_pull = dot(frame.background, frame.pull, size);
-    if (!(1.0 <= basis.beta && basis.beta < 2.0)) return;
+    BinSums& sums = frame.sums;
+    sums.model_push = beta > 1.0 ? dot(frame.model, frame.push, size) : 0.0;
+    sums.model_pull = beta == 1.0 ? sums.data : beta < 2.0 ? dot(frame.model, frame.pull, size) : 0.0;
+    if (beta == 2.0) return;
     const double *RESTRICT model = frame.model, *RESTRICT pull = frame.pull, *RESTRICT push = frame.push;
     double pushed = 0.0, pulled = 0.0;
     VECTORIZED_SUM(pushed, pulled)
@@ -185,8 +268,8 @@ inline void sum_slopes(Frame& frame, const Basis& basis) {
         pushed += model[f] < model_floor ? push[f] : 0.0;
         pulled += model[f] < model_floor ? pull[f] : 0.0;
     }
-    frame.sums.floor_push = model_floor * pushed;
-    frame.sums.floor_pull = model_floor * pulled;
+    sums.floor_push = model_floor * pushed;
+    sums.floor_pull = model_floor * pulled;
 }
 
 // Return a gap relative to the size of its frame. A frame of size 0 has a relative gap of 0, not NaN.
@@ -194,8 +277,12 @@ inline double relative_gap(const Frame& frame) { return frame.gap > 0.0 ? frame.
 
 // Write gap and criterion of a frame from A, B and the sums.
 inline void certify(Frame& frame, const Basis& basis) {
+    // Every Newton step rounds the activations and the model anew.
+    const Index of_model = basis.n_components + 6 * frame.n_iter + 16;
+    frame.rounding.model = unit_roundoff * static_cast<double>(of_model);
     Certificate certificate(frame, basis.n_components, basis.beta);
     frame.gap = certificate.gap();
+    frame.is_at_rounding = frame.gap <= certificate.rounding_of_gap();
     frame.criterion = is_convex(basis.beta) ? relative_gap(frame) : certificate.kkt();
 }
 

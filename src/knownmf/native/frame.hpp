@@ -71,14 +71,21 @@ struct Answer {
 
 // Sums over a frame's bins that the gap needs in addition to A and B.
 struct BinSums {
-    double weight;           // sum of weight
-    double data;             // sum of weight x
-    double energy;           // sum of weight x^2
-    double size;             // sum of weight x^beta, which a gap is relative to
-    double background_push;  // sum of weight b v^(beta-1)
-    double background_pull;  // sum of weight b x v^(beta-2)
-    double floor_push;       // sum of weight v^beta, over the bins where the slopes' v is a floor above the model
-    double floor_pull;       // sum of weight x v^(beta-1) over the same bins
+    double weight;      // sum of weight
+    double data;        // sum of weight x
+    double energy;      // sum of weight x^2
+    double size;        // sum of weight x^beta, which a gap is relative to; negative data of least squares count too
+    double model_push;  // sum of weight v^beta; for beta > 1
+    double model_pull;  // sum of weight x v^(beta-1); for 1 < beta < 2
+    double floor_push;  // sum of weight v^beta, over the bins where the slopes' v is a floor above the model
+    double floor_pull;  // sum of weight x v^(beta-1) over the same bins
+};
+
+// Bounds of the relative rounding errors that a certificate has to allow for; docs/solver.md derives them.
+struct Rounding {
+    double products;      // of A, B, the penalties and the sums over bins
+    double model;         // of the model
+    bool of_differences;  // whether B is a difference: its error is then relative to A + B + l1 + l2 h
 };
 
 // The precision of the curvature in a frame's next Newton step. A step that does not lower the objective moves the
@@ -89,10 +96,11 @@ enum class Rung { single_precision, double_precision, none_left };
 // component_stride.
 struct Frame {
     double *x, *weight, *background, *model, *pull, *push, *reach;
-    double *h, *A, *B, *weighted_sums, *l1, *l2;
+    double *h, *A, *B, *weighted_sums, *l1, *l2, *best;
     bool* allowed;  // inside the support, and not zero on every observed bin
 
     BinSums sums;
+    Rounding rounding;
     double constant;  // what bins cost that neither an atom nor the background reaches
     Index exponent;   // of two, of the frame's scale
     Index number;     // its row in the block
@@ -104,19 +112,23 @@ struct Frame {
     bool lost_a_whole_model;                 // the last step was cut short by a bin that lost its whole model
     bool was_rescued;                        // started anew once, when no step lowered the objective
     bool has_data;                           // in a bin that an atom or the background reaches
+    bool has_negative_data;                  // of a sparse frame under least squares
     bool shares_weights;                     // in every bin: none is missing or left out
     double squared_error, energy_elsewhere;  // of a sparse frame: at its entries, and of the model at the other bins
     double gap, criterion;                   // at the last certificate; the criterion is what `tol` bounds
+    bool is_at_rounding;                     // whether the gap cannot become smaller
+    double best_criterion;                   // of the activations in `best`, the best so far
 };
 
-constexpr int rows_over_bins = 7, rows_over_components = 6;
+constexpr int rows_over_bins = 7, rows_over_components = 7;
 
 // A frame's rows, in one array each.
 inline void place(Frame& frame, double* bins, Index bin_stride, double* components, Index component_stride,
                   bool* allowed) {
     double** over_bins[] = {&frame.x,    &frame.weight, &frame.background, &frame.model,
                             &frame.pull, &frame.push,   &frame.reach};
-    double** over_components[] = {&frame.h, &frame.A, &frame.B, &frame.weighted_sums, &frame.l1, &frame.l2};
+    double** over_components[] = {&frame.h,  &frame.A,  &frame.B,   &frame.weighted_sums,
+                                  &frame.l1, &frame.l2, &frame.best};
     for (int i = 0; i < rows_over_bins; ++i) *over_bins[i] = bins + i * bin_stride;
     for (int i = 0; i < rows_over_components; ++i) *over_components[i] = components + i * component_stride;
     frame.allowed = allowed;
@@ -141,6 +153,29 @@ inline void sum_data(Frame& frame, const Basis& basis) {
         if (weight[f] > 0.0 && x[f] > 0.0) sums.size += weight[f] * power(x[f]);
 }
 
+// Return the bound of the rounding errors of sums over n numbers that are not negative, each of which is a product of a
+// few factors, where neighbors in a vector register are summed apart.
+inline double rounding_of_sum(Index n) {
+    constexpr Index of_factors = 16;  // a power by roots takes up to ten operations, the sum of the lanes up to four
+    return unit_roundoff * static_cast<double>(n / lanes<double> + of_factors);
+}
+
+// Return the bound for the weighted sums of the atoms, which prepare.hpp adds up in chunks of bins.
+inline double rounding_of_weighted_sums(Index n_bins) {
+    constexpr Index chunk = 64, of_factors = 16;
+    return unit_roundoff * static_cast<double>(smaller(chunk, n_bins) + n_bins / chunk + of_factors);
+}
+
+// Return the number of atoms that are active.
+inline Index n_active(const double* h, Index n_components) {
+    Index n = 0;
+    for (Index k = 0; k < n_components; ++k) n += h[k] > 0.0;
+    return n;
+}
+
+// Bins that prepare.hpp adds up at a time for the Gram matrix.
+constexpr Index bins_of_gram = 128;
+
 inline double largest_of(const double* RESTRICT values, Index size) {
     double largest = 0.0;
     for (Index f = 0; f < size; ++f) largest = larger(largest, values[f]);
@@ -158,10 +193,23 @@ inline Index exponent_of(double largest) {
 inline double scale_of(const Frame& frame) { return std::ldexp(1.0, static_cast<int>(frame.exponent)); }
 inline double inverse_scale_of(const Frame& frame) { return std::ldexp(1.0, static_cast<int>(-frame.exponent)); }
 
+// Make background of the negative data of a frame. Returns their weighted energy in the scale of the frame.
+inline double move_negative_to_background(Frame& frame, Index size, double scale) {
+    double energy = 0.0;
+    for (Index f = 0; f < size; ++f) {
+        const double negative = larger(-frame.x[f], 0.0);
+        energy += frame.weight[f] * (negative * scale) * (negative * scale);
+        frame.background[f] += negative;
+        frame.x[f] = larger(frame.x[f], 0.0);
+    }
+    return energy;
+}
+
 // Bring a loaded frame to a scale of its own.
 //
 // Missing bins lose their weight, and so do bins with data that neither an atom nor the background reaches: they cost a
-// constant. Writes exponent, constant and sums. Returns whether any bin with data is left.
+// constant. Negative data, which only least squares has, become background: x - v stays as it is, and nothing else
+// needs to know of them. Writes exponent, constant and sums. Returns whether any bin with positive data is left.
 inline bool scale_frame(Frame& frame, const Basis& basis) {
     const Index size = basis.bin_stride;
     const double beta = basis.beta;
@@ -170,7 +218,11 @@ inline bool scale_frame(Frame& frame, const Basis& basis) {
         weight[f] = x[f] == x[f] ? weight[f] : 0.0;
         x[f] = weight[f] == 0.0 ? 0.0 : x[f];
     }
-    double largest = largest_of(x, size);
+    double largest = largest_of(x, size), most_negative = 0.0;
+    if (beta == 2.0) {
+        for (Index f = 0; f < size; ++f) most_negative = smaller(most_negative, x[f]);
+        largest = larger(largest, -most_negative);
+    }
     if (largest == 0.0 && beta < 1.0) {
         for (Index f = 0; f < size; ++f)
             if (weight[f] > 0.0) largest = larger(largest, background[f]);
@@ -178,6 +230,7 @@ inline bool scale_frame(Frame& frame, const Basis& basis) {
     frame.exponent = exponent_of(largest);
     const double scale = inverse_scale_of(frame);
     const double floor = zero_floor * (largest * scale);
+    const double negative_energy = most_negative < 0.0 ? move_negative_to_background(frame, size, scale) : 0.0;
     Index n_with_data = 0, n_unreached = 0;
     for (Index f = 0; f < size; ++f) {
         x[f] = larger(x[f] * scale, beta < 1.0 && weight[f] > 0.0 ? floor : 0.0);
@@ -187,6 +240,7 @@ inline bool scale_frame(Frame& frame, const Basis& basis) {
         n_unreached += with_data & (background[f] == 0.0) & (frame.reach[f] == 0.0);
     }
     sum_data(frame, basis);
+    frame.sums.size += negative_energy;
     frame.constant = 0.0;
     if (n_unreached == 0) return n_with_data > 0;
     const double size_of_data = frame.sums.size;

@@ -61,7 +61,8 @@ KNOWNMF_EXPORT Index knownmf_workspace_bytes(const Workspace* workspace) {
 KNOWNMF_EXPORT int knownmf_solve(Workspace* workspace, const Basis* basis, const Observations* block,
                                  const Options* options, Answer* answer) {
     return block->starts != nullptr ? workspace->sparse.solve(*basis, *block, *options, *answer)
-                                    : workspace->dense.solve(*basis, *block, *options, *answer);
+                                    : workspace->dense.solve(*basis, *block, *options,
+                                                             knownmf::rounding_of_weighted_sums(basis->n_bins), *answer);
 }
 
 // Write the sizes in bytes of Basis, Observations, Options and Answer, which the caller lays out as well.
@@ -74,6 +75,14 @@ KNOWNMF_EXPORT void knownmf_structure_sizes(Index* sizes) {
 
 // ---- Learning, in single and double precision; see learning.hpp. Matrices are frames-major and without padding; one
 // with `n_...` = 1 rows stands for all frames.
+
+// Return the share of a frame's largest value that smaller data are raised to for beta < 1; see divergences.hpp.
+KNOWNMF_EXPORT double knownmf_zero_floor() { return knownmf::zero_floor; }
+
+// Return the exponent with which an update is sure to lower the objective; see multiplicative.hpp.
+KNOWNMF_EXPORT double knownmf_safe_power(double beta, int has_quadratic_penalty) {
+    return knownmf::safe_power(beta, has_quadratic_penalty != 0);
+}
 
 KNOWNMF_EXPORT double knownmf_measure_single(const float* x, const float* weights, Index n_weights, const float* v,
                                              double beta, int with_cost, float* pull, float* push, Index n,

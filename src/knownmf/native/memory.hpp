@@ -15,6 +15,8 @@ namespace knownmf {
 using Index = std::int64_t;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+// The largest relative error of one rounded operation.
+constexpr double unit_roundoff = 0.5 * std::numeric_limits<double>::epsilon();
 
 // What a call returns to Python.
 enum Status : int { done = 0, out_of_memory = 1, interrupted = 2 };

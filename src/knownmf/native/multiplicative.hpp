@@ -17,6 +17,16 @@ constexpr double smallest_activation = 1e-25;
 // repeating.
 constexpr float largest_step_ratio = 3.0f;
 
+// Return the exponent with which a multiplicative update is sure to lower the objective.
+//
+// As a function of the ratio r of the new value to the old one, the majorizing function of Fevotte and Idier has its
+// minimum where a sum of powers of r equals the ratio of pull to push. The largest of these powers is
+// max(1, 2 - beta, beta - 1); a quadratic penalty adds the power 3 - beta for beta < 2. With the inverse of the largest
+// power as its exponent, an update ends between the old value and that minimum.
+inline double safe_power(double beta, bool has_quadratic_penalty) {
+    return 1.0 / larger(larger(1.0, 2.0 - beta), larger(beta - 1.0, has_quadratic_penalty ? 3.0 - beta : 1.0));
+}
+
 // Take one multiplicative update h *= (A / (B + l1 + l2 h))^power; what is zero stays zero. Vectorized: no branch.
 template <class T>
 inline void multiply(T* RESTRICT h, const T* RESTRICT A, const T* RESTRICT B, const T* RESTRICT l1,

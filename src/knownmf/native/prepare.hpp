@@ -8,31 +8,34 @@ namespace knownmf {
 // Return the power of two that brings a positive number to [1, 2); 1 for zero.
 inline double unit_of(double size) { return size > 0.0 ? std::ldexp(1.0, static_cast<int>(-exponent_of(size))) : 1.0; }
 
-// Write the Gram matrix W' diag(weights) W + diag(l2), scaled to a unit diagonal, and its units. `buffer` is for a few
-// bins of W.
+// Write the Gram matrix W' diag(weights) W + diag(l2), scaled to a unit diagonal, and its units. Bins are added up in
+// chunks, so that rounding grows with the size of a chunk and the number of chunks only. `buffer` is for a chunk of W
+// and for what it adds to some rows.
 inline Status prepare_gram(Basis& basis, const double* W, Buffer<double>& buffer, Buffer<double*>& rows,
                            const volatile std::int32_t* interrupted) {
     const Index n = basis.n_components, stride = basis.component_stride;
-    constexpr Index bins_at_once = 64;
-    if (!buffer.reserve(bins_at_once * (stride + n)) || !rows.reserve(2 * n)) return out_of_memory;
-    double *bins = buffer.begin(), *weighted = bins + bins_at_once * stride;
-    for (Index k = 0; k < n; ++k) {
-        rows[k] = weighted + k * bins_at_once;
-        rows[n + k] = basis.gram + k * stride;
-    }
-    for (Index first = 0; first < basis.n_bins; first += bins_at_once) {
-        const Index n_bins = smaller(bins_at_once, basis.n_bins - first);
+    constexpr Index rows_at_once = 256;  // between two tests of the flag
+    const Index n_sums = smaller(rows_at_once, n);
+    if (!buffer.reserve((bins_of_gram + n_sums) * stride + bins_of_gram * n) || !rows.reserve(n + n_sums))
+        return out_of_memory;
+    double *bins = buffer.begin(), *sums = bins + bins_of_gram * stride, *weighted = sums + n_sums * stride;
+    for (Index k = 0; k < n; ++k) rows[k] = weighted + k * bins_of_gram;
+    for (Index k = 0; k < n_sums; ++k) rows[n + k] = sums + k * stride;
+    for (Index first = 0; first < basis.n_bins; first += bins_of_gram) {
+        const Index n_bins = smaller(bins_of_gram, basis.n_bins - first);
         for (Index f = 0; f < n_bins; ++f) {
             for (Index k = 0; k < n; ++k) {
                 bins[f * stride + k] = W[(first + f) * n + k] * basis.units[k];
                 rows[k][f] = basis.weights[first + f] * bins[f * stride + k];
             }
         }
-        constexpr Index rows_at_once = 256;  // between two tests of the flag
         for (Index k = 0; k < n; k += rows_at_once) {
             if (*interrupted != 0) return Status::interrupted;
-            combine_rows<double>(const_cast<const double**>(rows.begin()) + k, smaller(rows_at_once, n - k), n_bins,
-                                 bins, stride, stride, rows.begin() + n + k);
+            const Index n_rows = smaller(rows_at_once, n - k);
+            fill(sums, n_rows * stride, 0.0);
+            combine_rows<double>(const_cast<const double**>(rows.begin()) + k, n_rows, n_bins, bins, stride, stride,
+                                 rows.begin() + n);
+            add_multiple(1.0, sums, basis.gram + k * stride, n_rows * stride);
         }
     }
     for (Index k = 0; k < n; ++k) {

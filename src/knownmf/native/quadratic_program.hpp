@@ -73,6 +73,7 @@ class QuadraticProgram {
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
         constexpr int last_sweeps = 100;  // ad hoc: these programs are rare, and a sweep is cheap
         for (int n_done = 0; n_done < last_sweeps && !is_interrupted(); ++n_done) sweep();
+        compute_gradient();  // sweeps add their rounding up
         if (is_no_higher_than(lowest)) return found && positive;
         copy(guess_, z, n);
         compute_gradient();

@@ -45,9 +45,11 @@ class Solver {
                least_squares_frames_.bytes() + stuck_.bytes() + rows_.bytes();
     }
 
-    // Solve all frames of a dense block.
-    [[nodiscard]] Status solve(const Basis& basis, const Observations& block, const Options& options, Answer& answer) {
+    // Solve all frames of a dense block. `rounding` is that of the weighted sums of the basis.
+    [[nodiscard]] Status solve(const Basis& basis, const Observations& block, const Options& options, double rounding,
+                               Answer& answer) {
         if (!reserve(basis, block.n_frames)) return out_of_memory;
+        rounding_ = larger(rounding_of_sum(basis.bin_stride), rounding);
         Status status = done;
         const bool has_gram = basis.gram != nullptr && block.weights == nullptr && options.certify_only == 0;
         for (Index first = 0; first < block.n_frames && status == done;) {
@@ -91,6 +93,8 @@ class Solver {
         for (Index i = 0; i < n; ++i) {
             Frame& frame = frames_[i];
             load_components(frame, block, basis, options.certify_only != 0);
+            frame.rounding.products = rounding_;
+            frame.rounding.of_differences = false;
             if (!frame.has_data && options.certify_only == 0) {
                 write_silence(frame, basis, answer);
             } else if (has_gram && frame.shares_weights) {
@@ -130,12 +134,15 @@ class Solver {
             if (!with_background) fill(frame.B, basis.n_components, 0.0);
             const Status status = least_squares_.solve(frame, basis, options, true);
             if (status != done) return status;
+            set_rounding_of_gram(frame, basis, rounding_);
             certify_least_squares(frame, basis);
             // As exact as products of the data can tell; a frame that is not goes on with Newton steps.
             constexpr double exact = 1e-10;
             if (frame.criterion > larger(options.tol, exact)) {
                 fill(frame.h, basis.n_components, 0.0);
                 frame.n_iter = 0;  // the quadratic program was not a Newton step
+                frame.rounding.products = rounding_;
+                frame.rounding.of_differences = false;
                 newton_frames_[n_newton_++] = &frame;
                 continue;
             }
@@ -150,9 +157,9 @@ class Solver {
 
     // Certify a frame from the products of its activations; `push` is that of the background.
     void certify_least_squares(Frame& frame, const Basis& basis) {
-        const double background_energy = dot(frame.background, frame.push, basis.bin_stride);
-        frame.sums.background_push = background_energy + dot(frame.h, least_squares_.offset(), basis.n_components);
-        frame.sums.background_pull = dot(frame.background, frame.pull, basis.bin_stride);
+        const double of_background = dot(frame.background, frame.push, basis.bin_stride);
+        const double of_both = dot(frame.h, least_squares_.offset(), basis.n_components);
+        frame.sums.model_push = of_background + of_both + dot(frame.h, frame.B, basis.n_components);
         certify(frame, basis);
     }
 
@@ -191,6 +198,7 @@ class Solver {
             for (Index i = 0; i < n_newton_; ++i) {
                 Frame& frame = *newton_frames_[i];
                 certify(frame, basis);
+                keep_best(frame, basis);
                 const Outcome outcome = judge(frame, basis, warm, options);
                 if (outcome == Outcome::finished) {
                     finish(frame, basis, options, answer);
@@ -220,7 +228,7 @@ class Solver {
         if (basis.n_components <= dense_components || !is_convex(basis.beta)) return;
         Index n = 0;
         for (Index i = 0; i < n_newton_; ++i)
-            if (n_active(*newton_frames_[i], basis) > dense_components) poor_[n++] = newton_frames_[i];
+            if (n_active(newton_frames_[i]->h, basis.n_components) > dense_components) poor_[n++] = newton_frames_[i];
         if (n > 0) updates_.run(poor_.begin(), n, basis, options, effort);
     }
 
@@ -257,11 +265,19 @@ class Solver {
         for (Index i = 0; i < n_newton_; ++i) sum_slopes(*newton_frames_[i], basis);
     }
 
+    // Outside of 1 <= beta <= 2 the objective, which falls with every step, decides which activations are the best.
+    static void keep_best(Frame& frame, const Basis& basis) {
+        if (!is_convex(basis.beta) || !(frame.criterion < frame.best_criterion)) return;
+        copy(frame.h, frame.best, basis.n_components);
+        frame.best_criterion = frame.criterion;
+    }
+
     enum class Outcome { goes_on, stuck, rounded, finished };
 
     // Decide what happens to a certified frame. It is finished where it is within the tolerance, where no step finds a
-    // way down and it has been started anew already, or where it has had all its steps. One whose activations are to be
-    // in single precision is rounded first and looked at again, as the certificate must be that of the numbers
+    // way down and it has been started anew already, or where it has had all its steps. It then goes back to the best of
+    // its activations: where the objective falls by no more than rounding, the gap may rise. One whose activations are
+    // to be in single precision is rounded first and looked at again, as the certificate must be that of the numbers
     // returned.
     Outcome judge(Frame& frame, const Basis& basis, bool warm, const Options& options) {
         // A tolerance below this asks for more digits than a start has, whatever its gap: around the optimum that is
@@ -271,11 +287,19 @@ class Solver {
         if (frame.n_roundings == most_roundings) return Outcome::finished;
         const bool may_end = frame.n_iter > 0 || warm || options.tol >= start_tolerance;
         if (!(frame.criterion <= options.tol && may_end)) {
-            const bool has_steps = frame.n_iter < options.max_iter;
+            const bool has_steps = frame.n_iter < options.max_iter && !(frame.is_at_rounding && frame.n_iter > 0);
             if (frame.rung != Rung::none_left && has_steps) return Outcome::goes_on;
             const double reach = larger(options.tol, MultiplicativeUpdates::smallest_gap);
             const bool may_start_anew = is_convex(basis.beta) && !frame.was_rescued && frame.criterion > reach;
             if (frame.rung == Rung::none_left && may_start_anew) return Outcome::stuck;
+            if (frame.best_criterion < frame.criterion) {
+                copy(frame.best, frame.h, basis.n_components);
+                frame.best_criterion = infinity;
+                frame.rung = Rung::none_left;
+                frame.was_rescued = true;
+                update_model(frame, basis);
+                return Outcome::rounded;
+            }
         }
         if (options.round_to_single == 0 || !round_to_single(frame, basis)) return Outcome::finished;
         ++frame.n_roundings;
@@ -292,6 +316,7 @@ class Solver {
     }
 
     Index n_places_ = 0, n_newton_ = 0, n_least_squares_ = 0;
+    double rounding_ = 0.0;  // of A and B that are products
     Buffer<Frame> frames_;
     Buffer<double> over_bins_, over_components_;
     Buffer<bool> allowed_;

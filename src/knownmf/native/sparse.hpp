@@ -46,7 +46,7 @@ class SparseSolver {
         Answer one = answer;
         one.H += t * basis.n_components;
         one.gap += t, one.relative_gap += t, one.kkt += t, one.objective += t, one.n_iter += t, one.converged += t;
-        return solver_.solve(local, frame, options, one);
+        return solver_.solve(local, frame, options, rounding_of_weighted_sums(basis.n_bins), one);
     }
 
     // Make a basis of what the atoms hold at the given bins.
@@ -112,11 +112,16 @@ class SparseSolver {
             const Status status = least_squares_.solve(frame, basis, options, false);
             if (status != done) return status;
             if (options.round_to_single != 0) least_squares_.round(frame, basis, false);
+            const Index n_entries = block.starts[first + i + 1] - block.starts[first + i];
+            set_rounding_of_gram(frame, basis, unit_roundoff * static_cast<double>(n_entries));
+            const double of_both = dot(frame.h, least_squares_.offset(), basis.n_components);
+            const double of_activations = dot(frame.h, frame.B, basis.n_components) - of_both;
+            frame.sums.model_push = of_activations + 2.0 * of_both + (frame.sums.size - frame.sums.energy);
             certify(frame, basis);
             // The squared error is, elsewhere than at the entries, the model's energy there: that everywhere less that
             // at the entries.
             frame.squared_error = 0.0;
-            frame.energy_elsewhere = dot(frame.h, frame.B, basis.n_components);
+            frame.energy_elsewhere = of_activations;
         }
         for_each_entry(basis, block, first, last, &SparseSolver::add_to_error, &SparseSolver::add_block_to_error);
         for (Index i = 0; i < last - first; ++i) {
@@ -135,18 +140,21 @@ class SparseSolver {
         frame.has_data = true;
         double largest = 0.0;
         for (Index j = block.starts[t]; j < block.starts[t + 1]; ++j) {
-            if (basis.weights[block.entry_bins[j]] > 0.0) largest = larger(largest, block.entries[j]);
+            if (basis.weights[block.entry_bins[j]] > 0.0) largest = larger(largest, std::fabs(block.entries[j]));
         }
         frame.exponent = exponent_of(largest);
         const double scale = inverse_scale_of(frame);
-        double data = 0.0, energy = 0.0, weight = 0.0;
+        double data = 0.0, energy = 0.0, size = 0.0, weight = 0.0;
         for (Index j = block.starts[t]; j < block.starts[t + 1]; ++j) {
-            const double x = block.entries[j] * scale, product = basis.weights[block.entry_bins[j]] * x;
-            data += product;
-            energy += product * x;
+            const double x = block.entries[j] * scale, weight_of_bin = basis.weights[block.entry_bins[j]];
+            const double positive = larger(x, 0.0);
+            data += weight_of_bin * positive;
+            energy += weight_of_bin * positive * positive;
+            size += weight_of_bin * x * x;
         }
         for (Index f = 0; f < basis.n_bins; ++f) weight += basis.weights[f];
-        frame.sums = BinSums{weight, data, energy, energy, 0.0, 0.0, 0.0, 0.0};
+        frame.sums = BinSums{weight, data, energy, size, 0.0, 0.0, 0.0, 0.0};
+        frame.has_negative_data = size > energy;
         copy(basis.weighted_sums, frame.weighted_sums, basis.component_stride);
         load_components(frame, block, basis, false);
     }
@@ -227,16 +235,28 @@ class SparseSolver {
         for (; j < end; ++j) row[block.entry_bins[j] - begin] = block.entries[j] * scale;
     }
 
-    // Add what a block of bins has to A of the frames that fill it.
+    // Add what a block of bins has to A of the frames that fill it; what of it is negative, to B.
     void add_block_to_prices(Index n_filled, Index begin, Index end, const Basis& basis) {
+        const Index stride = basis.component_stride;
+        const double* rows = basis.bins + begin * stride;
+        Index n_negative = 0;
+        for (Index i = 0; i < n_filled; ++i) {
+            if (!filled_frames_[i]->has_negative_data) continue;
+            double *row = filled_.begin() + i * bins_at_once, *negative = models_.begin() + n_negative * bins_at_once;
+            for (Index f = begin; f < end; ++f) {
+                negative[f - begin] = basis.weights[f] * larger(-row[f - begin], 0.0);
+                row[f - begin] = larger(row[f - begin], 0.0);
+            }
+            sources_[n_negative] = negative;
+            targets_[n_negative++] = filled_frames_[i]->B;
+        }
+        if (n_negative > 0) combine_rows<double>(sources_, n_negative, end - begin, rows, stride, stride, targets_);
         for (Index i = 0; i < n_filled; ++i) {
             double* row = filled_.begin() + i * bins_at_once;
             for (Index f = begin; f < end; ++f) row[f - begin] *= basis.weights[f];
             sources_[i] = row;
             targets_[i] = filled_frames_[i]->A;
         }
-        const Index stride = basis.component_stride;
-        const double* rows = basis.bins + begin * stride;
         combine_rows<double>(sources_, n_filled, end - begin, rows, stride, stride, targets_);
     }
 
@@ -262,9 +282,16 @@ class SparseSolver {
         }
     }
 
-    // Add what some entries have to A.
+    // Add what some entries have to A; what of it is negative, to B.
     static void add_to_prices(Frame& frame, const Entries& some, const Basis& basis) {
         double* RESTRICT A = frame.A;
+        if (frame.has_negative_data) {
+            for (Index i = 0; i < some.n; ++i) {
+                double* out = some.x[i] < 0.0 ? frame.B : A;
+                add_multiple(some.weight[i] * std::fabs(some.x[i]), some.row[i], out, basis.component_stride);
+            }
+            return;
+        }
         if (some.n < Entries::most) {
             for (Index i = 0; i < some.n; ++i)
                 add_multiple(some.weight[i] * some.x[i], some.row[i], A, basis.component_stride);

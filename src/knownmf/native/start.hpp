@@ -105,13 +105,6 @@ inline void start_frame(Frame& frame, const Basis& basis, bool warm) {
     rescale(frame, basis);
 }
 
-// Return the number of atoms that are active.
-inline Index n_active(const Frame& frame, const Basis& basis) {
-    Index n = 0;
-    for (Index k = 0; k < basis.n_components; ++k) n += frame.h[k] > 0.0;
-    return n;
-}
-
 // Leave a start only its strongest atoms, and one for every bin with data that would be left without a model.
 inline void keep_strongest(Frame& frame, const Basis& basis, double* h, Index* chosen) {
     const Index n_components = basis.n_components, size = basis.bin_stride;

@@ -78,7 +78,8 @@ class MultiplicativeUpdates {
         adaptive_ = effort.adaptive;
         load(frames, n, effort.n_updates);
         const bool convex = is_convex(basis.beta);
-        const double exponent = larger(1.0, larger(2.0 - basis.beta, basis.beta - 1.0));
+        // With an L2 penalty, a smaller one would be sure to lower the objective, but slower. The next step checks it.
+        const float power = static_cast<float>(safe_power(basis.beta, false));
         Index n_updating = n;
         for (Index i = 0; i < n; ++i) updating_[i] = &frames_[i];
         for (Index update = 0; n_updating > 0 && *options.interrupted == 0; ++update) {
@@ -87,7 +88,7 @@ class MultiplicativeUpdates {
             for (Index i = 0; i < n_updating; ++i) {
                 SingleFrame& s = *updating_[i];
                 copy(s.h, s.begun, components_);
-                multiply(s.h, s.A, s.B, s.l1, s.l2, static_cast<float>(1.0 / exponent), components_);
+                multiply(s.h, s.A, s.B, s.l1, s.l2, power, components_);
                 --s.n_left;
                 if (s.n_left > 0 && update > 0) {
                     extrapolate_by_roots(s.h, s.begun, s.ended, s.n_extrapolated++, components_);
@@ -268,7 +269,7 @@ class MultiplicativeUpdates {
             return;
         }
         drop_falling(s, basis, weak * total(s, basis));
-        if (n_active(frame, basis) > dense_components) {
+        if (n_active(frame.h, basis.n_components) > dense_components) {
             keep_strongest(frame, basis, scratch_.begin(), chosen_.begin());
             return;
         }
