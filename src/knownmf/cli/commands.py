@@ -45,7 +45,7 @@ from knownmf.cli.outputs import (
 )
 from knownmf.cli.summaries import describe_decomposition, describe_dictionary, describe_events, describe_recording
 from knownmf.extras import audio_extra
-from knownmf.wording import counted, printable
+from knownmf.wording import counted, listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -276,8 +276,9 @@ def separate(
                 progress=progress,
             )
     write_folder(out, {names[label]: partial(audio.write, y=stem, sr=sr) for label, stem in found.stems.items()})
-    written = ", ".join(names[label] for label in found.stems)
-    print_line(f"Wrote into {out}: {written} ({describe_recording(y.shape[1] / sr, sr, y.shape[0])} each)", quiet=quiet)
+    stems = f"{counted(len(names), 'stem')} ({listed(list(names.values()))})"
+    length = describe_recording(y.shape[1] / sr, sr, y.shape[0])
+    print_line(f"Wrote {stems} into {out}, each with {length}", quiet=quiet)
     _print_summary(found.decomposition, quiet)
 
 
@@ -449,6 +450,8 @@ def info(
     """Describe a file: a recording, a dictionary, activations or events."""
     ending = file.suffix.lower()
     with input_errors():
+        if file.is_dir():
+            raise UserError(f'"{file}" is a folder: pass a file.')
         if ending not in (".csv", ".npz"):
             _print_recording(file)
             return
@@ -488,8 +491,7 @@ def _table_of_labels(
     table.box = box.SIMPLE_HEAD
     for label, paths in sounds.items():
         if dictionary is None:
-            more = f" and {len(paths) - NAMES_SHOWN} more" if len(paths) > NAMES_SHOWN else ""
-            last = ", ".join(path.name for path in paths[:NAMES_SHOWN]) + more
+            last = listed([path.name for path in paths], NAMES_SHOWN)
         else:
             last = str(dictionary.labels.count(label))
         table.add_row(Text(printable(label)), str(len(paths)), f"{seconds[label]:.1f}", Text(printable(last)))

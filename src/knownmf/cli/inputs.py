@@ -153,7 +153,10 @@ def _sounds_in(folder: Path) -> list[Path]:
             if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in visited
         ]
         paths = (Path(place, name) for name in files if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in SOUND_ENDINGS and path.is_file()]
+        # A broken link is kept, so that it is reported when it is read.
+        found += [
+            path for path in paths if path.suffix.lower() in SOUND_ENDINGS and (path.is_file() or not path.exists())
+        ]
     failed = ", ".join(f'"{error.filename}" ({error.strerror})' for error in unreadable)
     if not found:
         raise UserError(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knownmf.wording import counted
+from knownmf.wording import counted, listed
 
 __all__ = ["Take", "describe_doubts", "labels_of_names", "spelling_key"]
 
@@ -230,7 +230,8 @@ def _doubts_about_folders(sounds: dict[str, list[Take]], only_one: bool) -> list
     others = f" (and so on in {counted(len(doubted) - 1, 'other folder')})" if len(doubted) > 1 else ""
     return [
         f'All files in the folder "{first}" count as one sound, although their names are '
-        f"{_listed(sorted(doubted[first]))}{others}. If these are different sounds, pass this folder instead of the one that contains it."
+        f"{_listed(sorted(doubted[first]))}{others}. If these are different sounds, pass this folder instead of the "
+        "one that contains it."
     ]
 
 
@@ -265,9 +266,10 @@ def _doubts_about_split(sounds: dict[str, list[Take]]) -> list[str]:
     if groups:
         labels = [label for group in groups for label in group]
         start, end = _shared_start(groups[0]), _shared_start([label[::-1] for label in groups[0]])[::-1]
+        example = _example(start, f"{start}*{end}*" if end else f"{start}*", named[labels[0]])
         return [
             f"{len(labels)} sounds differ from another one only in a number or letter ({_listed(labels)}). If they are "
-            f"takes of one sound, pass them as NAME=FILE: {_example(start, f'{start}*{end}'.removesuffix('*') + '*', named[labels[0]])}."
+            f"takes of one sound, pass them as NAME=FILE: {example}."
         ]
     single = [label for label in named if len(sounds[label]) == 1]
     if len(single) < _SINGLE_FILES or len(single) <= len(sounds) / 2:
@@ -303,5 +305,4 @@ def _shared_start(names: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """Return the first names in quotation marks, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(f'"{name}"' for name in names[:_SHOWN]) + more
+    return listed([f'"{name}"' for name in names], _SHOWN)
