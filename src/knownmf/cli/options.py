@@ -87,7 +87,8 @@ def _loss(text: str) -> str | float:
     if text in BETA_OF:
         return text
     low, high = BETA_RANGE
-    return number(f"{', '.join(BETA_OF)}, or a number from {low:g} to {high:g}", lambda beta: low <= beta <= high)(text)
+    names = ", ".join(sorted(BETA_OF, key=lambda name: name != LOSS))
+    return number(f"{names}, or a number from {low:g} to {high:g}", lambda beta: low <= beta <= high)(text)
 
 
 Recording = Annotated[
