@@ -295,7 +295,7 @@ def test_info_of_activations_and_events(here):
     run(*DECOMPOSE[:-1], "activations.csv")
     run(*TRANSCRIBE)
     n_frames = len(rows("activations.csv"))
-    n_events = len(rows("events.csv"))
+    n_events, sounds = len(rows("events.csv")), ", ".join(dict.fromkeys(row["label"] for row in rows("events.csv")))
     printed = run("info", "activations.npz").stdout
     assert re.fullmatch(
         rf"activations\.npz: activations, 3 components of 2 sounds \(low, high\) in {n_frames} frames, for 8000 Hz, "
@@ -309,7 +309,7 @@ def test_info_of_activations_and_events(here):
     )
     printed = run("info", "events.csv").stdout
     assert re.fullmatch(
-        rf"events\.csv: events, {n_events} events of 2 sounds \(low, high\) from 0\.\d+ s to .* s\n", printed
+        rf"events\.csv: events, {n_events} events of 2 sounds \({sounds}\) from 0\.\d+ s to .* s\n", printed
     )
     Path("none.csv").write_text("onset_s,offset_s,label,strength\n")
     assert run("info", "none.csv").stdout == "none.csv: events, 0 events\n"
