@@ -55,6 +55,8 @@ def found_in(folder, names, *given):
             ["snare__a", "snare__soft hit", "snare_rr1", "snare RR 2", "snare_v1_rr2", "snare_take2", "snare take 3"],
         ),
         ("hat", ["hat_soft", "hat_hard_2", "hat ff 01", "hat_mp", "hat med", "hat_layer2", "hat alt 1", "hat_pp_rr3"]),
+        ("tom", ["tom (Round Robin 1)", "tom_roundrobin_2", "tom-softest", "tom~3", "tom_hard_v3"]),
+        ("Tom Medium", ["Tom Medium", "Tom Medium 2"]),
         ("kick", ["12345__user__kick-01", "54321__some_user__kick-02", "kick"]),
         ("Closed Hat", ["42 Closed Hat", "01 - Closed Hat", "007_Closed Hat 2", "Closed Hat"]),
         ("Kick 808", ["Kick 808", "Kick 808 1"]),
@@ -68,6 +70,9 @@ def found_in(folder, names, *given):
         ("A#3", ["A#3", "A#3v2", "A#3_ff"]),
         ("F#-1", ["F#-1", "F#-1 2", "F#-1_v7"]),
         ("C-1", ["C-1", "C-1 v3"]),
+        ("C-5", ["C-5", "C-5_2"]),
+        ("Fis3", ["Fis3", "Fis3_ff"]),
+        ("Csharp4", ["Csharp4", "Csharp4 2"]),
         ("Bb2", ["Bb2", "Bb2_1"]),
         ("piano_C4", ["piano_C4", "piano_C4_2", "piano_ff_C4"]),
         ("PianoC4", ["PianoC4", "PianoC4 2"]),
@@ -89,7 +94,10 @@ def test_numbers_and_marks_of_takes_do_not_count(label, names):
 
 def test_notes_stay_apart():
     notes = [
-        f"{letter}{accidental}{octave}" for letter in "ABCDEFG" for accidental in ("", "#", "b") for octave in range(9)
+        f"{letter}{accidental}{octave}"
+        for letter in "ABCDEFG"
+        for accidental in ("", "#", "b", "#-", "s")
+        for octave in range(9)
     ]
     assert labels_of_names(notes) == notes
     assert labels_of_names(f"Piano_{note}_v1" for note in notes) == [f"Piano_{note}" for note in notes]
@@ -145,7 +153,7 @@ def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", locked)
     (tmp_path / "pack" / "locked").mkdir(parents=True)
-    with pytest.raises(UserError, match=r'no sound file.*could not be read: ".*pack/locked" \(Permission denied\)'):
+    with pytest.raises(UserError, match=r'No sound file.*could not be read: ".*pack/locked" \(Permission denied\)'):
         find_sounds([tmp_path / "pack"])
     with pytest.warns(UserWarning, match=r'could not be read, and are left out: ".*pack/locked" \(Permission denied\)'):
         assert found_in(tmp_path / "pack", ["kick/a.wav"]) == {"kick": 1}

@@ -159,10 +159,11 @@ def _sounds_in(folder: Path) -> list[Path]:
         ]
     failed = ", ".join(f'"{error.filename}" ({error.strerror})' for error in unreadable)
     if not found:
+        if failed:
+            raise UserError(f'No sound file was found in the folder "{folder}". These could not be read: {failed}.')
         raise UserError(
             f'The folder "{folder}" contains no sound file: the name of a sound file ends in '
             f"{', '.join(SOUND_ENDINGS[:-1])} or {SOUND_ENDINGS[-1]}."
-            + (f" These folders could not be read: {failed}." if failed else "")
         )
     if failed:
         warnings.warn(f"These folders could not be read, and are left out: {failed}.", UserWarning, stacklevel=2)
