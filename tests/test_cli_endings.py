@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import soundfile
 
 from commands import DECOMPOSE, SEPARATE, SR, TRANSCRIBE, files, run, write_inputs
 from knownmf import audio, demo
+from knownmf.cli import demonstration
+from knownmf.dictionary import Dictionary
 
 
 @pytest.fixture
@@ -49,6 +53,37 @@ def here(tmp_path, monkeypatch):
             ("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"),
             "--hop-length 128 exceeds --n-fft 64",
         ),
+        (("learn", "", "--out", "a.npz"), "Invalid value for 'SOUND': the name is empty"),
+        (("learn", "song.wav", "--out", ""), "Invalid value for '--out' / '-o': the name is empty"),
+        ((*SEPARATE[:-1], ""), "Invalid value for '--out' / '-o': the name is empty"),
+        (("separate", "", *SEPARATE[2:]), "Invalid value for 'RECORDING': the name is empty"),
+        ((*SEPARATE[:3], "", *SEPARATE[4:]), "Invalid value for '--dictionary' / '-d': the name is empty"),
+        ((*TRANSCRIBE, "--picture", ""), "Invalid value for '--picture': the name is empty"),
+        (("info", ""), "Invalid value for 'FILE': the name is empty"),
+        (("demo", "--out", ""), "Invalid value for '--out' / '-o': the name is empty"),
+        ((*SEPARATE, "--max-iter", 10**30), "expected a whole number from 1 to 9223372036854775807."),
+        ((*SEPARATE, "--max-iter", -(10**30)), "expected a whole number from 1 to 9223372036854775807."),
+        ((*SEPARATE, "--free", 10**30), "expected a whole number from 0 to 2147483647."),
+        (("learn", "song.wav", "--out", "a.npz", "--n-fft", 10**30), "expected a whole number from 2 to"),
+        (("learn", "song.wav", "--out", "a.npz", "--sr", 10**30), "expected a whole number from 1 to"),
+        (
+            ("learn", "song.wav", "--out", "a.npz", "-n", "0"),
+            "Invalid value for '--components' / '-n': \"0\", expected",
+        ),
+        (
+            (*SEPARATE, "--tol", "nan"),
+            "Invalid value for '--tol': \"nan\", expected a number of at least 0, such as 1e-4.",
+        ),
+        ((*SEPARATE, "--mask-power", "inf"), "Invalid value for '--mask-power': \"inf\", expected a number above 0."),
+        (
+            (*SEPARATE, "--beta-loss", "4"),
+            "expected kullback-leibler, frobenius, itakura-saito, or a number from -1 to 3.",
+        ),
+        (
+            (*TRANSCRIBE, "--min-gap", "-1"),
+            "Invalid value for '--min-gap': \"-1\", expected a number of seconds, 0 or more.",
+        ),
+        (("learn", "*.aiff", "--out", "a.npz"), 'No file matches "*.aiff"'),
         (("info", "nowhere.wav"), "No such file"),
         (("info", "empty.wav"), "empty.wav"),
         (("info", "raw.raw"), "not a recording"),
@@ -103,6 +138,119 @@ def test_wrong_usage_gives_one_line_and_exit_code_2(here, arguments):
     done = run(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert re.fullmatch(r"knownmf: .*[^.?][.?] See knownmf( [a-z]+)? --help\.\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("seperate", "song.wav"), "No such command 'seperate'. Did you mean 'separate'? See knownmf --help."),
+        (("separate", "song.wav", "-d"), "See knownmf separate --help."),
+        (("separate", "song.wav", "--quiet=3"), "See knownmf separate --help."),
+    ],
+)
+def test_wrong_usage_names_what_was_meant_and_the_help_of_the_command(here, arguments, message):
+    assert run(*arguments).stderr.endswith(f"{message}\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such file names")
+def test_control_codes_are_shown_as_escapes(here):
+    label = "kick\x1b]0;owned\x1b\\\x1b[31m\u202e\u2028\x85\r"
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W, [label, "high", "high"], sr=SR, n_fft=tones.n_fft, hop_length=tones.hop_length).save(
+        f"{label}.npz"
+    )
+    soundfile.write("x.wav", np.random.default_rng(0).normal(size=SR) / 9, SR)
+    Path("x.wav").rename(f"{label}.wav")
+    basis = ("--dictionary", f"{label}.npz")
+    printed = ""
+    for arguments in [
+        ("info", f"{label}.npz"),
+        ("info", f"{label}.wav"),
+        ("info", f"{label}.csv"),
+        ("learn", f"{label}.wav", "--dry-run"),
+        ("learn", f"{label}.wav", f"{label}={label}", "--dry-run"),
+        ("learn", f"{label}.wav", "--out", f"{label}2.npz", "-n", "1"),
+        ("separate", "song.wav", *basis, "--out", f"{label}"),
+        ("separate", "song.wav", *basis, "--out", f"{label}"),
+        ("transcribe", "song.wav", *basis, "--out", "e.csv", "--picture", f"{label}.svg"),
+        ("decompose", "song.wav", *basis, "--out", "a.npz"),
+        ("info", "a.npz"),
+        ("info", "e.csv"),
+        (label,),
+        ("info", "--" + label),
+        ("separate", "song.wav", *basis, "--out", "s", "--tol", label),
+    ]:
+        done = run(*arguments)
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+        printed += done.stdout + done.stderr
+    assert not [c for c in printed if unicodedata.category(c)[0] == "C" and c != "\n"]
+    assert not set(printed) & {"\u2028", "\x85", "\u202e"}
+    assert printed.count("kick\\x1b]0;owned") > 12
+
+
+def test_a_dictionary_with_a_label_that_is_not_unicode_is_refused_before_the_computation(here, monkeypatch):
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W, ["caf\udce9", "high", "high"], sr=SR, n_fft=tones.n_fft, hop_length=tones.hop_length).save(
+        "bad.npz"
+    )
+    monkeypatch.setattr(audio, "read", None)
+    for command in (SEPARATE, DECOMPOSE, TRANSCRIBE):
+        done = run(*command[:3], "bad.npz", *command[4:])
+        assert done.exit_code == 2
+        assert '"bad.npz" has the label "caf\\xe9", which is not valid Unicode' in done.stderr
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are always valid Unicode")
+def test_file_names_that_are_not_utf8_can_be_read(here):
+    name = os.fsdecode(b"caf\xe9.wav")
+    Path("song.wav").rename(name)
+    assert run("info", name).stdout == "caf\\xe9.wav: 1.50 s at 8000 Hz, stereo, WAV FLOAT\n"
+    assert run("learn", name, "--out", "learned.npz").exit_code == 2
+    assert run("learn", f"coffee={name}", "--out", "learned.npz").exit_code == 0
+    assert run("separate", name, *SEPARATE[2:]).exit_code == 0
+
+
+def test_outputs_replace_symbolic_links_instead_of_writing_through_them(here):
+    Path("mine").write_text("mine")
+    Path("stems").mkdir()
+    for command, link in [
+        (SEPARATE, "stems/low.wav"),
+        (DECOMPOSE, "activations.npz"),
+        ((*DECOMPOSE, "--picture", "picture.png", "--force"), "picture.png"),
+        (TRANSCRIBE, "events.csv"),
+        (("learn", "song.wav", "--out", "learned.npz"), "learned.npz"),
+    ]:
+        for target in ("mine", "gone"):
+            Path(link).unlink(missing_ok=True)
+            Path(link).symlink_to(Path(target).absolute())
+            if "--force" not in command:
+                assert "exists already" in run(*command).stderr
+            done = run(*command, "--force")
+            assert done.exit_code == 0, done.stderr
+            assert not Path(link).is_symlink()
+            assert Path("mine").read_text() == "mine"
+            assert not Path("gone").exists()
+
+
+def test_the_demo_does_not_write_through_symbolic_links(here, monkeypatch):
+    Path("elsewhere").mkdir()
+    Path("mine").write_text("mine")
+    monkeypatch.setattr(demonstration, "learn", None)
+    for name in ("hits", "truth", "stems"):
+        out = Path(f"demo with {name}")
+        out.mkdir()
+        (out / name).symlink_to(Path("elsewhere").absolute())
+        done = run("demo", "--out", out, "--force")
+        assert done.exit_code == 2
+        assert "is a symbolic link" in done.stderr
+    links = [Path("demo", *parts) for parts in (("hits", "kick__hard.flac"), ("truth", "events.csv"), ("mix.wav",))]
+    for link in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path("mine").absolute())
+    run("demo", "--out", "demo", "--force")
+    assert not [link for link in links if link.is_symlink()]
+    assert Path("mine").read_text() == "mine"
+    assert not files("elsewhere")
 
 
 def test_without_arguments_the_help_is_printed():

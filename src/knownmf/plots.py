@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from knownmf.extras import audio_extra
-from knownmf.wording import counted, percent
+from knownmf.wording import counted, percent, printable
 
 with audio_extra():
     from matplotlib import colormaps
@@ -360,5 +360,6 @@ def _spread(number: int, most: int) -> list[int]:
 
 def _short(label: str) -> str:
     """Return a label in at most 14 characters. A dollar sign is escaped, as Matplotlib uses it to mark formulas."""
+    label = printable(label)
     shown = label if len(label) <= 14 else label[:13] + "\u2026"
     return shown.replace("$", r"\$")

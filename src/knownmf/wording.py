@@ -2,8 +2,9 @@
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
-__all__ = ["counted", "percent", "printable"]
+__all__ = ["counted", "listed", "percent", "printable"]
 
 # The joiners of emoji and of Arabic and Indic scripts: format characters that do not change how other text is shown.
 _JOINERS = "\u200c\u200d"
@@ -27,6 +28,18 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     ('1 frame', '2 frames', '0 entries')
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names, at most `most`, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(["kick", "snare"]), listed(["C4", "D4", "E4"], 2)
+    ('kick, snare', 'C4, D4 and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def percent(share: float, digits: int | None = None) -> str:

@@ -20,6 +20,7 @@ from knownmf.cli.inputs import find_sounds, load_dictionary, load_sound
 from knownmf.cli.options import (
     LOSS,
     MAX_ITER,
+    RARE,
     TOL,
     Adapt,
     Basis,
@@ -52,7 +53,7 @@ from knownmf.cli.summaries import (
     describe_recording,
 )
 from knownmf.extras import audio_extra
-from knownmf.wording import counted, printable
+from knownmf.wording import counted, listed, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,9 +75,9 @@ NAMES_SHOWN = 3
 
 app = typer.Typer(
     cls=CommandGroup,
-    help="Separate a recording into sounds of which you have examples.\n\n`knownmf learn` makes a dictionary of the "
-    "sounds. The other commands use it to separate a recording into one file per sound, to list the hits or notes, "
-    "and to show how strongly each sound is present over time.",
+    help="Separate a recording into sounds of which you have examples.\n\n`knownmf learn` makes a dictionary, a file "
+    "that describes your sounds. The other commands use it to separate a recording into one file per sound, to list "
+    "the hits or notes, and to show how strongly each sound is present over time.",
     epilog="Start with `knownmf demo`, or with your own sounds:\n\n"
     "`knownmf learn kick.wav snare.wav hat.wav --out drums.npz`\n\n"
     "`knownmf separate song.wav --dictionary drums.npz --out stems`",
@@ -131,6 +132,7 @@ def learn(
             "--components",
             "-n",
             metavar="NUMBER",
+            rich_help_panel=RARE,
             parser=whole_number(1),
             help="Number of components (spectra) of each sound, or of each file with --apart, 1 or more. Larger values "
             "describe a sound in more detail and take more time. By default 8, 16 or 32, as the sound needs.",
@@ -138,13 +140,18 @@ def learn(
     ] = None,
     apart: Annotated[
         bool,
-        typer.Option("--apart", help="Learn components for each file, not for all files with the same label together."),
+        typer.Option(
+            "--apart",
+            rich_help_panel=RARE,
+            help="Learn components for each file, not for all files with the same label together.",
+        ),
     ] = False,
     sr: Annotated[
         int | None,
         typer.Option(
             "--sr",
             metavar="HZ",
+            rich_help_panel=RARE,
             parser=whole_number(1),
             help="Sample rate of the dictionary in Hz, 1 or more. Larger values include higher frequencies and take "
             "more time. By default the lowest sample rate of all files.",
@@ -155,6 +162,7 @@ def learn(
         typer.Option(
             "--n-fft",
             metavar="SAMPLES",
+            rich_help_panel=RARE,
             parser=whole_number(2, 2**24),
             help="Length of the analysis window in samples, 2 or more. Larger values tell similar pitches apart, "
             "smaller values tell fast events apart. By default about 93 ms, which is 4096 at 44100 Hz.",
@@ -165,6 +173,7 @@ def learn(
         typer.Option(
             "--hop-length",
             metavar="SAMPLES",
+            rich_help_panel=RARE,
             parser=whole_number(1, 2**24),
             help="Number of samples from one frame (one analysis window) to the next, from 1 to --n-fft. Larger values "
             "take less time and are less exact in time. By default a quarter of --n-fft.",
@@ -173,7 +182,7 @@ def learn(
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Learn a dictionary from isolated sounds.
+    """Learn a dictionary from isolated sounds: recordings of one sound each, such as the samples of a drum kit.
 
     Files with the same label are takes of one sound and are learned together. The label of a file is its name without
     the numbers and marks of its take: `Kick 01`, `Kick-2` and `Kick_v7_rr2` are takes of "Kick". Notes stay apart: `C4`
@@ -259,6 +268,9 @@ def separate(
     The stems have the length, the sample rate and the channels of the recording. Their sum is the recording. Everything
     in the recording goes into some stem. If it contains sounds that are not in the dictionary, use --free: they are
     learned from the recording and written to `rest.wav`.
+
+    At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
+    reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
     _check_free(free, basis)
@@ -284,8 +296,9 @@ def separate(
             )
     write_folder(out, {names[label]: partial(audio.write, y=stem, sr=sr) for label, stem in found.stems.items()})
     _print_summary(found.decomposition, quiet)
-    written = ", ".join(names[label] for label in found.stems)
-    print_line(f"Wrote into {out}: {written} ({describe_recording(y.shape[1] / sr, sr, y.shape[0])} each)", quiet=quiet)
+    stems = f"{counted(len(names), 'stem')} ({listed(list(names.values()))})"
+    length = describe_recording(y.shape[1] / sr, sr, y.shape[0])
+    print_line(f"Wrote {stems} into {out}, each with {length}", quiet=quiet)
 
 
 @app.command(cls=Command)
@@ -318,6 +331,9 @@ def decompose(
     short piece of the recording. The .csv file has one row per frame, with the column `time_s` and one column per
     component. The .npz file, for Python, contains the activations `H`, the basis `W`, `times`, `labels`, `frequencies`
     and, for each frame, how close it is to the best possible result (`gap`, `relative_gap`, `kkt`, `converged`).
+
+    At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
+    reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
     _check_free(free, basis)
@@ -416,7 +432,11 @@ def transcribe(
 
     The file has one row per event, with four columns: `onset_s` and `offset_s`, the begin and the end in seconds;
     `label`, the sound; and `strength`, how much louder the sound becomes at the onset, relative to the strongest event
-    of the recording, which has 1.
+    of the recording, which has 1. If soft events are missing, use smaller thresholds; if there are too many events, use
+    larger ones.
+
+    At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
+    reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".csv",))
@@ -456,6 +476,8 @@ def info(
 ) -> None:
     """Describe a file: a recording, a dictionary, activations or events."""
     ending = file.suffix.lower()
+    if file.is_dir():
+        raise UserError(f'"{file}" is a folder: pass a file.')
     if ending not in (".csv", ".npz"):
         _print_recording(file)
         return
@@ -496,8 +518,7 @@ def _table_of_labels(
     table.box = box.SIMPLE_HEAD
     for label, paths in sounds.items():
         if dictionary is None:
-            more = f" and {len(paths) - NAMES_SHOWN} more" if len(paths) > NAMES_SHOWN else ""
-            last = ", ".join(path.name for path in paths[:NAMES_SHOWN]) + more
+            last = listed([path.name for path in paths], NAMES_SHOWN)
         else:
             last = str(dictionary.labels.count(label))
         table.add_row(Text(printable(label)), str(len(paths)), f"{seconds[label]:.1f}", Text(printable(last)))

@@ -221,9 +221,12 @@ def _on_one_line(message: str) -> str:
 def _without_types(parameters: Any) -> Any:
     """Return the parameters of a command, without the names of Python types that Typer shows in the help.
 
-    Options have a metavar that says what to pass, such as FILE. For flags and arguments, nothing is to be said.
+    Options have a metavar that says what to pass, such as FILE. For flags and arguments, nothing is to be said. Some
+    versions of Typer show a missing default as "None".
     """
     for parameter in parameters:
+        if parameter.default is None:
+            parameter.show_default = False
         if getattr(parameter, "is_flag", False) and parameter.metavar is None:
             parameter.metavar = ""
         if parameter.param_type_name == "argument":

@@ -26,7 +26,7 @@ def demo(
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Learn four drums, separate a mixture of them, and compare with the truth.
+    """Learn four drums, separate a mixture of them, and compare the result with the original tracks.
 
     The sounds come with knownmf. All files are written into one folder: the drum hits to learn from, the mixture, its
     true stems, the dictionary, the separated stems, the events, the activations and a picture. Before each step, the

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knownmf.wording import counted, percent
+from knownmf.wording import counted, listed, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,9 +19,6 @@ __all__ = ["describe_archive", "describe_csv"]
 
 # More bytes than the labels and the convergence flags of any real result. A damaged or hostile file may state more.
 _MAX_BYTES = 2**26
-
-# How many names a description lists.
-_NAMES_SHOWN = 6
 
 
 def describe_archive(path: Path) -> str | None:
@@ -51,7 +48,7 @@ def describe_archive(path: Path) -> str | None:
             raise ValueError(f'"{path}" is damaged: write the activations again with `knownmf decompose`.') from error
     sounds = list(dict.fromkeys(map(str, labels)))
     parts = [
-        f"activations, {counted(n_components, 'component')} of {counted(len(sounds), 'sound')} ({_listed(sounds)}) in "
+        f"activations, {counted(n_components, 'component')} of {counted(len(sounds), 'sound')} ({listed(sounds)}) in "
         f"{counted(n_frames, 'frame')}"
     ]
     if "hop_length" in settings:
@@ -84,7 +81,7 @@ def describe_csv(path: Path) -> str:
                 return _describe_activations(rows, columns[1:])
     except (UnicodeDecodeError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{other}: it cannot be read as a table of numbers and labels in UTF-8.") from error
-    raise ValueError(f"{other}: its columns are {_listed(columns) or 'missing'}.")
+    raise ValueError(f"{other}: its columns are {listed(columns) or 'missing'}.")
 
 
 def _describe_events(rows: Iterable[dict[str, str]]) -> str:
@@ -95,7 +92,7 @@ def _describe_events(rows: Iterable[dict[str, str]]) -> str:
         return "events, 0 events"
     onsets = [onset for onset, _ in events]
     return (
-        f"events, {counted(len(events), 'event')} of {counted(len(sounds), 'sound')} ({_listed(sounds)}) from "
+        f"events, {counted(len(events), 'event')} of {counted(len(sounds), 'sound')} ({listed(sounds)}) from "
         f"{min(onsets):.2f} s to {max(onsets):.2f} s"
     )
 
@@ -105,14 +102,8 @@ def _describe_activations(rows: Iterable[dict[str, str]], names: list[str]) -> s
     times = [float(row["time_s"]) for row in rows]
     length = f" from {times[0]:.2f} s to {times[-1]:.2f} s" if times else ""
     return (
-        f"activations, {counted(len(names), 'component')} ({_listed(names)}) in {counted(len(times), 'frame')}{length}"
+        f"activations, {counted(len(names), 'component')} ({listed(names)}) in {counted(len(times), 'frame')}{length}"
     )
-
-
-def _listed(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:

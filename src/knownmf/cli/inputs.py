@@ -153,13 +153,17 @@ def _sounds_in(folder: Path) -> list[Path]:
             if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in visited
         ]
         paths = (Path(place, name) for name in files if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in SOUND_ENDINGS and path.is_file()]
+        # A broken link is kept, so that it is reported when it is read.
+        found += [
+            path for path in paths if path.suffix.lower() in SOUND_ENDINGS and (path.is_file() or not path.exists())
+        ]
     failed = ", ".join(f'"{error.filename}" ({error.strerror})' for error in unreadable)
     if not found:
+        if failed:
+            raise UserError(f'No sound file was found in the folder "{folder}". These could not be read: {failed}.')
         raise UserError(
             f'The folder "{folder}" contains no sound file: the name of a sound file ends in '
             f"{', '.join(SOUND_ENDINGS[:-1])} or {SOUND_ENDINGS[-1]}."
-            + (f" These folders could not be read: {failed}." if failed else "")
         )
     if failed:
         warnings.warn(f"These folders could not be read, and are left out: {failed}.", UserWarning, stacklevel=2)

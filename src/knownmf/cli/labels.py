@@ -9,19 +9,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knownmf.wording import counted
+from knownmf.wording import counted, listed
 
 __all__ = ["Take", "describe_doubts", "labels_of_names", "spelling_key"]
 
 # The characters between the parts of a name.
-_GAP = r"[\s_\-.,+&()\[\]{}]"
+_GAP = r"[\s_\-.,;+&~@=!()\[\]{}]"
 
-# A note with its octave: C4, A#3, Bb2, As3 (A sharp, as the Philharmonia writes it), F#-1, C-1. Without an accidental,
-# a negative octave needs a capital letter and no hyphen before it: the last part of "kick-a-1" is a number.
-_NOTE = r"(?:[A-Ga-g](?:[#♯♭bs]-[12]|[#♯♭bs]?\d)|(?<!-)[A-G]-[12])"
+# A note with its octave: C4, A#3, Bb2, As3 and Ais3 (A sharp), F#-1. A hyphen without an accidental, as in C-1, needs a
+# capital letter and no hyphen before it: the last part of "kick-a-1" is a number.
+_NOTE = r"(?:[A-Ga-g](?:(?:[#♯♭bs]|is|sharp|flat)-?)?\d|(?<!-)[A-G]-\d)"
 
 # Marks of a take that are followed by a number: velocity, round robin, take, layer, variation.
-_MARK = r"(?:v|vl|vel|velo|velocity|rr|roundrobin|robin|take|tk|alt|layer|lyr|var|variation|version|no)"
+_MARK = r"(?:v|vl|vel|velo|velocity|rr|take|tk|alt|layer|lyr|var|variation|version|no)"
 _MARKS = rf"(?:{_MARK}\d+)+"
 
 _PART = re.compile(
@@ -33,10 +33,10 @@ _INDEX = re.compile(r"0\d{1,3}|\d{1,2}")  # "01 Kick", or the number of the key:
 _FREESOUND = re.compile(r"\d+__.+?__(.*[^\W\d_].*)")  # number__user__name
 
 # Words for how hard a sound was played. Some count only at the end of a name ("Soft Pad" is a sound), some only with a
-# note ("p" may be a pedal, "f" a key), some only after a note ("piano" is an instrument).
+# note ("p" may be a pedal, "f" a key, "medium" a size), some only after a note ("piano" is an instrument).
 _DYNAMICS = {"ppp", "pp", "mp", "mf", "ff", "fff", "fortissimo", "pianissimo", "forte", "mezzoforte", "mezzopiano"}
-_DYNAMICS_AT_END = {"softest", "soft", "medium", "med", "hard", "hardest", "loud", "quiet"}
-_WORDS_WITH_NOTE = {"p", "f"}
+_DYNAMICS_AT_END = {"softest", "soft", "hard", "hardest", "loud", "quiet"}
+_WORDS_WITH_NOTE = {"p", "f", "med", "medium"}
 _WORDS_AFTER_NOTE = {"piano", "mezzo", "normal"}
 
 # Words for drums, in the names of files. Two of them in a folder are a sign that the folder is a kit, not a sound.
@@ -103,7 +103,7 @@ def labels_of_names(names: Iterable[str]) -> list[str]:
     with_dynamics = {label.casefold() for label, dynamics in read if dynamics}
     labels = []
     for label, _ in read:
-        base = re.sub(rf"{_GAP}+[pf]$", "", label, flags=re.IGNORECASE)
+        base = re.sub(rf"{_GAP}+(p|f|med|medium)$", "", label, flags=re.IGNORECASE)
         labels.append(base if base.casefold() in with_dynamics else label)
     return labels
 
@@ -143,6 +143,7 @@ def describe_doubts(takes: Sequence[Take]) -> list[str]:
 
 def _label_and_dynamics(name: str) -> tuple[str, bool]:
     """Return the label of a file name, and whether a word for dynamics was left out."""
+    name = re.sub(r"round[\s_-]*robin", "rr", name, flags=re.IGNORECASE)
     freesound = _FREESOUND.fullmatch(name)
     if freesound:
         name = freesound[1]
@@ -230,7 +231,8 @@ def _doubts_about_folders(sounds: dict[str, list[Take]], only_one: bool) -> list
     others = f" (and so on in {counted(len(doubted) - 1, 'other folder')})" if len(doubted) > 1 else ""
     return [
         f'All files in the folder "{first}" count as one sound, although their names are '
-        f"{_listed(sorted(doubted[first]))}{others}. If these are different sounds, pass this folder instead of the one that contains it."
+        f"{_listed(sorted(doubted[first]))}{others}. If these are different sounds, pass this folder instead of the "
+        "one that contains it."
     ]
 
 
@@ -265,9 +267,10 @@ def _doubts_about_split(sounds: dict[str, list[Take]]) -> list[str]:
     if groups:
         labels = [label for group in groups for label in group]
         start, end = _shared_start(groups[0]), _shared_start([label[::-1] for label in groups[0]])[::-1]
+        example = _example(start, f"{start}*{end}*" if end else f"{start}*", named[labels[0]])
         return [
             f"{len(labels)} sounds differ from another one only in a number or letter ({_listed(labels)}). If they are "
-            f"takes of one sound, pass them as NAME=FILE: {_example(start, f'{start}*{end}'.removesuffix('*') + '*', named[labels[0]])}."
+            f"takes of one sound, pass them as NAME=FILE: {example}."
         ]
     single = [label for label in named if len(sounds[label]) == 1]
     if len(single) < _SINGLE_FILES or len(single) <= len(sounds) / 2:
@@ -303,5 +306,4 @@ def _shared_start(names: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """Return the first names in quotation marks, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(f'"{name}"' for name in names[:_SHOWN]) + more
+    return listed([f'"{name}"' for name in names], _SHOWN)

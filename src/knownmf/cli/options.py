@@ -15,6 +15,7 @@ from knownmf.divergences import BETA_OF, BETA_RANGE
 __all__ = [
     "LOSS",
     "MAX_ITER",
+    "RARE",
     "TOL",
     "Adapt",
     "Basis",
@@ -35,6 +36,9 @@ __all__ = [
 LOSS = "kullback-leibler"
 TOL = 1e-4
 MAX_ITER = 200
+
+# The heading in the help of options whose default is right for nearly all recordings.
+RARE = "Options that you rarely need"
 
 
 def number(expected: str, accepts: Callable[[float], bool]) -> Callable[[str | float], float]:
@@ -87,14 +91,13 @@ def _loss(text: str) -> str | float:
     if text in BETA_OF:
         return text
     low, high = BETA_RANGE
-    return number(f"{', '.join(BETA_OF)}, or a number from {low:g} to {high:g}", lambda beta: low <= beta <= high)(text)
+    names = ", ".join(sorted(BETA_OF, key=lambda name: name != LOSS))
+    return number(f"{names}, or a number from {low:g} to {high:g}", lambda beta: low <= beta <= high)(text)
 
 
 Recording = Annotated[
     Path,
-    typer.Argument(
-        metavar="RECORDING", parser=to_path, help="The recording: WAV, FLAC, OGG, MP3, or another format of libsndfile."
-    ),
+    typer.Argument(metavar="RECORDING", parser=to_path, help="The recording: a WAV, FLAC, OGG, MP3 or AIFF file."),
 ]
 Basis = Annotated[
     Path,
@@ -111,6 +114,7 @@ Loss = Annotated[
     typer.Option(
         "--beta-loss",
         metavar="LOSS",
+        rich_help_panel=RARE,
         parser=_loss,
         help="How the difference between the recording and the model is measured: kullback-leibler, frobenius (least "
         "squares), itakura-saito, or a number from -1 to 3 (these three are 1, 2 and 0). The larger the number, the "
@@ -122,6 +126,7 @@ Tol = Annotated[
     typer.Option(
         "--tol",
         metavar="SHARE",
+        rich_help_panel=RARE,
         parser=number("a number of at least 0, such as 1e-4", lambda tol: 0 <= tol < float("inf")),
         help="How far the result of a frame (a short piece of the recording) may be from the best possible one, 0 or "
         "more: 0.0001 is 0.01 %. Larger values take less time and are less exact.",
@@ -132,6 +137,7 @@ MaxIter = Annotated[
     typer.Option(
         "--max-iter",
         metavar="STEPS",
+        rich_help_panel=RARE,
         parser=whole_number(1, 2**63 - 1),
         help="The largest number of steps for a frame, 1 or more. Larger values help only if frames missed --tol.",
     ),
@@ -142,8 +148,9 @@ Free = Annotated[
         "--free",
         metavar="NUMBER",
         parser=whole_number(0),
-        help="How many components to learn from the recording for sounds that are not in the dictionary, 0 or more. "
-        'They have the label "rest". With larger values, they take more of the recording.',
+        help="How many components (spectra) to learn from the recording for sounds that are not in the dictionary, 0 "
+        'or more, for example 4. Together they are the sound "rest". With larger values, more of the recording goes '
+        "there, possibly also parts of your sounds.",
     ),
 ]
 Adapt = Annotated[
@@ -152,8 +159,9 @@ Adapt = Annotated[
         "--adapt",
         metavar="AMOUNT",
         parser=number("a number from 0 to below 1", lambda adapt: 0 <= adapt < 1),
-        help="How much the sounds of the dictionary change to fit the recording, for example because of another room "
-        "or microphone: from 0 (not at all) to below 1. With larger values, they follow the recording more.",
+        help="How much the sounds of the dictionary may change to fit the recording, because they were recorded in "
+        "another room or with another microphone: from 0 (not at all) to below 1, for example 0.3. With larger values, "
+        "they follow the recording more and your examples less.",
     ),
 ]
 Picture = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from knownmf.wording import counted, percent
+from knownmf.wording import counted, listed, percent
 
 if TYPE_CHECKING:
     from knownmf.audio import Decomposition, Event
@@ -18,9 +18,6 @@ __all__ = [
     "describe_events",
     "describe_recording",
 ]
-
-# How many sounds the summary of events lists.
-_SOUNDS_SHOWN = 8
 
 
 def describe_dictionary(dictionary: Dictionary) -> str:
@@ -69,12 +66,11 @@ def describe_events(events: Sequence[Event], n_sounds: int) -> str:
         counts[event.label] = counts.get(event.label, 0) + 1
         strengths[event.label] = strengths.get(event.label, 0) + event.strength
     labels = sorted(counts, key=lambda label: -strengths[label])
-    listed = ", ".join(f"{counts[label]} {label}" for label in labels[:_SOUNDS_SHOWN])
-    more = f", and {counted(len(labels) - _SOUNDS_SHOWN, 'more sound')}" if len(labels) > _SOUNDS_SHOWN else ""
+    strongest = listed([f"{counts[label]} {label}" for label in labels])
     silent = n_sounds - len(labels)
     others = f" The other {counted(silent, 'sound')} {'has' if silent == 1 else 'have'} no events." if silent else ""
     order = ", the strongest first" if len(labels) > 1 else ""
-    return f"{counted(len(events), 'event')} of {counted(len(labels), 'sound')}{order}: {listed}{more}.{others}"
+    return f"{counted(len(events), 'event')} of {counted(len(labels), 'sound')}{order}: {strongest}.{others}"
 
 
 def describe_decomposition(decomposition: Decomposition) -> list[str]:
