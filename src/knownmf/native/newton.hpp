@@ -17,7 +17,7 @@ constexpr double near_optimum = 1e-2;
 class NewtonStep {
    public:
     [[nodiscard]] bool reserve(const Basis& basis) {
-        return components_.reserve(3 * basis.component_stride) && bins_.reserve(3 * basis.bin_stride) &&
+        return components_.reserve(3 * basis.component_stride) && bins_.reserve(4 * basis.bin_stride) &&
                atoms_.reserve(2 * basis.component_stride);
     }
 
@@ -231,7 +231,7 @@ class NewtonStep {
         const double *target = step_.begin(), *l2 = target + padded(n_);
         double* end = components_.begin() + 2 * basis.component_stride;
         copy(frame.h, end, basis.n_components);
-        Direction direction{bins_.begin() + basis.bin_stride, slope_, 0.0, 0.0};
+        Direction direction{bins_.begin() + basis.bin_stride, nullptr, slope_, 0.0, 0.0};
         for (Index p = 0; p < n_; ++p) {
             const Index k = atoms[p];
             const double step = target[p] - frame.h[k];
@@ -242,6 +242,7 @@ class NewtonStep {
         double* model = bins_.begin() + basis.bin_stride;
         copy(frame.background, model, basis.bin_stride);
         add_active(end, basis.n_components, basis.atoms, basis.bin_stride, model, basis.bin_stride);
+        if (is_behind_background(frame, basis)) direction.step = model_of_step(frame, basis, end);
         LineSearch search(frame, basis, direction, model + basis.bin_stride);
         const double t = search.run();
         for (Index k = 0; k < basis.n_components; ++k) frame.h[k] = (1.0 - t) * frame.h[k] + t * end[k];
@@ -255,6 +256,26 @@ class NewtonStep {
         } else if (frame.n_iter >= single_precision_steps) {
             frame.rung = Rung::double_precision;
         }
+    }
+
+    // Return whether the background is so much larger than the model of the activations that a difference of models
+    // would lose digits of it.
+    static bool is_behind_background(const Frame& frame, const Basis& basis) {
+        constexpr double much_larger = 1e3;  // ad hoc: three of 16 digits
+        double background = 0.0, activations = 0.0;
+        for (Index f = 0; f < basis.bin_stride; ++f) background += frame.push[f] * frame.background[f];
+        if (background == 0.0) return false;
+        for (Index k = 0; k < basis.n_components; ++k) activations += frame.h[k] * frame.B[k];
+        return background > much_larger * activations;
+    }
+
+    // Return what a step changes of the model.
+    const double* model_of_step(const Frame& frame, const Basis& basis, const double* end) {
+        double *step = bins_.begin() + 3 * basis.bin_stride, *change = components_.begin();  // no longer the gradient
+        for (Index k = 0; k < basis.n_components; ++k) change[k] = end[k] - frame.h[k];
+        fill(step, basis.bin_stride, 0.0);
+        add_active(change, basis.n_components, basis.atoms, basis.bin_stride, step, basis.bin_stride);
+        return step;
     }
 
     // Zero what is on its way to zero without ever arriving: for beta > 2 the slope vanishes with the model. Returns
