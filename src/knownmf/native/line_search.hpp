@@ -130,8 +130,8 @@ class LineSearch {
         double noise;
         const double fall =
             model_costs(trial_, &noise) - value_ + t_ * direction_.penalty + 0.5 * t_ * t_ * direction_.bend;
-        const bool flat = std::fabs(fall) <= value_noise_ &&
-                          slope_ <= steepest_end * std::fabs(direction_.slope) + rounding_;
+        const bool flat =
+            std::fabs(fall) <= value_noise_ && slope_ <= steepest_end * std::fabs(direction_.slope) + rounding_;
         return fall <= least_fall * t_ * direction_.slope || flat;
     }
 

@@ -151,6 +151,18 @@ class NewtonStep {
         return positive;
     }
 
+    // Return the size of the model over that of the data, where penalties or empty bins of great weight keep all of it
+    // far below the data; 1 otherwise.
+    static double level_of_model(const Frame& frame, const Basis& basis) {
+        constexpr double low = 1e-6;  // of the data, ad hoc
+        double largest = 0.0;
+        for (Index f = 0; f < basis.bin_stride; ++f) {
+            const double ratio = frame.model[f] / frame.x[f];
+            largest = (frame.weight[f] > 0.0) & (frame.x[f] > 0.0) ? larger(largest, ratio) : largest;
+        }
+        return 0.0 < largest && largest < low ? largest : 1.0;
+    }
+
     // Write the second derivative of the divergence in the chosen atoms to the program's Q.
     void compute_curvature(const Frame& frame, const Basis& basis) {
         double* curvature = bins_.begin();
@@ -169,11 +181,12 @@ class NewtonStep {
     //
     // Returns the largest absolute value.
     static double curvature_of_bins(const Frame& frame, const Basis& basis, double* RESTRICT curvature) {
+        const double level = level_of_model(frame, basis);
         // Data over model from which on curvature no longer grows, as no step would be long enough to change anything.
-        constexpr double most_data_over_model = 1e12;
+        const double most_data_over_model = 1e12 / level;
         // An empty bin with a model below this counts as if it had this one: the limit, 0 or infinite, would say
         // nothing.
-        constexpr double smallest_model = 1e-12;
+        const double smallest_model = 1e-12 * level;
         const double *RESTRICT x = frame.x, *RESTRICT v = frame.model, *RESTRICT weight = frame.weight;
         const double *RESTRICT pull = frame.pull, *RESTRICT push = frame.push;
         const double beta = basis.beta, b = frame.exactness * (2.0 - beta), a = 1.0 - b;
@@ -182,7 +195,8 @@ class NewtonStep {
             copy(weight, curvature, size);
             return larger(largest_of(curvature, size), 1e-300);
         }
-        const double of_empty = larger(a, 0.0) * std::pow(smallest_model, beta - 2.0) + least_of_empty;
+        const double of_empty =
+            larger(a, 0.0) * std::pow(smallest_model, beta - 2.0) + least_of_empty * std::pow(level, beta - 2.0);
         bool any_stretched = false;
         for (Index f = 0; f < size; ++f) {
             const bool empty = (x[f] == 0.0) & (v[f] < smallest_model);
@@ -197,7 +211,7 @@ class NewtonStep {
         if (is_convex(beta)) {
             // Never much flatter than the expected curvature of a frame's own size.
             for (Index f = 0; f < size; ++f)
-                curvature[f] = larger(curvature[f], flattest * push[f] / larger(v[f], smallest_share));
+                curvature[f] = larger(curvature[f], flattest * push[f] / larger(v[f], smallest_share * level));
         }
         double largest = 0.0;
         for (Index f = 0; f < size; ++f) largest = larger(largest, std::fabs(curvature[f]));
