@@ -19,24 +19,25 @@ enum class Feasible { where_without_l2, everywhere };
 class Certificate {
    public:
     Certificate(const Frame& frame, Index n_components, double beta)
-        : frame_(frame), n_(n_components), beta_(beta), feasible_(Feasible::where_without_l2) {}
+        : frame_(frame), n_(n_components), beta_(beta), of_differences_(frame.rounding.of_differences ? 1.0 : 0.0) {}
 
     // Return a bound on P(h) - min P that holds for the numbers as they are, rounding included; NaN outside
     // 1 <= beta <= 2.
     double gap() {
         if (!is_convex(beta_)) return not_a_number;
         double best = infinity;
+        has_l2_ = has_l2();
         for (const Feasible feasible : {Feasible::where_without_l2, Feasible::everywhere}) {
             feasible_ = feasible;
             const double least = least_feasible_scale();
             if (0.0 < least && least < infinity) keep_smaller(best, gap_of_scaled_model(least));
             if (least < 1.0) keep_smaller(best, gap_of_scaled_model(1.0));
-            if (beta_ == 2.0) {
+            if (beta_ == 2.0 && best > rounding_of_best_) {
                 keep_smaller(best, gap_of_shifted_residual(frame_.A, frame_.sums.energy));
                 keep_smaller(best, gap_of_shifted_residual(frame_.B, frame_.sums.model_push));
                 keep_smaller(best, gap_of_shifted_residual(frame_.weighted_sums, frame_.sums.weight));
             }
-            if (!has_l2()) break;
+            if (!has_l2_) break;
         }
         return best;
     }
@@ -91,8 +92,7 @@ class Certificate {
 
     // Return what the absolute error of B_k is relative to.
     double terms_of_push(Index k) const {
-        const double own = frame_.B[k];
-        return frame_.rounding.of_differences ? own + frame_.A[k] + frame_.l1[k] + frame_.l2[k] * frame_.h[k] : own;
+        return frame_.B[k] + of_differences_ * (frame_.A[k] + frame_.l1[k] + frame_.l2[k] * frame_.h[k]);
     }
 
     double least(double sum) const { return sum - frame_.rounding.products * sum; }
@@ -144,31 +144,44 @@ class Certificate {
     //     l2_k) + (beta-1) bend(c, beta-2) sum weight v^beta + (2-beta) bend(c, beta-3) sum weight x v^(beta-1)
     double gap_of_scaled_model(double c) {
         const BinSums& sums = frame_.sums;
-        const double inner = std::pow(c, beta_ - 1.0), outer = std::pow(c, beta_ - 2.0);
-        double slope = 0.0, terms = 0.0, paid = 0.0;
+        const double inner = beta_ == 1.0 ? 1.0 : beta_ == 2.0 ? c : std::pow(c, beta_ - 1.0), outer = inner / c;
+        const double *RESTRICT hs = frame_.h, *RESTRICT As = frame_.A, *RESTRICT Bs = frame_.B;
+        const double *RESTRICT l1s = frame_.l1, *RESTRICT l2s = frame_.l2;
+        const double of_differences = of_differences_ * inner;
+        double slope = 0.0, terms = 0.0;
+        VECTORIZED_SUM(slope, terms)
         for (Index k = 0; k < n_; ++k) {
-            const double h = frame_.h[k], A = frame_.A[k], B = frame_.B[k], l1 = frame_.l1[k], l2 = frame_.l2[k];
-            const double penalty = l1 + 0.5 * l2 * h;
-            slope += h * (penalty + inner * B - outer * A);
-            terms += h * (penalty + inner * terms_of_push(k) + outer * A);
-            if (!pays(k)) continue;
-            const double excess = outer * most(A) - inner * least_push(k) - least(l1);
-            if (excess > 0.0) paid += 0.5 * excess * excess / l2;
+            const double h = hs[k], pulled = outer * As[k], pushed = inner * Bs[k];
+            const double penalty = l1s[k] + 0.5 * l2s[k] * h;
+            slope += h * (penalty + pushed - pulled);
+            terms += h * (penalty + pushed + pulled + of_differences * (As[k] + l1s[k] + l2s[k] * h));
         }
         const double push = beta_ - 1.0, pull = 2.0 - beta_;
-        double gap = slope + most(paid);
+        double gap = slope + (has_l2_ ? paid_for(outer, inner, nullptr, 0.0) : 0.0);
         if (push > 0.0) gap += most(push * bend(c, beta_ - 2.0) * (sums.model_push + sums.floor_push));
         if (pull > 0.0) gap += most(pull * bend(c, beta_ - 3.0) * (sums.model_pull + sums.floor_pull));
         if (sums.floor_push + sums.floor_pull > 0.0) gap += most(gap_of_floors(c, inner));
         // At a model that is rounded the tangent is that of a point nearby: its distance counts squared, and times that
         // of the dual point.
         constexpr double of_powers = 4.0 * unit_roundoff;
-        const double nearby = frame_.rounding.model;
+        const double nearby = terms > 0.0 ? frame_.rounding.model : 0.0;  // a background alone is not rounded
         double rounding = rounding_of_slope() * terms;
         if (push > 0.0) rounding += nearby * sums.model_push * (push * nearby + std::fabs(inner - 1.0) + of_powers);
         if (pull > 0.0) rounding += nearby * sums.model_pull * (pull * nearby + std::fabs(outer - 1.0) + of_powers);
         rounding_ = rounding + of_feasibility * rounding_of_slope() * terms;
         return gap + rounding;
+    }
+
+    // Return what the components that pay add: the sum of excess_k^2 / (2 l2_k).
+    double paid_for(double outer, double inner, const double* direction, double shift) const {
+        double paid = 0.0;
+        for (Index k = 0; k < n_; ++k) {
+            if (!pays(k)) continue;
+            const double shifted = direction != nullptr ? shift * least_along(direction, k) : 0.0;
+            const double excess = outer * most(frame_.A[k]) - inner * least_push(k) - least(frame_.l1[k]) - shifted;
+            if (excess > 0.0) paid += 0.5 * excess * excess / frame_.l2[k];
+        }
+        return most(paid);
     }
 
     // Return what the bins add whose slopes are those of a floor above their model.
@@ -187,14 +200,14 @@ class Certificate {
     // Return the integral of s^power (s - 1) from 1 to c, which is not negative, rounded up.
     static double bend(double c, double power) {
         constexpr double near = 0.05;  // where the series takes over: the formula would lose three digits
-        constexpr int n_terms = 12;    // near^12 is below the rounding
+        constexpr int n_terms = 12;    // near^12 is below the rounding; unrolled, the quotients are constants
         constexpr double rounding = 16.0 * unit_roundoff;
         const double step = c - 1.0;
         if (std::fabs(step) < near) {
-            double factor = 1.0, sum = 0.0;
-            for (int n = 0; n < n_terms; ++n) {
-                sum += factor / (n + 2);
-                factor *= step * (power - n) / (n + 1);
+            double factor = 1.0, sum = 0.5;
+            for (int n = 1; n < n_terms; ++n) {
+                factor *= step * (power - (n - 1)) * (1.0 / n);
+                sum += factor * (1.0 / (n + 2));
             }
             return (1.0 + rounding) * step * step * sum;
         }
@@ -221,21 +234,22 @@ class Certificate {
             shift = larger(shift, excess / least_along(direction, k));
         }
         shift = most(shift);
-        double slope = 0.0, terms = 0.0, paid = 0.0;
+        const double *RESTRICT hs = frame_.h, *RESTRICT As = frame_.A, *RESTRICT Bs = frame_.B;
+        const double *RESTRICT l1s = frame_.l1, *RESTRICT l2s = frame_.l2, *RESTRICT ds = direction;
+        const double of_differences = of_differences_ * (direction == frame_.B ? 1.0 + shift : 1.0);
+        double slope = 0.0, terms = 0.0;
+        VECTORIZED_SUM(slope, terms)
         for (Index k = 0; k < n_; ++k) {
-            const double h = frame_.h[k], A = frame_.A[k], B = frame_.B[k], l1 = frame_.l1[k], l2 = frame_.l2[k];
-            const double penalty = l1 + 0.5 * l2 * h, shifted = shift * direction[k];
-            slope += h * (penalty - A + B + shifted);
-            terms += h * (penalty + A + terms_of_push(k) + shifted);
-            if (direction == frame_.B) terms += h * shift * terms_of_push(k);
-            if (!pays(k)) continue;
-            const double excess = most(A) - least_push(k) - least(l1) - shift * least_along(direction, k);
-            if (excess > 0.0) paid += 0.5 * excess * excess / l2;
+            const double h = hs[k], penalty = l1s[k] + 0.5 * l2s[k] * h, pushed = Bs[k] + shift * ds[k];
+            slope += h * (penalty - As[k] + pushed);
+            terms += h * (penalty + As[k] + pushed + of_differences * (As[k] + l1s[k] + l2s[k] * h));
         }
-        const double distance = shift * std::sqrt(energy) + frame_.rounding.model * std::sqrt(frame_.sums.model_push);
+        const double nearby = terms > 0.0 ? frame_.rounding.model : 0.0;
+        const double distance = shift * std::sqrt(energy) + nearby * std::sqrt(frame_.sums.model_push);
         const double rounding = rounding_of_slope() * terms;
         rounding_ = (1.0 + of_feasibility) * rounding;
-        return slope + rounding + most(paid) + most(0.5 * distance * distance);
+        const double paid = has_l2_ ? paid_for(1.0, 1.0, direction, shift) : 0.0;
+        return slope + rounding + paid + most(0.5 * distance * distance);
     }
 
     double least_along(const double* direction, Index k) const {
@@ -247,8 +261,9 @@ class Certificate {
 
     const Frame& frame_;
     Index n_;
-    double beta_;
-    Feasible feasible_;
+    double beta_, of_differences_;
+    bool has_l2_ = false;
+    Feasible feasible_ = Feasible::where_without_l2;
     double rounding_ = 0.0, rounding_of_best_ = 0.0;
 };
 

@@ -60,9 +60,10 @@ KNOWNMF_EXPORT Index knownmf_workspace_bytes(const Workspace* workspace) {
 // Solve a block of frames: dense, or sparse where it has entries. Writes: all arrays of the answer. Returns a status.
 KNOWNMF_EXPORT int knownmf_solve(Workspace* workspace, const Basis* basis, const Observations* block,
                                  const Options* options, Answer* answer) {
-    return block->starts != nullptr ? workspace->sparse.solve(*basis, *block, *options, *answer)
-                                    : workspace->dense.solve(*basis, *block, *options,
-                                                             knownmf::rounding_of_weighted_sums(basis->n_bins), *answer);
+    return block->starts != nullptr
+               ? workspace->sparse.solve(*basis, *block, *options, *answer)
+               : workspace->dense.solve(*basis, *block, *options, knownmf::rounding_of_weighted_sums(basis->n_bins),
+                                        *answer);
 }
 
 // Write the sizes in bytes of Basis, Observations, Options and Answer, which the caller lays out as well.

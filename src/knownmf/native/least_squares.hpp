@@ -7,8 +7,8 @@
 
 namespace knownmf {
 
-// Write the bounds of the rounding errors of slopes that come from the Gram matrix, whose elements prepare.hpp adds up in
-// chunks of bins; `of_data` is that of the products with the data.
+// Write the bounds of the rounding errors of slopes that come from the Gram matrix, whose elements prepare.hpp adds up
+// in chunks of bins; `of_data` is that of the products with the data.
 inline void set_rounding_of_gram(Frame& frame, const Basis& basis, double of_data) {
     const Index of_gram = smaller(bins_of_gram, basis.n_bins) + basis.n_bins / bins_of_gram;
     const Index n_terms = of_gram + n_active(frame.h, basis.n_components) + 16;

@@ -7,9 +7,10 @@ namespace knownmf {
 
 // What the search needs to know of the step, in addition to the two models.
 struct Direction {
-    const double* end;  // the model at the step's end
-    double slope;       // of the objective at its beginning; negative
-    double penalty;     // the penalties add penalty + t bend to the slope of the divergence
+    const double* end;   // the model at the step's end
+    const double* step;  // what the activations change of the model; null: the difference of the models is exact enough
+    double slope;        // of the objective at its beginning; negative
+    double penalty;      // the penalties add penalty + t bend to the slope of the divergence
     double bend;
 };
 
@@ -67,6 +68,22 @@ class LineSearch {
     // Return the derivative of the divergence along the step at the trial, and how much of it may be rounding: both
     // models carry rounding of their own size, which residuals that do not cancel turn into slope.
     double slope_along(double* rounding) const {
+        return direction_.step != nullptr ? along_step(rounding) : along_models(rounding);
+    }
+
+    double along_step(double* rounding) const {
+        const double *RESTRICT step = direction_.step, *RESTRICT pull = frame_.pull, *RESTRICT push = frame_.push;
+        double total = 0.0, scale = 0.0;
+        VECTORIZED_SUM(total, scale)
+        for (Index f = 0; f < size_; ++f) {
+            total += (push[f] - pull[f]) * step[f];
+            scale += (push[f] + pull[f]) * std::fabs(step[f]);
+        }
+        *rounding = of_both_models * scale;
+        return total;
+    }
+
+    double along_models(double* rounding) const {
         const double *RESTRICT model = frame_.model, *RESTRICT end = direction_.end, *RESTRICT pull = frame_.pull,
                                *RESTRICT push = frame_.push;
         double total = 0.0, scale = 0.0;
@@ -76,7 +93,6 @@ class LineSearch {
             total += slope * (end[f] - model[f]);
             scale += std::fabs(slope) * (end[f] + model[f]);
         }
-        constexpr double of_both_models = 4e-16;  // the rounding of two models, 2e-16 each
         *rounding = of_both_models * scale;
         return total;
     }
@@ -114,8 +130,8 @@ class LineSearch {
         double noise;
         const double fall =
             model_costs(trial_, &noise) - value_ + t_ * direction_.penalty + 0.5 * t_ * t_ * direction_.bend;
-        const bool flat = std::fabs(fall) <= value_noise_ &&
-                          std::fabs(slope_) <= steepest_end * std::fabs(direction_.slope) + rounding_;
+        const bool flat =
+            std::fabs(fall) <= value_noise_ && slope_ <= steepest_end * std::fabs(direction_.slope) + rounding_;
         return fall <= least_fall * t_ * direction_.slope || flat;
     }
 
@@ -143,6 +159,8 @@ class LineSearch {
         constexpr double just_before = 0.99;
         t_ = t_ == 1.0 && loses_a_model_ ? just_before : low_ + share * (high_ - low_);
     }
+
+    static constexpr double of_both_models = 4e-16;  // the rounding of two models, 2e-16 each
 
     Frame& frame_;
     const Basis& basis_;

@@ -17,7 +17,7 @@ constexpr double near_optimum = 1e-2;
 class NewtonStep {
    public:
     [[nodiscard]] bool reserve(const Basis& basis) {
-        return components_.reserve(3 * basis.component_stride) && bins_.reserve(3 * basis.bin_stride) &&
+        return components_.reserve(3 * basis.component_stride) && bins_.reserve(4 * basis.bin_stride) &&
                atoms_.reserve(2 * basis.component_stride);
     }
 
@@ -151,6 +151,18 @@ class NewtonStep {
         return positive;
     }
 
+    // Return the size of the model over that of the data, where penalties or empty bins of great weight keep all of it
+    // far below the data; 1 otherwise.
+    static double level_of_model(const Frame& frame, const Basis& basis) {
+        constexpr double low = 1e-6;  // of the data, ad hoc
+        double largest = 0.0;
+        for (Index f = 0; f < basis.bin_stride; ++f) {
+            const double ratio = frame.model[f] / frame.x[f];
+            largest = (frame.weight[f] > 0.0) & (frame.x[f] > 0.0) ? larger(largest, ratio) : largest;
+        }
+        return 0.0 < largest && largest < low ? largest : 1.0;
+    }
+
     // Write the second derivative of the divergence in the chosen atoms to the program's Q.
     void compute_curvature(const Frame& frame, const Basis& basis) {
         double* curvature = bins_.begin();
@@ -169,11 +181,12 @@ class NewtonStep {
     //
     // Returns the largest absolute value.
     static double curvature_of_bins(const Frame& frame, const Basis& basis, double* RESTRICT curvature) {
+        const double level = level_of_model(frame, basis);
         // Data over model from which on curvature no longer grows, as no step would be long enough to change anything.
-        constexpr double most_data_over_model = 1e12;
+        const double most_data_over_model = 1e12 / level;
         // An empty bin with a model below this counts as if it had this one: the limit, 0 or infinite, would say
         // nothing.
-        constexpr double smallest_model = 1e-12;
+        const double smallest_model = 1e-12 * level;
         const double *RESTRICT x = frame.x, *RESTRICT v = frame.model, *RESTRICT weight = frame.weight;
         const double *RESTRICT pull = frame.pull, *RESTRICT push = frame.push;
         const double beta = basis.beta, b = frame.exactness * (2.0 - beta), a = 1.0 - b;
@@ -182,7 +195,8 @@ class NewtonStep {
             copy(weight, curvature, size);
             return larger(largest_of(curvature, size), 1e-300);
         }
-        const double of_empty = larger(a, 0.0) * std::pow(smallest_model, beta - 2.0) + least_of_empty;
+        const double of_empty =
+            larger(a, 0.0) * std::pow(smallest_model, beta - 2.0) + least_of_empty * std::pow(level, beta - 2.0);
         bool any_stretched = false;
         for (Index f = 0; f < size; ++f) {
             const bool empty = (x[f] == 0.0) & (v[f] < smallest_model);
@@ -197,7 +211,7 @@ class NewtonStep {
         if (is_convex(beta)) {
             // Never much flatter than the expected curvature of a frame's own size.
             for (Index f = 0; f < size; ++f)
-                curvature[f] = larger(curvature[f], flattest * push[f] / larger(v[f], smallest_share));
+                curvature[f] = larger(curvature[f], flattest * push[f] / larger(v[f], smallest_share * level));
         }
         double largest = 0.0;
         for (Index f = 0; f < size; ++f) largest = larger(largest, std::fabs(curvature[f]));
@@ -231,7 +245,7 @@ class NewtonStep {
         const double *target = step_.begin(), *l2 = target + padded(n_);
         double* end = components_.begin() + 2 * basis.component_stride;
         copy(frame.h, end, basis.n_components);
-        Direction direction{bins_.begin() + basis.bin_stride, slope_, 0.0, 0.0};
+        Direction direction{bins_.begin() + basis.bin_stride, nullptr, slope_, 0.0, 0.0};
         for (Index p = 0; p < n_; ++p) {
             const Index k = atoms[p];
             const double step = target[p] - frame.h[k];
@@ -242,6 +256,7 @@ class NewtonStep {
         double* model = bins_.begin() + basis.bin_stride;
         copy(frame.background, model, basis.bin_stride);
         add_active(end, basis.n_components, basis.atoms, basis.bin_stride, model, basis.bin_stride);
+        if (is_behind_background(frame, basis)) direction.step = model_of_step(frame, basis, end);
         LineSearch search(frame, basis, direction, model + basis.bin_stride);
         const double t = search.run();
         for (Index k = 0; k < basis.n_components; ++k) frame.h[k] = (1.0 - t) * frame.h[k] + t * end[k];
@@ -255,6 +270,26 @@ class NewtonStep {
         } else if (frame.n_iter >= single_precision_steps) {
             frame.rung = Rung::double_precision;
         }
+    }
+
+    // Return whether the background is so much larger than the model of the activations that a difference of models
+    // would lose digits of it.
+    static bool is_behind_background(const Frame& frame, const Basis& basis) {
+        constexpr double much_larger = 1e3;  // ad hoc: three of 16 digits
+        double background = 0.0, activations = 0.0;
+        for (Index f = 0; f < basis.bin_stride; ++f) background += frame.push[f] * frame.background[f];
+        if (background == 0.0) return false;
+        for (Index k = 0; k < basis.n_components; ++k) activations += frame.h[k] * frame.B[k];
+        return background > much_larger * activations;
+    }
+
+    // Return what a step changes of the model.
+    const double* model_of_step(const Frame& frame, const Basis& basis, const double* end) {
+        double *step = bins_.begin() + 3 * basis.bin_stride, *change = components_.begin();  // no longer the gradient
+        for (Index k = 0; k < basis.n_components; ++k) change[k] = end[k] - frame.h[k];
+        fill(step, basis.bin_stride, 0.0);
+        add_active(change, basis.n_components, basis.atoms, basis.bin_stride, step, basis.bin_stride);
+        return step;
     }
 
     // Zero what is on its way to zero without ever arriving: for beta > 2 the slope vanishes with the model. Returns

@@ -275,10 +275,10 @@ class Solver {
     enum class Outcome { goes_on, stuck, rounded, finished };
 
     // Decide what happens to a certified frame. It is finished where it is within the tolerance, where no step finds a
-    // way down and it has been started anew already, or where it has had all its steps. It then goes back to the best of
-    // its activations: where the objective falls by no more than rounding, the gap may rise. One whose activations are
-    // to be in single precision is rounded first and looked at again, as the certificate must be that of the numbers
-    // returned.
+    // way down and it has been started anew already, or where it has had all its steps. It then goes back to the best
+    // of its activations: where the objective falls by no more than rounding, the gap may rise. One whose activations
+    // are to be in single precision is rounded first and looked at again, as the certificate must be that of the
+    // numbers returned.
     Outcome judge(Frame& frame, const Basis& basis, bool warm, const Options& options) {
         // A tolerance below this asks for more digits than a start has, whatever its gap: around the optimum that is
         // flat.

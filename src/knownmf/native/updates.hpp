@@ -99,7 +99,7 @@ class MultiplicativeUpdates {
             update_models(n_updating, basis);
             n_updating = leave(n_updating);
         }
-        for (Index i = 0; i < n; ++i) finish(frames_[i], basis);
+        for (Index i = 0; i < n; ++i) finish(frames_[i], basis, options);
     }
 
     // Below this, rounding in single precision hides the gap.
@@ -245,7 +245,7 @@ class MultiplicativeUpdates {
     // Return how many activations are not falling: about as many will be active at the optimum.
     static Index n_steady(const SingleFrame& s, const Basis& basis) {
         Index n = 0;
-        for (Index k = 0; k < basis.n_components; ++k) n += !is_falling(s, k);
+        for (Index k = 0; k < basis.n_components; ++k) n += s.frame->allowed[k] && !is_falling(s, k);
         return n;
     }
 
@@ -257,13 +257,22 @@ class MultiplicativeUpdates {
         return n_staying;
     }
 
-    // Hand a frame back in double precision. One that is not proven goes on with Newton steps, without the activations
-    // that are left weak, if no bin loses its model by that.
-    void finish(const SingleFrame& s, const Basis& basis) {
+    // Hand a frame back in double precision. One that seems proven loses the activations that are on their way to zero,
+    // if no bin notices. One that is not goes on with Newton steps, without the activations that are left weak, if no
+    // bin loses its model by that.
+    void finish(const SingleFrame& s, const Basis& basis, const Options& options) {
         Frame& frame = *s.frame;
         convert(s.h, frame.h, components_);
         if (s.seems_done) {
+            // How much the model of a bin may change: so little of the tolerance that the proof stays; more if nothing
+            // is left whose price could become a profit.
+            constexpr double of_tolerance = 0.05, of_background = 0.04;
+            drop_falling(s, basis, infinity);
+            update_model(frame, basis);
+            const bool all_fall = n_steady(s, basis) == 0;
+            if (changes_little(s, basis, all_fall ? of_background : of_tolerance * options.tol)) return;
             constexpr double negligible = 1e-15;  // as a share of the frame's data
+            convert(s.h, frame.h, components_);
             drop_falling(s, basis, negligible * frame.sums.data);
             update_model(frame, basis);
             return;
@@ -295,6 +304,16 @@ class MultiplicativeUpdates {
     static void drop_falling(const SingleFrame& s, const Basis& basis, double limit) {
         for (Index k = 0; k < basis.n_components; ++k)
             if (s.h[k] * s.B[k] < limit && is_falling(s, k)) s.frame->h[k] = 0.0;
+    }
+
+    // Return whether no bin that counts has a model that fell by more than a share.
+    static bool changes_little(const SingleFrame& s, const Basis& basis, double share) {
+        const Frame& frame = *s.frame;
+        const double rounding = std::numeric_limits<float>::epsilon(), most = 1.0 + share + rounding;
+        bool changes = false;
+        for (Index f = 0; f < basis.bin_stride; ++f)
+            changes |= (frame.weight[f] > 0.0) & (s.model[f] > most * frame.model[f]);
+        return !changes;
     }
 
     static bool lacks_model(const Frame& frame, const Basis& basis) {
