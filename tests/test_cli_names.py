@@ -203,6 +203,10 @@ NOTES = [f"{letter}{octave}" for letter in ("C", "C#", "D", "Eb", "E", "F", "F#"
         ([f"{drum}_OH_{loud}_{take}" for drum in DRUMS for loud in ("P", "F", "FF", "MP") for take in range(3)], 8),
         (["kick", "snare", "hat_open", "hat_closed", "tom_low", "tom_mid", "tom_high"], 7),
         (["Tom L", "Tom M", "Tom H", "Kick", "Snare"], 5),
+        (
+            ["Tom low", "Tom mid", "Tom high", "Hat open", "Hat closed", "Hat pedal", "Ride bell", "Ride edge", "Ride"],
+            9,
+        ),
         ([f"808_{key}" for key in ("A", "A#", "B", "C", "C#", "D", "F", "G")], 8),
         ([f"{drum}/{take}" for drum in DRUMS for take in ("Deep", "Punchy", "Dry")], 8),
         ([f"{drum}/{drum} {take}" for drum in DRUMS for take in range(9)], 8),
@@ -226,6 +230,10 @@ def test_names_of_sample_packs_give_the_right_labels_without_a_warning(tmp_path,
             '3 sounds differ .* number or letter.*"Kick=.*Kick 0[*] dry[*]"',
         ),
         ([f"{drum} {take}" for drum in DRUMS for take in "ABCD"], '32 sounds differ .*"Clap=.*Clap [*]"'),
+        (
+            [f"{drum} {word}" for drum in DRUMS[:3] for word in ("Deep", "Dry", "Tight", "Long")],
+            '12 of 12 sounds have one file each.*"Clap=.*Clap[*]"',
+        ),
         (
             [f"KSHMR_{drum}_{word}" for drum in DRUMS for word in ("Deep", "Dry", "Tight")],
             '24 of 24 sounds have one file each.*"Clap=.*KSHMR_Clap[*]"',

@@ -54,6 +54,7 @@ _MACHINES = {"505", "606", "626", "707", "727", "808", "909"}
 _SAME_BUT_NUMBER = 3
 _ONE_SOUND = 8
 _SINGLE_FILES = 24
+_SAME_FIRST_WORD = 4
 _LOWEST_KEY = 20  # takes are counted from 0 or 1; keys of a piano have the MIDI numbers 21 to 108
 
 _SHOWN = 3  # how many names a message lists
@@ -253,38 +254,46 @@ def _doubts_about_merged(sounds: dict[str, list[Take]], only_one: bool) -> list[
 
 def _doubts_about_split(sounds: dict[str, list[Take]]) -> list[str]:
     """Report sounds that may be takes of one sound: their labels differ in a number only, or each has one file."""
-    named = {
+    folders = {
         label: takes[0].path.parent
         for label, takes in sounds.items()
         if all(take.source == "name" for take in takes) and not _has_note(label)
     }
-    keys = any(re.search(rf"(?:^|{_GAP})[A-G][#♯♭b]$", label) for label in named)  # A, A#, B are keys, not takes
-    varying = r"\d+" if keys else rf"\d+|(?<={_GAP})(?![lmhrLMHR]$)[A-Za-z]$"
-    alike: dict[str, list[str]] = {}
-    for label in named:
-        alike.setdefault(re.sub(varying, "#", spelling_key(label)), []).append(label)
-    groups = [labels for labels in alike.values() if len(labels) >= _SAME_BUT_NUMBER]
+    groups = [labels for labels in _alike(list(folders)) if len(labels) >= _SAME_BUT_NUMBER]
     if groups:
         labels = [label for group in groups for label in group]
         start, end = _shared_start(groups[0]), _shared_start([label[::-1] for label in groups[0]])[::-1]
-        example = _example(start, f"{start}*{end}*" if end else f"{start}*", named[labels[0]])
+        example = _example(start, f"{start}*{end}*" if end else f"{start}*", folders[labels[0]])
         return [
             f"{len(labels)} sounds differ from another one only in a number or letter ({_listed(labels)}). If they are "
             f"takes of one sound, pass them as NAME=FILE: {example}."
         ]
-    single = [label for label in named if len(sounds[label]) == 1]
-    if len(single) < _SINGLE_FILES or len(single) <= len(sounds) / 2:
+    single = [label for label in folders if len(sounds[label]) == 1]
+    if len(single) <= len(sounds) / 2:
         return []
     shared = re.match(rf".*{_GAP}|", _shared_start(single))
     skipped = len(shared[0]) if shared else 0
-    firsts = Counter(re.split(_GAP, label[skipped:])[0] for label in single)
-    first, count = firsts.most_common(1)[0]
-    folder = next(named[label] for label in single if label[skipped:].startswith(first))
-    example = f": {_example(first, f'{single[0][:skipped]}{first}*', folder)}" if count > 1 else ""
+    first_words = Counter(re.split(_GAP, label[skipped:])[0] for label in single)
+    word, count = first_words.most_common(1)[0]
+    if len(single) < _SINGLE_FILES and not (count >= _SAME_FIRST_WORD and len(single) >= 3 * len(first_words)):
+        return []
+    folder = next(folders[label] for label in single if label[skipped:].startswith(word))
+    example = f": {_example(word, f'{single[0][:skipped]}{word}*', folder)}" if count > 1 else ""
     return [
         f"{len(single)} of {len(sounds)} sounds have one file each ({_listed(single)}). If several files are takes of "
         f"one sound, pass them as NAME=FILE{example}."
     ]
+
+
+def _alike(labels: Sequence[str]) -> list[list[str]]:
+    """Return labels in groups that differ only in numbers, or in a single letter at the end."""
+    # L, M, H and R at the end are low, middle and high, or left and right. Beside A#, the letter A is a key.
+    keys = any(re.search(rf"(?:^|{_GAP})[A-G][#♯♭b]$", label) for label in labels)
+    varying = r"\d+" if keys else rf"\d+|(?<={_GAP})[a-gi-kn-qs-z]$"
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault(re.sub(varying, "#", spelling_key(label)), []).append(label)
+    return list(groups.values())
 
 
 def _example(name: str, pattern: str, folder: Path) -> str:
