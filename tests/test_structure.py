@@ -46,7 +46,7 @@ LAYERS = [
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
     "learning": ["known", "passes", "descent", "starts", "fitting"],
-    "audio": ["recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
+    "audio": ["containers", "recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
     "cli": ["console", "inputs", "outputs", "summaries", "commands", "demonstration", "application"],
 }
 PUBLIC = PACKAGE / "__init__.py"

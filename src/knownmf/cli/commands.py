@@ -379,18 +379,17 @@ def _table_of_learned_sounds(takes: "Sounds", dictionary: "Dictionary") -> Table
 
 def _print_recording(file: Path) -> None:
     """Print the length and the format of a recording."""
-    with audio_extra():
-        import soundfile
+    from knownmf.audio.recordings import NotARecordingError, describe
 
-    with input_errors(), file.open("rb"):  # raises an OSError if the file is missing or cannot be read
+    with input_errors():
         try:
-            header = soundfile.info(file)
-        except (RuntimeError, TypeError) as error:
+            found = describe(file)
+        except NotARecordingError as error:
             raise UserError(
                 f'"{file}" is neither a dictionary (.npz) nor a recording in a format that can be read.'
             ) from error
-    length = describe_recording(header.frames / header.samplerate, header.samplerate, header.channels)
-    print_line(f"{file}: {length}, {header.format} {header.subtype}")
+    length = describe_recording(found.n_samples / found.sr, found.sr, found.n_channels)
+    print_line(f"{file}: {length}, {found.format} {found.subtype}")
 
 
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
