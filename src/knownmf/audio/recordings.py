@@ -21,7 +21,17 @@ from knownmf.memory import check_memory
 from knownmf.validation import level_of_caller, whole_number
 from knownmf.wording import counted
 
-__all__ = ["NotARecordingError", "RecordingInfo", "as_channels", "check_rate", "describe", "read", "resampled", "write"]
+__all__ = [
+    "NotARecordingError",
+    "RecordingInfo",
+    "as_channels",
+    "check_rate",
+    "describe",
+    "read",
+    "resampled",
+    "resampled_length",
+    "write",
+]
 
 # Subtypes that store floating-point samples. All others clip samples above full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
@@ -29,6 +39,9 @@ _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 # The sample rates of recordings: from those of slow sensors to those of ultrasound. A header with another one is
 # damaged, or was made to take all memory.
 LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000
+
+# For a ratio of a million, soxr needs more than a minute, and for larger ones it crashes.
+LARGEST_RATIO = HIGHEST_RATE // LOWEST_RATE
 
 # In an MP3 file without a length, libsndfile estimates it. A file counts as truncated only if more than this share and
 # more than this many seconds are missing, which is about as accurate. In other formats, every missing sample counts.
@@ -287,15 +300,32 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
     Raises
     ------
     ValueError
-        If a sample rate is not a whole number above 0.
+        If a sample rate is not a whole number above 0, or the sample rates differ by a factor of more than 100 000.
+    MemoryError
+        If the result needs more memory than there is.
     """
     check_rate(sr)
     check_rate(sr_new)
     if sr != sr_new:
+        if max(sr, sr_new) > LARGEST_RATIO * min(sr, sr_new):
+            raise ValueError(
+                f"the recording cannot be resampled from {sr} Hz to {sr_new} Hz: a ratio of at most {LARGEST_RATIO} is "
+                "possible. Check the sample rates."
+            )
+        # soxr collects the result in pieces before it joins them.
+        needed = 2 * y.itemsize * y.shape[0] * resampled_length(y.shape[1], sr, sr_new)
+        check_memory(needed, f"resampling from {sr} Hz to {sr_new} Hz", "take a shorter recording")
         y = soxr.resample(y.T, sr, sr_new, quality="VHQ").T
+        if not y.shape[1]:  # less than half a sample at the new rate
+            y = np.zeros((len(y), 1))
     if n_samples is not None and n_samples != y.shape[1]:
         y = np.pad(y[:, :n_samples], ((0, 0), (0, max(0, n_samples - y.shape[1]))))
     return y
+
+
+def resampled_length(n_samples: int, sr: int, sr_new: int) -> int:
+    """Return about how many samples a recording has after resampling."""
+    return -(-n_samples * int(sr_new) // int(sr))
 
 
 def check_rate(sr: object) -> None:

@@ -26,6 +26,7 @@ from knownmf.cli.outputs import (
 )
 from knownmf.cli.summaries import describe_decomposition, describe_dictionary, describe_recording
 from knownmf.extras import audio_extra
+from knownmf.memory import check_memory, in_bytes
 from knownmf.wording import counted
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ MAX_ITER = 200
 MASK_POWER = 1.5
 REST = "rest"
 PICTURES = (".png", ".pdf", ".svg")
+MUCH_MEMORY = 2**30  # bytes: the commands say it before they take more
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -151,7 +153,9 @@ def learn(
     with progress_bar("Learning", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        # The library numbers the takes of a label.
+        numbered = {f"take {i} of {label!r}": path for label, files in found.items() for i, path in enumerate(files, 1)}
+        with input_errors(numbered):
             takes = {label: [load_sound(path) for path in files] for label, files in found.items()}
             dictionary = audio.learn(
                 takes,
@@ -207,8 +211,11 @@ def separate(
     with progress_bar("Separating", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        with input_errors({"the dictionary": dictionary, "the recording": recording}):
             y, sr = audio.read(recording)
+            _announce_memory(
+                audio.separation.separation_memory(y.shape, sr, basis, free), "Separating", recording, quiet
+            )
             found = audio.separate(
                 y,
                 sr,
@@ -256,8 +263,11 @@ def decompose(
     with progress_bar("Decomposing", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        with input_errors({"the dictionary": dictionary, "the recording": recording}):
             y, sr = audio.read(recording)
+            _announce_memory(
+                audio.decomposition.decomposition_memory(y.shape, sr, basis), "Decomposing", recording, quiet
+            )
             found = audio.decompose(
                 y,
                 sr,
@@ -327,8 +337,11 @@ def transcribe(
     with progress_bar("Transcribing", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        with input_errors({"the dictionary": dictionary, "the recording": recording}):
             y, sr = audio.read(recording)
+            _announce_memory(
+                audio.decomposition.decomposition_memory(y.shape, sr, basis), "Transcribing", recording, quiet
+            )
             found = audio.transcribe(
                 y,
                 sr,
@@ -390,6 +403,13 @@ def _print_recording(file: Path) -> None:
             ) from error
     length = describe_recording(found.n_samples / found.sr, found.sr, found.n_channels)
     print_line(f"{file}: {length}, {found.format} {found.subtype}")
+
+
+def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) -> None:
+    """Print how much memory a computation takes, if that is much. Raise if there is too little."""
+    check_memory(n_bytes, f'{what.lower()} "{recording}"', "take a shorter recording, or fewer channels")
+    if n_bytes >= MUCH_MEMORY:
+        print_line(f'{what} "{recording}" takes about {in_bytes(n_bytes)} of memory.', quiet=quiet)
 
 
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
