@@ -361,6 +361,18 @@ def test_output_that_cannot_be_printed(here, stream):
     assert codes == {"song.wav": printed, "tones.npz": printed, "nowhere.npz": 2}
 
 
+@pytest.mark.parametrize("home", [None, "/dev/null/home"])
+def test_nothing_needs_a_home_folder(here, home):
+    """With a picture: Matplotlib keeps a cache of fonts."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    environment |= {"MPLCONFIGDIR": "/dev/null/matplotlib", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {} if home is None else {"HOME": home}
+    command = [Path(sys.executable).with_name("knownmf"), *DECOMPOSE, "--picture", "picture.png"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert files() == ["activations.npz", "picture.png", "song.wav", "tones.npz"]
+
+
 def test_the_process_returns_the_exit_code(here):
     knownmf = Path(sys.executable).with_name("knownmf")
     done = subprocess.run([knownmf, "info", "nowhere.npz"], capture_output=True, text=True)

@@ -3,6 +3,7 @@
 Each command is a plain function, so that the command demo can call it too.
 """
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -415,6 +416,8 @@ def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) ->
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
     """Raise if a picture is wanted but cannot or must not be written."""
     if picture is not None:
+        # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         with audio_extra():
             import matplotlib  # noqa: F401 - report that it is missing now, before any work
 
