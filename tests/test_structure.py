@@ -37,6 +37,7 @@ LAYERS = [
     "prepared",
     "nmf_base",
     "estimators",
+    "dictionary_files",
     "dictionary",
     "audio",
     "demo",
