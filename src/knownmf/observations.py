@@ -202,8 +202,10 @@ def _check_rows(
     if values is None:
         return None
     size, inner_name = inner
-    array = real_array(values, name, *((1, 2) if may_be_shared else (2,)))
+    array = real_array(values, name, 1, 2)
     whole = (n_frames, size) if axes.frames_in_rows else (size, n_frames)
+    if not may_be_shared and n_frames == 1 and array.shape == (size,):
+        array = array.reshape(whole)
     shared = ((1, size) if axes.frames_in_rows else (size, 1), (size,)) if may_be_shared else ()
     if array.shape not in (whole, *shared):
         axis_names = "(n_{}, n_{})".format(*axes.in_order(inner_name))
