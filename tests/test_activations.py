@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from scipy.optimize import nnls
+from scipy.sparse import csc_array
 from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 
@@ -377,6 +378,7 @@ class TestRefusals:
             ({"V": np.ones((29, 12))}, ValueError, "V has 29 bins but W has 30"),
             ({"V": np.ones((0, 12)), "W": np.ones((0, 6))}, ValueError, r"V has no bins\."),
             ({"V": np.ones((30, 12)) * 1j}, TypeError, r"V is complex: pass its magnitude, np.abs\(V\)"),
+            ({"V": csc_array(np.ones((30, 12)) * 1j)}, TypeError, r"V is complex: pass its magnitude, np.abs\(V\)"),
             ({"V": [["a"] * 12] * 30}, TypeError, "V holds text, not real numbers"),
             ({"V": [[1.0], [1.0, 2.0]]}, ValueError, "V is not a rectangular array"),
             ({"W": np.ones((30, 0))}, ValueError, "W has no columns"),

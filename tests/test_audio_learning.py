@@ -169,7 +169,7 @@ def test_progress():
         ({"a": [(np.ones(9), SR)]}, {"hop_length": 2.5}, r"^hop_length is 2.5, expected a whole number"),
         ({"a": [(np.ones(9), SR)]}, {"n_fft": 64, "hop_length": 65}, "hop_length=65 exceeds"),
         ({"a": [(np.ones(9), SR)]}, {"window": "hat"}, "window='hat'"),
-        ({"a": [(np.ones(9), SR)]}, {"power": -1}, "power=-1"),
+        ({"a": [(np.ones(9), SR)]}, {"power": -1}, "power is -1"),
     ],
 )
 def test_mistakes_are_named(sounds, options, complaint):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io.wavfile
 import soundfile
 
-from knownmf.audio import decompose, read, spectrogram, write
+from knownmf import demo
+from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe, write
 from knownmf.audio.recordings import as_channels, resampled
 from knownmf.dictionary import Dictionary
 
@@ -78,7 +80,7 @@ def test_unknown_formats_and_subtypes(tmp_path):
 @pytest.mark.parametrize(("n_channels", "sr"), [(10, 8000), (1, 2_000_000), (1, 2**40)])
 def test_what_a_format_cannot_hold(tmp_path, n_channels, sr):
     with pytest.raises(ValueError, match=rf"a\.flac.*cannot store {n_channels} channels? at {sr} Hz"):
-        write(tmp_path / "a.flac", np.zeros((n_channels, 5)), sr)
+        write(tmp_path / "a.flac", np.zeros((n_channels, 50)), sr)
     assert not list(tmp_path.iterdir())
 
 
@@ -166,6 +168,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         (np.zeros(4, int), "type int64, expected floats"),
         (np.zeros((1, 1, 4)), r"shape \(1, 1, 4\)"),
         (np.zeros((2, 0)), "empty"),
+        (np.array([0, -1e170]), r"a peak of 1e\+170 times full scale: scale it to a peak of 1"),
         (np.array([np.nan]), "1 sample that is infinite or not a number"),
         (np.array([np.nan, np.inf]), "2 samples that are infinite or not a number"),
     ],
@@ -173,6 +176,105 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 def test_samples_are_checked(samples, complaint):
     with pytest.raises(ValueError, match=complaint):
         as_channels(samples)
+
+
+STEREO = np.random.default_rng(0).normal(size=(2, 3000)) / 10
+SPECTROGRAM = np.abs(np.random.default_rng(1).normal(size=(129, 200)))
+
+
+@pytest.mark.parametrize(
+    ("y", "complaint"),
+    [
+        (STEREO.T, r"y has shape \(3000, 2\), which would be 2 samples of 3000 channels: pass y\.T if .* soundfile"),
+        (np.ones((8, 3)), r"y has shape \(8, 3\), which would be 3 samples of 8 channels: pass y\.T if"),
+        (SPECTROGRAM, r"y has shape \(129, 200\).* at most 64 are possible\. If y is a spectrogram, use knownmf\.act"),
+        (SPECTROGRAM.T, r"y has shape \(200, 129\).* If y is a spectrogram"),
+        (20 * np.log10(SPECTROGRAM), r"y has shape \(129, 200\).* If y is a spectrogram"),
+        (SPECTROGRAM[:40], r"y has shape \(40, 200\).* no sample is negative\. If y is a spectrogram"),
+        (SPECTROGRAM[:, :40], r"y has shape \(129, 40\).* no sample is negative\. If y is a spectrogram"),
+        (SPECTROGRAM + 0j, r"y has complex values \(complex128\).* use knownmf\.activations\(np\.abs\(y\), "),
+        ((32767 * STEREO).astype(np.int16), r"type int16, expected floats .*: pass y / 32768\."),
+        ((32767 * STEREO).astype(">i2"), r"type >i2, expected floats .*: pass y / 32768\."),
+        ((2.0**31 * STEREO).astype(np.int32), r"type int32, expected floats .*: pass y / 2147483648\."),
+        ((128 + 127 * STEREO).astype(np.uint8), r"type uint8, expected floats .*: pass \(y - 128\.0\) / 128\."),
+        (STEREO > 0, "type bool, expected floats"),
+        ([STEREO[0], STEREO[1, :-1]], r"y is a list of arrays of different lengths.* channels need the same length"),
+        ((STEREO[0], SR), r"If y is a pair \(y, sr\), pass its parts one by one"),
+        (SR, "y is 22050, expected an array of samples: the samples come before the sample rate"),
+        ("song.wav", r"y is 'song\.wav', .* files are read with knownmf\.audio\.read"),
+        (np.ma.masked_greater(STEREO, 0.1), r"y has masked samples: .* y\.filled\(0\)"),
+    ],
+    ids=lambda value: value.split(":")[0][:30] if isinstance(value, str) else "",
+)
+def test_what_is_not_samples_is_refused_by_all_functions(tmp_path, y, complaint):
+    dictionary = flat()
+    for function in (
+        lambda: learn({"tone": [(y, SR)]}),
+        lambda: decompose(y, SR, dictionary),
+        lambda: separate(y, SR, dictionary),
+        lambda: transcribe(y, SR, dictionary),
+        lambda: spectrogram(y, dictionary),
+        lambda: write(tmp_path / "a.wav", y, SR),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            function()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("y", [list(STEREO), STEREO.astype(np.float32), STEREO[:, :2], np.zeros((20, 30))])
+def test_samples_of_several_channels_are_accepted(y):
+    np.testing.assert_array_equal(as_channels(y), np.asarray(y))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32"])
+def test_the_advice_for_integers_makes_the_samples_of_the_file(tmp_path, subtype):
+    soundfile.write(tmp_path / "a.wav", STEREO.T, SR, subtype=subtype)
+    y = scipy.io.wavfile.read(tmp_path / "a.wav")[1].T
+    with pytest.raises(ValueError, match="pass ") as caught:
+        as_channels(y)
+    advice = str(caught.value).partition("pass ")[2].rstrip(".")
+    np.testing.assert_allclose(eval(advice, {"y": y}), read(tmp_path / "a.wav")[0], atol=1e-9)
+
+
+def test_samples_and_sample_rate_in_the_wrong_order_are_refused(tmp_path):
+    order = "the samples come before the sample rate"
+    with pytest.raises(ValueError, match=f"take 1 of 'kick': y is 22050, .*{order}"):
+        learn({"kick": [(SR, STEREO)]})  # as scipy.io.wavfile.read returns them
+    for function in (decompose, separate, transcribe):
+        with pytest.raises(ValueError, match=order):
+            function(SR, STEREO, flat())
+    with pytest.raises(ValueError, match=order):
+        write(tmp_path / "a.wav", SR, STEREO)
+    with pytest.raises(ValueError, match=r"sr has shape \(2, 3000\), expected the sample rate in Hz"):
+        decompose(STEREO, STEREO, flat())
+
+
+@pytest.mark.parametrize("dictionary", ["drums.npz", SR, flat().W], ids=["path", "rate", "basis"])
+def test_a_dictionary_that_is_none_is_refused(dictionary):
+    for function in (decompose, separate, transcribe):
+        with pytest.raises(TypeError, match=r"dictionary is .*, expected a knownmf\.Dictionary: .* Dictionary\.load"):
+            function(STEREO, SR, dictionary)
+
+
+def test_a_file_with_fewer_samples_than_channels_is_read(tmp_path):
+    soundfile.write(tmp_path / "short.wav", np.ones((1, 2)) / 2, SR)
+    np.testing.assert_array_equal(read(tmp_path / "short.wav")[0], [[0.5], [0.5]])
+
+
+def test_many_channels_of_few_samples_are_resampled():
+    y = np.random.default_rng(0).normal(size=(8, 20))
+    assert decompose(y, SR, flat(sr=SR // 5)).V.shape == (1025, 1)
+
+
+def test_the_level_does_not_matter_except_for_players(tmp_path):
+    quiet = decompose(STEREO, SR, flat())
+    for scale in (1e-100, 32768, 1e29):
+        loud = decompose(scale * STEREO, SR, flat())
+        np.testing.assert_allclose(loud.found.H, scale * quiet.found.H, rtol=1e-6)
+        assert loud.explained == pytest.approx(quiet.explained)
+    with pytest.warns(UserWarning, match=r"a\.wav.*the peak is 200 times full scale.* players will clip it"):
+        write(tmp_path / "a.wav", np.array([0.0, -200.0]), SR)
+    np.testing.assert_array_equal(read(tmp_path / "a.wav")[0], [[0.0, -200.0]])
 
 
 def test_resampling_keeps_what_both_rates_hold():
@@ -229,6 +331,68 @@ def test_decompose_finds_what_was_put_in():
     assert found.explained == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_with_free_components_the_explained_energy_is_divided_in_proportion_to_the_model(power):
+    dictionary = flat(3, power=power)
+    found = decompose(np.random.default_rng(2).normal(size=SR), SR, dictionary, free=2)
+    W, H = found.dictionary.W, found.found.H
+    A, model = found.V ** (1 / power), (W @ H) ** (1 / power)
+    by_bin = A**2 - (A - model) ** 2
+    own = (W[:, :3] @ H[:3]) / (W @ H)
+    assert (found.n_free, found.adapted) == (2, False)
+    assert 0 < found.explained_by_dictionary < found.explained
+    assert found.explained == pytest.approx(by_bin.sum() / np.sum(A**2))
+    assert found.explained_by_dictionary == pytest.approx(np.sum(own * by_bin) / np.sum(A**2))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_part_of_the_dictionary_is_its_share_of_the_energy(share):
+    seconds = np.arange(2 * SR) / SR
+    known, other = (np.sin(2 * np.pi * pitch * seconds) * (seconds % 0.5 < 0.3) for pitch in (300, 3000))
+    known, other = np.sqrt(share) * known, np.sqrt(1 - share) * np.roll(other, SR // 7)
+    found = decompose(known + other, SR, learn({"known": [(known, SR)]}), free=4)
+    assert found.explained > 0.95
+    assert found.explained_by_dictionary == pytest.approx(share, abs=0.03)
+    assert found.fits == (share > 0.15)
+
+
+def test_with_adaptation_the_part_of_the_dictionary_is_that_of_the_dictionary_as_it_was_given():
+    y, dictionary = np.random.default_rng(2).normal(size=SR).cumsum(), flat(3)
+    as_given, adapted = decompose(y, SR, dictionary), decompose(y, SR, dictionary, adapt=0.5)
+    assert as_given.explained_by_dictionary == as_given.explained
+    assert (as_given.adapted, adapted.adapted) == (False, True)
+    assert adapted.explained > as_given.explained + 0.1
+    assert adapted.explained_by_dictionary == pytest.approx(as_given.explained, abs=1e-3)
+    both = decompose(y, SR, dictionary, free=2, adapt=0.5)
+    assert (both.n_free, both.adapted) == (2, True)
+    assert both.explained_by_dictionary < both.explained
+
+
+def test_what_is_worse_than_silence_explains_nothing():
+    seconds = np.arange(SR) / SR
+    low, high = (learn({"tone": [(np.sin(2 * np.pi * pitch * seconds), SR)]}) for pitch in (300, 3000))
+    tone = np.sin(2 * np.pi * 300 * seconds)
+    wrong = decompose(tone, SR, high)
+    assert (wrong.explained, wrong.explained_by_dictionary, wrong.fits) == (0, 0, False)
+    assert wrong.found.converged.all()
+    assert decompose(tone, SR, low).fits
+
+
+def test_the_drums_of_the_demo_fit_and_other_sounds_do_not():
+    song = demo.mixture()
+    drums = learn({label: [read(path)] for label, path in demo.hits().items()})
+    found = decompose(song.y, song.sr, drums)
+    assert found.fits
+    assert found.explained > 0.9
+    seconds = np.arange(4 * SR) / SR
+    chord = sum(np.sin(2 * np.pi * pitch * n * seconds) / n for pitch in (262, 330, 392) for n in range(1, 9))
+    chord *= np.exp(-3 * (seconds % 1))
+    notes = learn({"chord": [(chord[:SR], SR)]})
+    assert decompose(chord, SR, notes).fits
+    assert not decompose(chord, SR, drums).fits
+    assert not decompose(song.y, song.sr, notes).fits
+
+
 def test_a_perfect_basis_explains_everything_and_silence_leaves_nothing_to_explain():
     y = np.random.default_rng(3).normal(size=4 * 512)
     V = spectrogram(y, flat())
@@ -236,6 +400,7 @@ def test_a_perfect_basis_explains_everything_and_silence_leaves_nothing_to_expla
     assert decompose(y, SR, exact, tol=1e-8).explained > 0.999
     silent = decompose(np.zeros(SR), SR, exact)
     assert silent.explained == 1
+    assert silent.fits
     assert not silent.found.H.any()
 
 

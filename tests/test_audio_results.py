@@ -42,7 +42,7 @@ def test_events_are_compared_by_value():
     [
         (
             decompose,
-            r"Decomposition\(9 components of 5 sounds x 63 frames, explained=0\.\d+: 63 of 63 frames within "
+            r"Decomposition\(explained=0\.\d+: 9 components of 5 sounds x 63 frames, 63 of 63 frames within "
             r"tol=0\.0001\)",
         ),
         (
@@ -70,3 +70,17 @@ def test_the_share_that_is_explained_is_not_rounded_up_to_all(dictionary, noise)
     assert "explained=0.9999:" in repr(replace(found, explained=0.99999))
     assert "explained=1:" in repr(replace(found, explained=1.0))
     assert "explained=0.5:" in repr(replace(found, explained=0.5))
+
+
+def test_the_repr_names_the_part_of_the_dictionary_and_what_does_not_fit(dictionary, noise):
+    from dataclasses import replace
+
+    found = decompose(noise, SR, dictionary)
+    wrong = replace(found, explained=0.01, explained_by_dictionary=0.01)
+    assert repr(wrong).startswith("Decomposition(explained=0.01 (fits=False): 9 components")
+    learned = replace(found, explained=0.9, explained_by_dictionary=0.16, n_free=2)
+    assert repr(learned).startswith("Decomposition(explained=0.9 (0.16 by the dictionary): 9 components")
+    assert not replace(learned, explained_by_dictionary=0.14).fits
+    assert not replace(learned, n_free=0).fits
+    assert not replace(learned, n_free=0, adapted=True).fits
+    assert replace(learned, n_free=0, explained_by_dictionary=0.51).fits

@@ -32,7 +32,8 @@ from commands import (
 from knownmf import audio
 from knownmf.audio import decomposition
 from knownmf.cli import commands as cli_commands
-from knownmf.cli.summaries import describe_recording
+from knownmf.cli.console import option_names
+from knownmf.cli.summaries import describe_events, describe_recording
 from knownmf.dictionary import Dictionary
 from knownmf.wording import counted, percent
 
@@ -86,6 +87,31 @@ def test_learn_apart_gives_each_file_its_own_components(here):
     assert Dictionary.load("learned.npz").labels == ("low",) * 3
 
 
+def test_a_dry_run_shows_labels_files_and_seconds_and_learns_nothing(here, monkeypatch):
+    for name in ("low 1", "low-2", "low_3", "low (4)", "high"):
+        soundfile.write(f"{name}.wav", tone("low"), SR)
+    monkeypatch.setattr(audio, "learn", None)
+    before = files()
+    done = run("learn", "*low*.wav", "top=high.wav", "--dry-run")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert re.search(r"low +4 +2\.0 +low \(4\)\.wav, low 1\.wav, low-2\.wav and 1 more *\n", done.stdout)
+    assert re.search(r"top +1 +0\.5 +high\.wav *\n", done.stdout)
+    assert "2 sounds in 5 files. Nothing was learned." in done.stdout
+    assert files() == before
+    done = run("learn", "high.wav")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "--out is missing" in done.stderr
+
+
+def test_doubtful_labels_are_printed_as_a_note(here):
+    for name in ("low 1 dry", "low 2 dry", "low 3 dry"):
+        soundfile.write(f"{name}.wav", tone("low"), SR)
+    done = run("learn", "low *.wav", "--dry-run")
+    assert done.exit_code == 0
+    assert done.stderr.startswith("Note: 3 sounds differ from another one only in a number or letter")
+    assert done.stderr.count("\n") == 1
+
+
 def test_separate_writes_stems_that_add_up(here):
     done = run(*SEPARATE)
     assert done.exit_code == 0, done.stderr
@@ -123,7 +149,12 @@ def test_decompose_writes_the_learned_components(here):
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [(("--adapt", "1"), "adapt=1.0"), (("--adapt", "-0.1"), "adapt=-0.1"), (("--free", "-1"), "--free")],
+    [
+        (("--adapt", "1"), """Invalid value for '--adapt': "1", expected a number from 0 to below 1."""),
+        (("--adapt", "-0.1"), """Invalid value for '--adapt': "-0.1", expected"""),
+        (("--free", "-1"), """Invalid value for '--free': "-1", expected a whole number from 0 to"""),
+        (("--free", "1.5"), """Invalid value for '--free': "1.5", expected a whole number from 0 to"""),
+    ],
 )
 def test_an_invalid_free_or_adapt_is_named_and_nothing_is_written(here, options, complaint):
     done = run(*SEPARATE, *options)
@@ -203,7 +234,7 @@ def test_transcribe_uses_its_thresholds(here):
     assert "1 low" in run(*TRANSCRIBE, "--min-gap", "2").stdout
     done = run(*TRANSCRIBE, "--threshold-own", "2", "--force")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "threshold_own=2.0" in done.stderr
+    assert """Invalid value for '--threshold-own': "2", expected a number from 0 to 1. See""" in done.stderr
 
 
 def test_lines_of_tables_end_with_a_newline_only(here):
@@ -214,7 +245,9 @@ def test_lines_of_tables_end_with_a_newline_only(here):
 def test_losses_without_a_gap_report_the_conditions_of_an_optimum(here):
     done = run(*DECOMPOSE, "--beta-loss", "0.5", "--tol", "1e-3")
     assert done.exit_code == 0, done.stderr
-    assert "conditions of an optimum within 0.1 %" in done.stdout
+    assert "100 % of 94 frames have converged: they meet the conditions of a best fit" in done.stdout
+    assert "within 0.1 %" in done.stdout
+    assert "there may be other optima" in done.stdout
     assert run(*DECOMPOSE, "--beta-loss", "frobenius", "--force").exit_code == 0
 
 
@@ -226,8 +259,67 @@ def test_separate_summarizes_the_result(here):
     assert "low.wav" in printed
     assert "2 min" not in printed
     assert "1.50 s at 8000 Hz, stereo" in printed
-    assert re.search(r"Explained: the dictionary accounts for [\d.]+ % of the recording\.", printed)
-    assert re.search(r"Proven: 100 % of \d+ frames within 0\.01 % of the optimum; the worst within \S+ %\.", printed)
+    lines = printed.splitlines()
+    assert re.fullmatch(
+        r"The dictionary explains 9[\d.]+ % of the energy of the recording \(up to 4000 Hz\)\.", lines[0]
+    )
+    assert re.fullmatch(
+        r"100 % of \d+ frames have converged to within 0\.01 % of the best fit that these components can reach; "
+        r"the worst to within \S+ %\.",
+        lines[1],
+    )
+
+
+@pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE], ids=lambda command: command[0])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_dictionary_of_other_sounds_is_doubted(here, command, quiet):
+    hiss = Dictionary(np.linspace(0, 1, N_FFT // 2 + 1)[:, np.newaxis], ["hiss"], sr=SR, n_fft=N_FFT, hop_length=HOP)
+    hiss.save("tones.npz")
+    done = run(*command, *["--quiet"] * quiet)
+    assert done.exit_code == 0
+    assert re.fullmatch(
+        r"Note: The dictionary explains only \d\.?\d? % of the recording: its sounds may not be those in the recording"
+        r"\. Learn .* with --adapt 0\.3\. .* with --free 8\.\n",
+        done.stderr,
+    )
+    if not quiet:
+        assert re.match(r"The dictionary explains \d\.?\d? % of the energy", done.stdout)
+        assert "Proven" not in done.stdout
+
+
+def test_the_part_of_the_dictionary_is_told_apart_from_what_was_learned(here):
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W[:, :1], ["low"], sr=SR, n_fft=N_FFT, hop_length=HOP).save("tones.npz")
+
+    def summary(*options):
+        done = run(*DECOMPOSE, "--force", *options)
+        assert done.exit_code == 0, done.stderr
+        with np.load("activations.npz") as stored:
+            settings = json.loads(str(stored["settings"]))
+        shares = [percent(settings[name]) for name in ("explained", "explained_by_dictionary")]
+        return done.stdout.splitlines()[0], *shares
+
+    line, all_of_it, own = summary("--free", 2)
+    assert line.startswith(
+        f"The dictionary and 2 components learned from the recording explain {all_of_it} of the energy"
+    )
+    assert f": the dictionary {own}, the others " in line
+    assert 50 < float(own.split()[0]) < 90 < float(all_of_it.split()[0])
+    line, all_of_it, own = summary("--adapt", 0.3)
+    assert line.startswith(f"The adapted dictionary explains {all_of_it} of the energy")
+    assert line.endswith(f"; before it was adapted, it explains {own}.")
+    line, all_of_it, own = summary("--adapt", 0.3, "--free", 1)
+    assert line.startswith(
+        f"The adapted dictionary and 1 component learned from the recording explain {all_of_it} of the energy"
+    )
+    assert line.endswith(f"; the part of the dictionary before it was adapted is {own}.")
+
+
+def test_silence_is_not_called_explained(here):
+    soundfile.write("song.wav", np.zeros(SR), SR)
+    done = run(*DECOMPOSE)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("There is nothing to explain: the recording is silent (up to 4000 Hz).\n")
 
 
 @pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE], ids=lambda command: command[0])
@@ -257,6 +349,82 @@ def test_info_of_a_dictionary(here):
     assert done.exit_code == 0, done.stderr
     assert "3 components of 2 sounds, for 8000 Hz, windows of 512 samples every 128" in done.stdout
     assert re.search(r"high +2 +2000 Hz", done.stdout)
+
+
+def test_info_of_activations_and_events(here):
+    run(*DECOMPOSE)
+    run(*DECOMPOSE[:-1], "activations.csv")
+    run(*TRANSCRIBE)
+    n_frames = len(rows("activations.csv"))
+    n_events, sounds = len(rows("events.csv")), ", ".join(dict.fromkeys(row["label"] for row in rows("events.csv")))
+    printed = run("info", "activations.npz").stdout
+    assert re.fullmatch(
+        rf"activations\.npz: activations, 3 components of 2 sounds \(low, high\) in {n_frames} frames, for 8000 Hz, "
+        rf"windows of 512 samples every 128, [\d.]+ % of the recording explained, {n_frames} of {n_frames} frames "
+        r"within 0\.01 % of the optimum\n",
+        printed,
+    )
+    assert run("info", "activations.csv").stdout == (
+        f"activations.csv: activations, 3 components (low, high, high.2) in {n_frames} frames from 0.00 s to "
+        f"{(n_frames - 1) * HOP / SR:.2f} s\n"
+    )
+    printed = run("info", "events.csv").stdout
+    assert re.fullmatch(
+        rf"events\.csv: events, {n_events} events of 2 sounds \({sounds}\) from 0\.\d+ s to .* s\n", printed
+    )
+    Path("none.csv").write_text("onset_s,offset_s,label,strength\n")
+    assert run("info", "none.csv").stdout == "none.csv: events, 0 events\n"
+
+
+def test_info_knows_the_files_of_the_commands_by_their_content(here):
+    run(*DECOMPOSE, "--picture", "picture.png")
+    Path("text.csv").write_text("name,value\nx,1\n")
+    Path("broken.csv").write_text("onset_s,offset_s,label\nsoon,1,low\n")
+    Path("latin.csv").write_bytes(b"time_s,caf\xe9\n0,1\n")
+    Path("empty.csv").write_bytes(b"")
+    np.savez("other.npz", x=np.ones(3))
+    Path("damaged.npz").write_bytes(Path("activations.npz").read_bytes()[:-60])
+    Path("folder").mkdir()
+    for name, message in [
+        (
+            "picture.png",
+            '"picture.png" is not a recording in a format that can be read, and not a .npz or .csv file of',
+        ),
+        ("text.csv", "neither events nor activations that knownmf has written: its columns are name, value."),
+        ("broken.csv", "neither events nor activations that knownmf has written: it cannot be read as a table"),
+        ("latin.csv", "neither events nor activations that knownmf has written: it cannot be read as a table"),
+        ("empty.csv", "its columns are missing."),
+        ("other.npz", "neither a dictionary nor activations that knownmf has written."),
+        ("damaged.npz", "damaged.npz"),
+        ("folder", '"folder" is a folder: pass a file.'),
+        ("nowhere.csv", '"nowhere.csv": No such file or directory.'),
+    ]:
+        done = run("info", name)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), name
+        assert message in done.stderr
+
+
+def test_info_does_not_decompress_more_than_activations_have(here):
+    run(*DECOMPOSE)
+    with np.load("activations.npz") as stored:
+        arrays = dict(stored)
+    np.savez_compressed("bomb.npz", **arrays | {"labels": np.zeros(2**23, dtype="U4")})  # 128 MiB
+    done = run("info", "bomb.npz")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        'knownmf: "bomb.npz" is damaged: write the activations again with `knownmf decompose`.\n',
+    )
+
+
+def test_the_summary_of_many_sounds_is_short():
+    events = [audio.Event(0.0, 0.1, f"note {n}", 1 / (n + 1)) for n in range(41)] + [audio.Event(1.0, 1.1, "note 3", 1)]
+    assert describe_events(events, 88) == (
+        "42 events of 41 sounds, the strongest first: 2 note 3, 1 note 0, 1 note 1, 1 note 2, 1 note 4, 1 note 5, "
+        "1 note 6, 1 note 7 and 33 more. The other 47 sounds have no events."
+    )
+    assert describe_events(events[:1], 1) == "1 event of 1 sound: 1 note 0."
+    assert describe_events(events[:1], 2) == "1 event of 1 sound: 1 note 0. The other 1 sound has no events."
+    assert describe_events([], 3) == "0 events"
 
 
 def test_info_of_a_recording(here):
@@ -307,7 +475,8 @@ def test_frames_that_miss_the_tolerance_are_reported(here):
     assert done.exit_code == 0
     assert done.stderr.startswith("Note: ")
     assert done.stderr.count("\n") == 1
-    assert "Proven: 100 %" not in done.stdout
+    assert "frames have converged" in done.stdout
+    assert "100 % of 94 frames" not in done.stdout
 
 
 @pytest.mark.parametrize("command", ["learn", "separate", "decompose", "transcribe", "info", "demo"])
@@ -319,8 +488,58 @@ def test_every_command_has_help(command):
 
 def test_the_help_of_learn_shows_the_separator_of_labels():
     text = " ".join(run("learn", "--help").stdout.split())
-    assert "the part of the file name before __: kick__1.wav" in text
-    assert "Without __, the label" in text
+    assert "If there is __ in the name, the label is the text before it: snare__soft" in text
+    assert "kick='BD*.wav'" in text
+
+
+@pytest.mark.parametrize("command", ["", "learn", "separate", "decompose", "transcribe", "info", "demo"])
+def test_help_has_no_names_of_python_types(command):
+    text = run(*command.split(), "--help").stdout
+    assert not re.search(r"<\w+|\bbool\b|\bint\b|\bfloat\b|\bPath\b|\blist\[|x[<>]=|\bNone\b", text)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--tol", "0 or more larger values default: 0.0001"),
+        ("--max-iter", "1 or more larger values default: 200"),
+        ("--mask-power", "above 0 larger values default: 1.5"),
+        ("--free", "0 or more larger values default: 0"),
+        ("--adapt", "from 0 below 1 larger values default: 0.0"),
+        ("--beta-loss", "from -1 to 3 larger default: kullback-leibler"),
+        ("--threshold", "from 0 to 1 larger values default: 0.03"),
+        ("--threshold-own", "from 0 to 1 larger values default: 0.12"),
+        ("--threshold-share", "from 0 to 1 larger values default: 0.2"),
+        ("--min-gap", "seconds 0 or more larger values default: 0.08"),
+        ("--components", "1 or more larger values by default 8, 16 or 32"),
+        ("--sr", "hz 1 or more larger values by default"),
+        ("--n-fft", "samples 2 or more larger values by default"),
+        ("--hop-length", "samples from 1 to --n-fft larger values by default"),
+    ],
+)
+def test_help_says_the_range_the_default_and_what_a_larger_value_does(option, words):
+    text = "".join(run(command, "--help").stdout for command in ("learn", "separate", "transcribe"))
+    rows_of_option = re.search(rf"{option} .*?(?=\u2502 (?:\*  |   )?--|\u2570)", text, re.S)[0]
+    shown = " ".join(re.sub("[\u2502]", " ", rows_of_option).split()).lower()
+    assert not [word for word in words.split() if word not in shown]
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "3 frames missed tol=0.0001. Raise tol or max_iter.",
+            "3 frames missed --tol 0.0001. Raise --tol or --max-iter.",
+        ),
+        ("min_gap_s is -1, n_components=0, mask_power", "--min-gap is -1, --components 0, --mask-power"),
+        ("threshold=2, threshold_own=2", "--threshold 2, --threshold-own 2"),
+        ("adapt is 2, pass free=0, sr is 0", "--adapt is 2, pass --free 0, --sr is 0"),
+        ("you are free to adapt sounds below a threshold", "you are free to adapt sounds below a threshold"),
+        ("\"n_fft=3.wav\" of 'max_iter' is silent", "\"n_fft=3.wav\" of 'max_iter' is silent"),
+    ],
+)
+def test_messages_of_the_library_name_options(message, shown):
+    assert option_names(message) == shown
 
 
 def test_version():

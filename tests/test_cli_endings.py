@@ -3,9 +3,10 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
-import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import soundfile
 
 from commands import DECOMPOSE, SEPARATE, SR, TRANSCRIBE, files, run, write_inputs
 from knownmf import audio, demo
+from knownmf.cli import demonstration
+from knownmf.dictionary import Dictionary
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def here(tmp_path, monkeypatch):
         ((*SEPARATE[:3], "song.wav", *SEPARATE[4:]), "not a knownmf dictionary"),
         ((*SEPARATE[:-1], "song.wav"), "is a file"),
         ((*SEPARATE[:-1], "song.wav/stems"), "is not a folder"),
-        ((*SEPARATE, "--mask-power", "-1"), "mask_power"),
+        ((*SEPARATE, "--mask-power", "-1"), "--mask-power"),
         ((*DECOMPOSE[:-1], "activations.txt"), ".npz or .csv"),
         ((*DECOMPOSE[:-1], "folder.npz"), "is a folder"),
         ((*DECOMPOSE[:-1], "tones.npz", "--force"), "would be overwritten"),
@@ -45,10 +48,44 @@ def here(tmp_path, monkeypatch):
         (("learn", "nowhere", "--out", "a.npz"), "no file or folder"),
         (("learn", "folder.npz", "--out", "a.npz"), "contains no sound file"),
         (("learn", "song.wav", "--out", "a.wav"), ".npz"),
-        (("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"), "hop_length"),
+        (
+            ("learn", "song.wav", "--out", "a.npz", "--n-fft", "64", "--hop-length", "128"),
+            "--hop-length 128 exceeds --n-fft 64",
+        ),
+        (("learn", "", "--out", "a.npz"), "Invalid value for 'SOUND': the name is empty"),
+        (("learn", "song.wav", "--out", ""), "Invalid value for '--out' / '-o': the name is empty"),
+        ((*SEPARATE[:-1], ""), "Invalid value for '--out' / '-o': the name is empty"),
+        (("separate", "", *SEPARATE[2:]), "Invalid value for 'RECORDING': the name is empty"),
+        ((*SEPARATE[:3], "", *SEPARATE[4:]), "Invalid value for '--dictionary' / '-d': the name is empty"),
+        ((*TRANSCRIBE, "--picture", ""), "Invalid value for '--picture': the name is empty"),
+        (("info", ""), "Invalid value for 'FILE': the name is empty"),
+        (("demo", "--out", ""), "Invalid value for '--out' / '-o': the name is empty"),
+        ((*SEPARATE, "--max-iter", 10**30), "expected a whole number from 1 to 9223372036854775807."),
+        ((*SEPARATE, "--max-iter", -(10**30)), "expected a whole number from 1 to 9223372036854775807."),
+        ((*SEPARATE, "--free", 10**30), "expected a whole number from 0 to 2147483647."),
+        (("learn", "song.wav", "--out", "a.npz", "--n-fft", 10**30), "expected a whole number from 2 to"),
+        (("learn", "song.wav", "--out", "a.npz", "--sr", 10**30), "expected a whole number from 1 to"),
+        (
+            ("learn", "song.wav", "--out", "a.npz", "-n", "0"),
+            "Invalid value for '--components' / '-n': \"0\", expected",
+        ),
+        (
+            (*SEPARATE, "--tol", "nan"),
+            "Invalid value for '--tol': \"nan\", expected a number of at least 0, such as 1e-4.",
+        ),
+        ((*SEPARATE, "--mask-power", "inf"), "Invalid value for '--mask-power': \"inf\", expected a number above 0."),
+        (
+            (*SEPARATE, "--beta-loss", "4"),
+            "expected kullback-leibler, frobenius, itakura-saito, or a number from -1 to 3.",
+        ),
+        (
+            (*TRANSCRIBE, "--min-gap", "-1"),
+            "Invalid value for '--min-gap': \"-1\", expected a number of seconds, 0 or more.",
+        ),
+        (("learn", "*.aiff", "--out", "a.npz"), 'No file matches "*.aiff"'),
         (("info", "nowhere.wav"), "No such file"),
         (("info", "empty.wav"), "empty.wav"),
-        (("info", "raw.raw"), "neither a dictionary"),
+        (("info", "raw.raw"), "not a recording"),
         (("learn", "silent.wav", "--out", "a.npz"), 'silent.wav" is silent'),
         ((*SEPARATE[:-1], "x" * 300), "name too long"),
         ((*TRANSCRIBE[:-1], "x" * 300 + ".csv"), "name too long"),
@@ -99,7 +136,120 @@ def test_missing_permissions_are_reported_before_the_computation(here, monkeypat
 def test_wrong_usage_gives_one_line_and_exit_code_2(here, arguments):
     done = run(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert re.fullmatch(r"knownmf: .*: see knownmf( [a-z]+)? --help\.\n", done.stderr)
+    assert re.fullmatch(r"knownmf: .*[^.?][.?] See knownmf( [a-z]+)? --help\.\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("seperate", "song.wav"), "No such command 'seperate'. Did you mean 'separate'? See knownmf --help."),
+        (("separate", "song.wav", "-d"), "See knownmf separate --help."),
+        (("separate", "song.wav", "--quiet=3"), "See knownmf separate --help."),
+    ],
+)
+def test_wrong_usage_names_what_was_meant_and_the_help_of_the_command(here, arguments, message):
+    assert run(*arguments).stderr.endswith(f"{message}\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such file names")
+def test_control_codes_are_shown_as_escapes(here):
+    label = "kick\x1b]0;owned\x1b\\\x1b[31m\u202e\u2028\x85\r"
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W, [label, "high", "high"], sr=SR, n_fft=tones.n_fft, hop_length=tones.hop_length).save(
+        f"{label}.npz"
+    )
+    soundfile.write("x.wav", np.random.default_rng(0).normal(size=SR) / 9, SR)
+    Path("x.wav").rename(f"{label}.wav")
+    basis = ("--dictionary", f"{label}.npz")
+    printed = ""
+    for arguments in [
+        ("info", f"{label}.npz"),
+        ("info", f"{label}.wav"),
+        ("info", f"{label}.csv"),
+        ("learn", f"{label}.wav", "--dry-run"),
+        ("learn", f"{label}.wav", f"{label}={label}", "--dry-run"),
+        ("learn", f"{label}.wav", "--out", f"{label}2.npz", "-n", "1"),
+        ("separate", "song.wav", *basis, "--out", f"{label}"),
+        ("separate", "song.wav", *basis, "--out", f"{label}"),
+        ("transcribe", "song.wav", *basis, "--out", "e.csv", "--picture", f"{label}.svg"),
+        ("decompose", "song.wav", *basis, "--out", "a.npz"),
+        ("info", "a.npz"),
+        ("info", "e.csv"),
+        (label,),
+        ("info", "--" + label),
+        ("separate", "song.wav", *basis, "--out", "s", "--tol", label),
+    ]:
+        done = run(*arguments)
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+        printed += done.stdout + done.stderr
+    assert not [c for c in printed if unicodedata.category(c)[0] == "C" and c != "\n"]
+    assert not set(printed) & {"\u2028", "\x85", "\u202e"}
+    assert printed.count("kick\\x1b]0;owned") > 12
+
+
+def test_a_dictionary_with_a_label_that_is_not_unicode_is_refused_before_the_computation(here, monkeypatch):
+    tones = Dictionary.load("tones.npz")
+    Dictionary(tones.W, ["caf\udce9", "high", "high"], sr=SR, n_fft=tones.n_fft, hop_length=tones.hop_length).save(
+        "bad.npz"
+    )
+    monkeypatch.setattr(audio, "read", None)
+    for command in (SEPARATE, DECOMPOSE, TRANSCRIBE):
+        done = run(*command[:3], "bad.npz", *command[4:])
+        assert done.exit_code == 2
+        assert '"bad.npz" has the label "caf\\xe9", which is not valid Unicode' in done.stderr
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are always valid Unicode")
+def test_file_names_that_are_not_utf8_can_be_read(here):
+    name = os.fsdecode(b"caf\xe9.wav")
+    Path("song.wav").rename(name)
+    assert run("info", name).stdout == "caf\\xe9.wav: 1.50 s at 8000 Hz, stereo, WAV FLOAT\n"
+    assert run("learn", name, "--out", "learned.npz").exit_code == 2
+    assert run("learn", f"coffee={name}", "--out", "learned.npz").exit_code == 0
+    assert run("separate", name, *SEPARATE[2:]).exit_code == 0
+
+
+def test_outputs_replace_symbolic_links_instead_of_writing_through_them(here):
+    Path("mine").write_text("mine")
+    Path("stems").mkdir()
+    for command, link in [
+        (SEPARATE, "stems/low.wav"),
+        (DECOMPOSE, "activations.npz"),
+        ((*DECOMPOSE, "--picture", "picture.png", "--force"), "picture.png"),
+        (TRANSCRIBE, "events.csv"),
+        (("learn", "song.wav", "--out", "learned.npz"), "learned.npz"),
+    ]:
+        for target in ("mine", "gone"):
+            Path(link).unlink(missing_ok=True)
+            Path(link).symlink_to(Path(target).absolute())
+            if "--force" not in command:
+                assert "exists already" in run(*command).stderr
+            done = run(*command, "--force")
+            assert done.exit_code == 0, done.stderr
+            assert not Path(link).is_symlink()
+            assert Path("mine").read_text() == "mine"
+            assert not Path("gone").exists()
+
+
+def test_the_demo_does_not_write_through_symbolic_links(here, monkeypatch):
+    Path("elsewhere").mkdir()
+    Path("mine").write_text("mine")
+    monkeypatch.setattr(demonstration, "learn", None)
+    for name in ("hits", "truth", "stems"):
+        out = Path(f"demo with {name}")
+        out.mkdir()
+        (out / name).symlink_to(Path("elsewhere").absolute())
+        done = run("demo", "--out", out, "--force")
+        assert done.exit_code == 2
+        assert "is a symbolic link" in done.stderr
+    links = [Path("demo", *parts) for parts in (("hits", "kick__hard.flac"), ("truth", "events.csv"), ("mix.wav",))]
+    for link in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path("mine").absolute())
+    run("demo", "--out", "demo", "--force")
+    assert not [link for link in links if link.is_symlink()]
+    assert Path("mine").read_text() == "mine"
+    assert not files("elsewhere")
 
 
 def test_without_arguments_the_help_is_printed():
@@ -186,14 +336,15 @@ def test_a_file_size_limit_gives_exit_code_1_and_leaves_no_files(here):
 
 def test_the_parent_of_the_folder_need_not_be_writable(here, monkeypatch):
     Path("stems").mkdir()
-    mkdtemp = tempfile.mkdtemp
+    parents, mkdir = [], os.mkdir
 
-    def only_there(suffix=None, prefix=None, dir=None):
-        assert Path(dir) == Path("stems")
-        return mkdtemp(suffix, prefix, dir)
+    def watched(path, mode=0o777):
+        mkdir(path, mode)
+        parents.append(Path(path).parent)
 
-    monkeypatch.setattr(tempfile, "mkdtemp", only_there)
+    monkeypatch.setattr(os, "mkdir", watched)
     assert run(*SEPARATE).exit_code == 0
+    assert parents == [Path("stems")]
     assert files("stems") == ["high.wav", "low.wav"]
 
 
@@ -206,6 +357,83 @@ def test_an_interrupt_gives_exit_code_130_and_leaves_no_files(here, monkeypatch)
     assert done.exit_code == 130
     assert done.stderr.startswith("knownmf: stopped")
     assert files() == ["song.wav", "tones.npz"]
+
+
+# Code that runs the command, with a signal at a chosen moment.
+AT_NUMPY = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Finder())
+"""
+IN_A_FILE = """
+import numpy
+def half(file, **arrays):
+    file.write(b"half")
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+numpy.savez_compressed = half
+"""
+IN_A_FOLDER = """
+from knownmf import audio
+def half(path, y, sr):
+    path.write_bytes(b"half")
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+audio.write = half
+"""
+# The first signal comes between the creation of a file and the code that would remove it. The second one comes while
+# the first one is handled.
+TWICE = """
+import knownmf.files
+def lost(folder):
+    path = folder / "lost.part"
+    path.write_bytes(b"half")
+    knownmf.files._unfinished.add(path)
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+    finally:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+knownmf.files.temporary_name = lost
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("moment", "command"), [(AT_NUMPY, DECOMPOSE), (IN_A_FILE, DECOMPOSE), (IN_A_FOLDER, SEPARATE), (TWICE, DECOMPOSE)]
+)
+def test_signals_end_the_process_with_one_line_and_leave_no_files(here, name, moment, command):
+    number = getattr(signal, name)
+    code = f"import os, sys, time; number = {number:d}{moment}\nfrom knownmf_command import main; main()"
+    before = files()
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert re.fullmatch(r"knownmf: stopped[^\n]*\.\n", done.stderr)
+    assert files() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_signal_that_the_process_ignores_stays_ignored(here):
+    code = f"import os, sys, time; number = {signal.SIGHUP:d}{AT_NUMPY}\nfrom knownmf_command import main; main()"
+    command = [sys.executable, "-c", code, "info", "song.wav"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "stereo" in done.stdout
+
+
+def test_importing_sets_no_signal_handlers():
+    code = (
+        "import signal; numbers = sorted(signal.valid_signals()); before = [*map(signal.getsignal, numbers)]; "
+        "import knownmf.audio, knownmf.cli.application, knownmf_command; "
+        "assert [*map(signal.getsignal, numbers)] == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_too_little_memory_gives_exit_code_1(here, monkeypatch):
@@ -226,6 +454,22 @@ def test_an_error_in_knownmf_keeps_its_traceback(here, monkeypatch):
     done = run(*DECOMPOSE)
     assert done.exit_code == 1
     assert isinstance(done.exception, TypeError)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs the device that is always full")
+@pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
+def test_output_that_cannot_be_printed(here, stream):
+    knownmf = Path(sys.executable).with_name("knownmf")
+    with open("/dev/full", "w") as full:
+        streams = {name: full if stream in (name, "both") else subprocess.PIPE for name in ("stdout", "stderr")}
+        codes = {}
+        for command in (("info", "song.wav"), ("info", "tones.npz"), ("info", "nowhere.npz")):
+            done = subprocess.run([knownmf, *command], text=True, **streams)
+            codes[command[1]] = done.returncode
+            if stream == "stdout" and command[1] != "nowhere.npz":
+                assert done.stderr == f"knownmf: {os.strerror(errno.ENOSPC)}.\n"
+    printed = 0 if stream == "stderr" else 1
+    assert codes == {"song.wav": printed, "tones.npz": printed, "nowhere.npz": 2}
 
 
 def test_the_process_returns_the_exit_code(here):

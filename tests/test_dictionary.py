@@ -1,10 +1,14 @@
 """Test dictionaries: their arguments, and the files that they are saved to."""
 
 import copy
+import io
 import os
 import pickle
 import stat
+import threading
+import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +99,7 @@ def test_types(given, kept):
         ({"W": np.ones((5, 0)), "labels": []}, r"shape \(5, 0\)"),
         ({"W": [[1, 2], [3]]}, "not a matrix of numbers"),
         ({"W": [["x", "y"]] * 5}, "real, nonnegative numbers"),
-        ({"W": np.ones((5, 2), complex)}, "real, nonnegative numbers"),
+        ({"W": np.ones((5, 2), complex)}, r"W is complex: pass its magnitude, np\.abs\(W\)"),
         ({"W": np.full((5, 2), np.nan)}, "10 entries that are infinite or not a number"),
         ({"W": -np.eye(5, 2)}, "2 entries that are negative, the first at bin 0 of component 0"),
         ({"W": np.ones((4, 2))}, "W has 4 bins, but n_fft=8 makes spectra of 5"),
@@ -103,6 +107,7 @@ def test_types(given, kept):
         ({"labels": "ab"}, "a list with one string per component"),
         ({"labels": ["a", " "]}, "Label 1 is ' '"),
         ({"labels": ["a", 3]}, "Label 1 is 3"),
+        ({"labels": ["a", "b" * 1001]}, "Label 1 has 1001 characters, expected at most 1000"),
         ({"labels": ["a", "b\0"]}, "Label 1 is"),
         ({"sr": 0}, r"^sr is 0, expected the sample rate"),
         ({"sr": 44100.0}, r"^sr is 44100.0, expected the sample rate"),
@@ -142,9 +147,8 @@ def test_unusual_labels_can_be_saved(tmp_path):
     assert Dictionary.load(str(tmp_path / "d.npz")).labels == tuple(labels)
 
 
-def test_saving_respects_the_umask_and_replaces_a_file(kit, tmp_path):
+def test_a_new_file_gets_the_permissions_of_any_new_file(kit, tmp_path):
     path = tmp_path / "d.npz"
-    path.write_text("old")
     before = os.umask(0o027)
     try:
         kit.save(path)
@@ -152,6 +156,39 @@ def test_saving_respects_the_umask_and_replaces_a_file(kit, tmp_path):
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert Dictionary.load(path).names == kit.names
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o640])
+def test_a_replaced_file_keeps_its_permissions(kit, tmp_path, mode):
+    path = tmp_path / "d.npz"
+    path.write_text("old")
+    path.chmod(mode)
+    kit.save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert Dictionary.load(path).names == kit.names
+
+
+def test_the_umask_of_the_process_is_not_touched(kit, tmp_path, monkeypatch):
+    def touched(mask):
+        raise AssertionError("the umask belongs to all threads")
+
+    monkeypatch.setattr(os, "umask", touched)
+    kit.save(tmp_path / "d.npz")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs the device that is always full")
+def test_a_device_is_written_to_and_not_replaced(kit):
+    with pytest.raises(OSError, match="No space left"):
+        kit.save("/dev/full")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_symbolic_link_is_replaced(kit, tmp_path):
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / "d.npz").symlink_to("other")
+    kit.save(tmp_path / "d.npz")
+    assert (tmp_path / "other").read_text() == "mine"
+    assert Dictionary.load(tmp_path / "d.npz").names == kit.names
 
 
 def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(kit, tmp_path, monkeypatch):
@@ -198,6 +235,88 @@ def test_damaged_files_are_refused(kit, tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"d\.npz.*damaged"):
         Dictionary.load(path)
+
+
+def with_member(path, name, content, **changes):
+    """Replace a member of a file; `changes` are for its entry in the directory of the archive."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: archive.read(member) for member in archive.infolist()}
+    members[name] = content
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, value in members.items():
+            method = changes.get("method", zipfile.ZIP_DEFLATED) if key == name else zipfile.ZIP_DEFLATED
+            archive.writestr(zipfile.ZipInfo(key), value, compress_type=method)
+
+
+def npy(array, version=(1, 0)):
+    """Return the content of an .npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.asarray(array), version)
+    return file.getvalue()
+
+
+ONE_MIB_OF_ZEROS = np.zeros(2**17)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("junk.npy", npy(ONE_MIB_OF_ZEROS), None),
+        ("junk.txt", bytes(2**20), None),
+        ("W.npy", npy(np.zeros((5, 2**15))), "W has 32768 components but there are 3 labels"),
+        ("W.npy", npy(np.zeros((2**16, 3))), "W has 65536 bins, but n_fft=8 makes spectra of 5"),
+        ("W.npy", npy(np.zeros((5, 3))) + bytes(2**20), r"W does not have the size that its shape \(5, 3\) needs"),
+        ("W.npy", npy(np.zeros((5, 3)), (2, 0)), "W has a format that np.save does not use"),
+        ("W.npy", b"\x93NUMPY\x02\x00\xf0\xff\x0f\x00" + b" " * 2**20, "W has a format that np.save does not use"),
+        ("labels.npy", npy(np.zeros(3, "U100000")), "labels have up to 100000 characters, expected at most 1000"),
+        ("labels.npy", npy(np.zeros(2**18, "U1")), "W has 3 components but there are 262144 labels"),
+        ("sr.npy", npy(ONE_MIB_OF_ZEROS), r"sr has shape \(131072,\) instead of being one value"),
+        ("window.npy", npy("h" * 2**18), "window takes 1048576 bytes"),
+        ("format.npy", npy("k" * 2**18), "not a knownmf dictionary"),
+        ("format_version.npy", npy(ONE_MIB_OF_ZEROS), "no readable format version"),
+    ],
+)
+def test_a_file_takes_no_more_memory_than_its_dictionary(kit, tmp_path, name, content, complaint):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    with_member(path, name, content)
+    assert path.stat().st_size < 10000
+    tracemalloc.start()
+    try:
+        if complaint is None:
+            Dictionary.load(path)
+        else:
+            with pytest.raises(ValueError, match=f"d.npz.*{complaint}"):
+                Dictionary.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 0.3 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_other_compression_methods_are_refused(kit, tmp_path):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    with_member(path, "W.npy", npy(kit.W), method=zipfile.ZIP_LZMA)
+    with pytest.raises(ValueError, match=r"d\.npz.*W is compressed by a method"):
+        Dictionary.load(path)
+
+
+def test_a_dictionary_that_does_not_fit_into_memory_is_refused(kit, tmp_path, monkeypatch):
+    path = tmp_path / "d.npz"
+    kit.save(path)
+    monkeypatch.setattr("knownmf.memory.available_memory", lambda: 100)
+    with pytest.raises(MemoryError, match=r'loading ".*d\.npz" needs about 0 MiB'):
+        Dictionary.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_dictionary_can_come_through_a_pipe(kit, tmp_path):
+    kit.save(tmp_path / "d.npz")
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "d.npz").read_bytes()))
+    writer.start()
+    assert Dictionary.load(tmp_path / "pipe").labels == kit.labels
+    writer.join()
 
 
 def test_a_changed_byte_is_harmless_or_raises_a_value_error(kit, tmp_path):

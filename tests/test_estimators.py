@@ -177,6 +177,16 @@ class TestRefusals:
         with pytest.raises(error, match=message):
             NMF(**{"components": W.T, **parameters}).fit(X)
 
+    @pytest.mark.parametrize("kind", [np.array, csr_array, pd.DataFrame])
+    def test_complex_data_are_named_with_a_remedy(self, data, kind):
+        X, W = data
+        model = NMF.from_basis(W)
+        for method in (model.fit, model.transform, model.score, NMF(2).fit, NMF(2).partial_fit):
+            with pytest.raises(ValueError, match=r"X is complex: pass its magnitude, np\.abs\(X\)"):
+                method(kind(X * 1j))
+        with pytest.raises(ValueError, match=r"X is complex"):
+            model.inverse_transform(X[:, :4] * 1j)
+
     def test_bad_data_are_named(self, data):
         X, W = data
         model = NMF.from_basis(W)

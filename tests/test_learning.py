@@ -1,6 +1,7 @@
 """Learning: what is known stays, what is free gets better at every pass, and what is returned is what is reported."""
 
 import itertools
+import threading
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.sparse
 from sklearn.decomposition import NMF as TheirNMF
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import naive
 from knownmf import NMF, activations, basis, get_num_threads, set_num_threads
@@ -581,3 +583,43 @@ def test_zeros_that_nothing_reaches_cost_nothing_below_beta_1(beta):
     Y[0, 0] = 0.0
     silent, _ = fitted(Y, {"support": support}, components=W[:, :-2], frozen=False, beta_loss=beta)
     assert np.isfinite(silent.objective_history_).all()
+
+
+def blas_threads():
+    """Return the number of threads of each BLAS that is loaded."""
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_fits_that_overlap_leave_blas_as_it_was(first_to_end):
+    X, _ = problem()
+    started, may_end, seen = [threading.Event(), threading.Event()], threading.Event(), []
+
+    def fit(number):
+        def callback(n_passes, objective):
+            started[number].set()
+            assert started[1].wait(10)  # the first fit goes on when the second has started
+            if number != first_to_end:
+                assert may_end.wait(10)
+            seen.append(blas_threads())
+
+        NMF(2, random_state=0, tol=0, max_iter=1, callback=callback).fit(X)
+
+    # In a thread that ends, because only one thread at a time may choose a number.
+    setting = threading.Thread(target=threadpool_limits, args=(2, "blas"))
+    setting.start()
+    setting.join()
+    before = blas_threads()
+    assert set(before) == {2}
+    fits = [threading.Thread(target=fit, args=(number,)) for number in (0, 1)]
+    fits[0].start()
+    assert started[0].wait(10)
+    fits[1].start()
+    fits[first_to_end].join()
+    may_end.set()
+    fits[1 - first_to_end].join()
+    assert seen == [[1] * len(before)] * 2
+    assert blas_threads() == before
+    fit(0)  # in the main thread, after others
+    assert seen[-1] == [1] * len(before)
+    assert blas_threads() == before

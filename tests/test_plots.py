@@ -1,6 +1,7 @@
 """Test the pictures. The decompositions of these tests are simple objects with the same fields as a Decomposition."""
 
 import io
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +25,17 @@ def decomposition(names=("kick", "snare"), per_name=2, n_frames=120, *, power=1.
     labels = [name for name in names for _ in range(per_name)]
     dictionary = Dictionary(W, labels, sr=SR, n_fft=N_FFT, hop_length=HOP, power=power)
     times = np.arange(n_frames) * HOP / SR
-    return SimpleNamespace(found=found, V=W @ H, dictionary=dictionary, times=times, explained=0.875)
+    return SimpleNamespace(
+        found=found,
+        V=W @ H,
+        dictionary=dictionary,
+        times=times,
+        explained=0.875,
+        explained_by_dictionary=0.875,
+        n_free=0,
+        adapted=False,
+        fits=True,
+    )
 
 
 def event(onset_s, offset_s, label):
@@ -98,6 +109,54 @@ def test_each_sound_has_a_row_with_the_first_on_top():
     lanes = panel(decomposition_picture(decomposition(("kick", "snare", "hat"))), "Activations")
     assert tick_labels(lanes) == ["kick", "snare", "hat"]
     assert list(lanes.get_yticks()) == [2.5, 1.5, 0.5]
+
+
+def texts(figure):
+    """Return the texts of the summary, with their colors."""
+    axes = next(axes for axes in figure.axes if not axes.axison)
+    return {text.get_text(): text.get_color() for text in axes.texts}
+
+
+@pytest.mark.parametrize("n_names", [3, 60])
+def test_learned_components_are_called_learned(n_names):
+    found = decomposition((*(f"s{i}" for i in range(n_names - 1)), "rest"))
+    assert "learned" not in str(tick_labels(panel(decomposition_picture(found), "Activations")))
+    found.n_free, found.explained_by_dictionary = 2, 0.25
+    figure = decomposition_picture(found)
+    assert tick_labels(panel(figure, "Activations"))[-1] == "rest (learned)"
+    assert panel(figure, "Activations").get_yticks()[-1] == 0.5
+    assert panel(figure, f"Basis: {2 * n_names} spectra, 2 learned")
+    shown = list(texts(figure))
+    assert shown[:4] == ["87.5 %", "of the recording explained", "25 %", "by the dictionary"]
+    assert "spectra, 2 of them learned" in shown
+
+
+def test_an_adapted_dictionary_is_called_adapted():
+    found = decomposition()
+    found.adapted, found.explained_by_dictionary = True, 0.25
+    figure = decomposition_picture(found)
+    assert panel(figure, "Basis: 4 spectra, adapted")
+    assert list(texts(figure))[2:4] == ["25 %", "by the dictionary before adaptation"]
+
+
+@pytest.mark.parametrize("n_free", [0, 2])
+def test_a_dictionary_that_does_not_fit_is_doubted(n_free):
+    found = decomposition()
+    assert "#D55E00" not in texts(decomposition_picture(found)).values()
+    found.fits, found.n_free, found.explained_by_dictionary = False, n_free, 0.875 if n_free == 0 else 0.01
+    shown = texts(decomposition_picture(found))
+    assert [text for text, color in shown.items() if color == "#D55E00"] == ["1 %" if n_free else "87.5 %"]
+    assert any("are these the right sounds?" in text for text in shown)
+
+
+def test_names_below_the_basis_do_not_overlap():
+    found = decomposition(("kick", "snare"), 20)
+    labels = ["crash"] * 28 + ["hihat"] * 3 + ["kick"] * 3 + ["snare"] * 3 + ["tom"] * 3
+    found.dictionary = Dictionary(found.dictionary.W, labels, sr=SR, n_fft=N_FFT, hop_length=HOP)
+    figure = decomposition_picture(found)
+    drawn(figure)
+    boxes = [text.get_window_extent() for text in panel(figure, "Basis").get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_events_are_marked_in_the_rows_of_their_labels():

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -17,6 +18,8 @@ def examples(page):
     return re.findall(r"```python\n(.*?)```", page, re.S)
 
 
+# librosa.load imports audioread, which imports modules that Python 3.13 has removed.
+@pytest.mark.filterwarnings("ignore:.*slated for removal in Python 3.13:DeprecationWarning")
 def test_the_examples_of_the_readme_run_and_print_what_it_says(capsys):
     assert len(examples(README)) >= 2
     names = {}
@@ -27,6 +30,14 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(capsys):
     assert "\nActivations(2 components x 4 frames, beta=2: 4 of 4 frames within tol=1e-12, " in printed
     assert np.allclose(names["H"], names["found"].H, atol=1e-3)
     assert np.array_equal(names["comps"], names["W"])
+    assert "\nkick is strongest at 4.69 s\n" in printed
+    strongest = dict(re.findall(r"(\w+) is strongest at (\d+\.\d+) s", printed))
+    onsets = names["song"].onsets
+    assert list(strongest) == list(onsets)
+    assert all(np.abs(onsets[label] - float(strongest[label])).min() < 0.06 for label in onsets)
+    assert "\nEvent(onset_s=0.04" in printed
+    assert re.search(r"\n9\d% of the recording is explained\n", printed)
+    assert names["figure"].axes
 
 
 def test_the_example_of_a_callback_prints_every_pass(capsys):

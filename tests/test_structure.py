@@ -25,6 +25,7 @@ LAYERS = [
     "validation",
     "labels",
     "files",
+    "memory",
     "extras",
     "threads",
     "native_files",
@@ -48,7 +49,18 @@ LAYERS = [
 INSIDE = {
     "learning": ["known", "passes", "descent", "starts", "fitting"],
     "audio": ["recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
-    "cli": ["console", "inputs", "outputs", "summaries", "commands", "demonstration", "application"],
+    "cli": [
+        "console",
+        "options",
+        "labels",
+        "inputs",
+        "outputs",
+        "summaries",
+        "information",
+        "commands",
+        "demonstration",
+        "application",
+    ],
 }
 PUBLIC = PACKAGE / "__init__.py"
 FILES = sorted({*PACKAGE.rglob("*.py")} - {PUBLIC})
@@ -234,4 +246,7 @@ def test_the_package_contains_the_sounds_and_the_type_marker(sounds):
     assert (PACKAGE / "py.typed").exists()
     assert len(list(sounds.glob("*.flac"))) == 8
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
-    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/knownmf"]
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [
+        "src/knownmf",
+        "src/knownmf_command.py",
+    ]

@@ -1,7 +1,8 @@
 """What an estimator does with components once it has them: the part of NMF that learns nothing."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
-from knownmf.validation import advice_for_negative, check_range, number, real_array
+from knownmf.validation import about_complex, advice_for_negative, check_range, number, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
 
@@ -103,7 +104,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         (n_samples, n_features) ndarray
         """
         self._check_fitted()
-        H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
+        with _complex_data_named():
+            H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
         if H.shape[1] != self.n_components_:
             raise ValueError(f"X has {H.shape[1]} columns, expected one for each of {self.n_components_} components.")
         return H @ self.components_.astype(H.dtype, copy=False)
@@ -174,11 +176,10 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _validate(self, X: ArrayLike, reset: bool) -> NDArray[np.floating]:
         """Return X as an array of floating-point numbers or a CSR matrix; missing entries of any kind become NaN."""
-        if getattr(getattr(X, "dtype", None), "kind", "") == "c":
-            raise ValueError("Complex data not supported: X is complex, pass its magnitude, np.abs(X), or its power.")
         if isinstance(X, np.ma.MaskedArray):
             X = real_array(X, "X", 2)
-        data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=None, ensure_all_finite="allow-nan")
+        with _complex_data_named():
+            data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=None, ensure_all_finite="allow-nan")
         if not issparse(data):
             data = real_array(data, "X", 2)
         if data.dtype not in (np.float64, np.float32):
@@ -293,3 +294,15 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     @staticmethod
     def _warn_of_missed(found: Activations) -> None:
         warn_of_missed(found, "sample", "gap_tol", "Raise gap_tol (its default is tol where all components are known)")
+
+
+@contextlib.contextmanager
+def _complex_data_named() -> Iterator[None]:
+    """Replace scikit-learn's message about complex data, which shows all of them, by one that says what to do."""
+    try:
+        yield
+    except ValueError as error:
+        reason = "Complex data not supported"
+        if reason not in str(error):
+            raise
+        raise ValueError(f"{reason}: {about_complex('X')}") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from knownmf.extras import audio_extra
-from knownmf.wording import counted, percent
+from knownmf.wording import counted, percent, printable
 
 with audio_extra():
     from matplotlib import colormaps
@@ -39,7 +39,10 @@ _EVENTS_PER_LANE = 80  # more events are marked with short ticks, as marks of fu
 _TICKS_PER_LANE = 400  # more events are not marked, as the ticks would overlap
 _GAP_MIN = 1e-10  # the lower end of the axis of the gap; smaller gaps, and 0, are drawn here
 _GAP_MAX = 10.0  # infinite gaps are drawn here
+_BASIS_CHARACTERS = 30  # so many fit below the basis
 _GRAY = "#444444"
+_ORANGE = "#D55E00"  # what needs attention
+_DOUBT = ":\nare these the right sounds?"
 
 
 def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Event] | None = None) -> Figure:
@@ -89,7 +92,7 @@ def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Even
     colors = _colors(n_names)
     edges = _time_edges(decomposition)
     _draw_spectrogram(spectrogram, decomposition, edges)
-    _draw_basis(basis, dictionary, colors)
+    _draw_basis(basis, decomposition, colors)
     _draw_lanes(lanes, decomposition, colors, edges)
     if events is not None:
         _mark_events(lanes, events, dictionary.names)
@@ -126,8 +129,9 @@ def _draw_spectrogram(axes: Axes, decomposition: Decomposition, edges: tuple[flo
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\u2212")))
 
 
-def _draw_basis(axes: Axes, dictionary: Dictionary, colors: Sequence[str]) -> None:
+def _draw_basis(axes: Axes, decomposition: Decomposition, colors: Sequence[str]) -> None:
     """Draw each component as a column in the color of its sound, ordered by sounds."""
+    dictionary = decomposition.dictionary
     columns = [dictionary.components_of(name) for name in dictionary.names]
     order = np.concatenate(columns)
     rows = _log_rows(dictionary.W[:, order], dictionary.frequencies)
@@ -145,15 +149,17 @@ def _draw_basis(axes: Axes, dictionary: Dictionary, colors: Sequence[str]) -> No
             axes.axvline(bound, color="#bbbbbb", linewidth=0.8)
     shown = _spread(len(columns), 15)
     axes.set_xticks((bounds[:-1] + bounds[1:])[shown] / 2)
-    crowded = sum(len(dictionary.names[index]) + 2 for index in shown) > 34
-    axes.set_xticklabels(
-        [_short(dictionary.names[index]) for index in shown],
-        rotation=90 if crowded else 0,
-        fontsize=9 if crowded else 10,
-    )
+    names = [_short(dictionary.names[index]) for index in shown]
+    centers = (bounds[:-1] + bounds[1:])[shown] / 2 * (_BASIS_CHARACTERS / len(order))
+    lengths = np.array([len(name) for name in names])
+    crowded = bool(np.any(np.diff(centers) < (lengths[:-1] + lengths[1:]) / 2 + 1))
+    axes.set_xticklabels(names, rotation=90 if crowded else 0, fontsize=9 if crowded else 10)
     axes.tick_params(axis="x", length=0)
     axes.tick_params(axis="y", labelleft=True, labelright=False, left=True, right=False)
-    axes.set_title(f"Basis: {counted(dictionary.n_components, 'spectrum', 'spectra')}", loc="left", fontweight="bold")
+    title = f"Basis: {counted(dictionary.n_components, 'spectrum', 'spectra')}"
+    title += ", adapted" if decomposition.adapted else ""
+    title += f", {decomposition.n_free} learned" if decomposition.n_free else ""
+    axes.set_title(title, loc="left", fontweight="bold")
     axes.set_ylabel("frequency (Hz)")
 
 
@@ -183,8 +189,12 @@ def _draw_lanes(axes: Axes, decomposition: Decomposition, colors: Sequence[str],
             interpolation="nearest",
         )
     shown = _spread(n_names, 20)
+    names = [_short(name) for name in dictionary.names]
+    if decomposition.n_free:
+        names[-1] += " (learned)"
+        shown[-1] = n_names - 1
     axes.set_yticks([n_names - lane - 0.5 for lane in shown])
-    axes.set_yticklabels([_short(dictionary.names[lane]) for lane in shown], fontsize=10 if n_names <= _CURVES else 8)
+    axes.set_yticklabels([names[lane] for lane in shown], fontsize=10 if n_names <= _CURVES else 8)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(0, n_names)
     axes.set_title("Activations: strength of each sound", loc="left", fontweight="bold")
@@ -246,18 +256,27 @@ def _draw_summary(axes: Axes, decomposition: Decomposition) -> None:
     axes.set_axis_off()
     share = float(np.mean(found.converged))
     n_components, n_frames = found.H.shape
-    lines = (
-        (percent(decomposition.explained), "of the recording explained"),
-        (percent(share), f"of {counted(n_frames, 'frame')} within {percent(found.tol, digits=3)}"),
-        (
-            str(n_components),
-            f"{'spectrum' if n_components == 1 else 'spectra'} of {counted(len(dictionary.names), 'sound')}",
-        ),
+    learned = decomposition.n_free > 0 or decomposition.adapted
+    spectra = "spectrum" if n_components == 1 else "spectra"
+    sounds = f"{spectra} of {counted(len(dictionary.names), 'sound')}"
+    if decomposition.n_free:
+        sounds = f"{spectra}, {decomposition.n_free} of them learned"
+    lines = [(percent(decomposition.explained), "of the recording explained", "black")]
+    if learned:
+        by = "by the dictionary before adaptation" if decomposition.adapted else "by the dictionary"
+        lines.append((percent(decomposition.explained_by_dictionary), by, "black"))
+    if not decomposition.fits:
+        lines[-1] = (lines[-1][0], lines[-1][1] + _DOUBT, _ORANGE)
+    lines.append(
+        (percent(share), f"of {counted(n_frames, 'frame')} converged to {percent(found.tol, digits=3)}", "black")
     )
-    for line, (number, meaning) in enumerate(lines):
+    lines.append((str(n_components), sounds, "black"))
+    top = -6
+    for number, meaning, color in lines:
         place: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
-        axes.annotate(number, xytext=(0, -6 - 78 * line), fontsize=26, fontweight="bold", **place)
-        axes.annotate(meaning, xytext=(0, -39 - 78 * line), fontsize=11, color=_GRAY, **place)
+        axes.annotate(number, xytext=(0, top), fontsize=26, fontweight="bold", color=color, **place)
+        axes.annotate(meaning, xytext=(0, top - 33), fontsize=11, color=_GRAY, **place)
+        top -= (60 if learned else 78) + 14 * meaning.count("\n")
     settings = f"{dictionary.sr} Hz, window {dictionary.n_fft}, hop {dictionary.hop_length}"
     axes.text(0.0, 0.03, settings, fontsize=9, color=_GRAY, va="bottom", transform=axes.transAxes)
 
@@ -341,5 +360,6 @@ def _spread(number: int, most: int) -> list[int]:
 
 def _short(label: str) -> str:
     """Return a label in at most 14 characters. A dollar sign is escaped, as Matplotlib uses it to mark formulas."""
+    label = printable(label)
     shown = label if len(label) <= 14 else label[:13] + "\u2026"
     return shown.replace("$", r"\$")

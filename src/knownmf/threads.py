@@ -1,9 +1,11 @@
-"""Run chunks of work in a pool of threads, and determine the number of threads."""
+"""Run chunks of work in a pool of threads, determine the number of threads, and limit that of BLAS."""
 
+import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +20,15 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
 _n_threads: int | None = None  # as set by set_num_threads
+
+# The number of calls that need single-threaded BLAS now, and the function that ends the limit.
+_n_single = 0
+_end_limit: Callable[[], None] = lambda: None  # noqa: E731
+_single_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a forked process must not inherit a lock that another thread holds
+    os.register_at_fork(
+        before=_single_lock.acquire, after_in_parent=_single_lock.release, after_in_child=_single_lock.release
+    )
 
 
 def get_num_threads() -> int:
@@ -119,3 +130,59 @@ def run_in_threads(
     finally:
         stop()
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Let BLAS and OpenMP use one thread, so that sums are computed in the same order on every machine.
+
+    The number of threads of BLAS belongs to the process. If several Python threads need this at the same time, the
+    first one begins the limit and the last one ends it. The number of threads of OpenMP belongs to the calling thread.
+    """
+    global _n_single, _end_limit
+    from threadpoolctl import threadpool_limits  # imported here, because only learning needs it
+
+    with _single_lock:
+        if _n_single == 0:
+            _end_limit = _begin_limit()
+        _n_single += 1
+    try:
+        with threadpool_limits(1, user_api="openmp"):
+            yield
+    finally:
+        with _single_lock:
+            _n_single -= 1
+            if _n_single == 0:
+                _end_limit()
+
+
+def _begin_limit() -> Callable[[], None]:
+    """Limit BLAS to one thread, and return the function that restores its number of threads.
+
+    A thread of its own holds the limit, because threadpoolctl lets a number of threads be restored only by the thread
+    that has changed it.
+    """
+    from threadpoolctl import threadpool_limits
+
+    begun, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with threadpool_limits(1):
+                begun.set()
+                ended.wait()
+        finally:
+            begun.set()
+
+    def end() -> None:
+        ended.set()
+        holder.join()
+
+    holder = threading.Thread(target=hold, name="knownmf: BLAS limit", daemon=True)
+    holder.start()
+    try:
+        begun.wait()
+    except BaseException:  # an interrupt
+        ended.set()
+        raise
+    return end

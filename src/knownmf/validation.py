@@ -23,7 +23,7 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from error
     if array.dtype.kind == "c":
-        raise TypeError(f"{name} is complex: pass its magnitude, np.abs({name}), or its power.")
+        raise TypeError(about_complex(name))
     if array.dtype.kind == "O":
         array = _numbers(array, name)
     if array.dtype.kind not in "fiub" or (array.dtype.kind == "b" and not array.ndim):
@@ -57,6 +57,11 @@ def _kind_of(array: NDArray) -> str:
     return kinds.get(array.dtype.kind, str(array.dtype))
 
 
+def about_complex(name: str) -> str:
+    """Return the message about complex values, such as those of a short-time Fourier transform."""
+    return f"{name} is complex: pass its magnitude, np.abs({name}), or its power."
+
+
 def sparse_array(values: Any, name: str, signed: bool = False) -> Any:
     """Return a sparse matrix in CSC format without duplicates.
 
@@ -64,6 +69,8 @@ def sparse_array(values: Any, name: str, signed: bool = False) -> Any:
     """
     if values.ndim != 2:
         raise ValueError(f"{name} has {values.ndim} dimensions, expected 2: its shape is {values.shape}.")
+    if values.dtype.kind == "c":
+        raise TypeError(about_complex(name))
     if values.dtype.kind not in "fiub":
         raise TypeError(f"{name} holds {values.dtype}, not real numbers.")
     if hasattr(values, "check_format"):

@@ -1,8 +1,13 @@
-"""Format numbers for messages: counted nouns and percentages."""
+"""Format numbers and names for messages: counted nouns, percentages, text without control codes."""
 
 import math
+import unicodedata
+from collections.abc import Sequence
 
-__all__ = ["counted", "percent"]
+__all__ = ["counted", "listed", "percent", "printable"]
+
+# The joiners of emoji and of Arabic and Indic scripts: format characters that do not change how other text is shown.
+_JOINERS = "\u200c\u200d"
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -23,6 +28,18 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     ('1 frame', '2 frames', '0 entries')
     """
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names, at most `most`, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(["kick", "snare"]), listed(["C4", "D4", "E4"], 2)
+    ('kick, snare', 'C4, D4 and 1 more')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def percent(share: float, digits: int | None = None) -> str:
@@ -47,3 +64,32 @@ def percent(share: float, digits: int | None = None) -> str:
         return f"{100 * share:.{digits}g} %"
     # The small number keeps 0.29, which is stored as slightly less, from being shown as 28.9 %.
     return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which control codes are replaced by escape sequences.
+
+    Labels and file names may contain any character. A terminal would execute control codes, and characters that change
+    the direction of writing would hide other characters.
+
+    Parameters
+    ----------
+    text : str
+        Any text, also with surrogates, which stand for bytes of a file name that are not valid UTF-8.
+
+    Examples
+    --------
+    >>> printable("kick\x1b[31m\n")
+    'kick\\x1b[31m\\n'
+    >>> printable("caf\udce9 \u202e")
+    'caf\\xe9 \\u202e'
+    """
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    """Return an escape sequence for a control code, a format character, a surrogate or a line separator."""
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    control = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
+    return character.encode("unicode_escape").decode() if control else character

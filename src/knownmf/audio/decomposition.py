@@ -1,15 +1,16 @@
 """Decompose the spectrogram of a recording into the components of a dictionary."""
 
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from knownmf.activations import Activations, activations
+from knownmf.activations import Activations, activations, solve_with
 from knownmf.audio.recordings import as_channels, resampled
-from knownmf.audio.spectrograms import frame_times, spectrogram
+from knownmf.audio.spectrograms import frame_times, magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
 from knownmf.learning import Loss, fit_basis, known_basis
@@ -30,6 +31,13 @@ PASSES = 100
 # A resampling filter does not attenuate frequencies below this share of the Nyquist frequency.
 USABLE_BAND = 0.95
 
+# The accuracy of the activations from which only the share of the dictionary is computed.
+TOL_OF_SHARE = 1e-3
+
+# A dictionary fits if it explains at least this share of the recording, beside free components at least the second one.
+# docs/sounds.md has the measurements.
+ENOUGH, ENOUGH_BESIDE_FREE = 0.5, 0.15
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
@@ -46,9 +54,20 @@ class Decomposition:
     times : ndarray of shape (n_frames,)
         Center of each frame in seconds.
     explained : float
-        Between 0 and 1: the share of the energy of the recording that the model explains,
-        1 - sum((A - Â)**2) / sum(A**2), where A are the magnitudes of the recording and Â those of the model, each
-        ``spectrogram ** (1 / power)``. 1 for a silent recording.
+        The share of the energy of the recording that the model explains, 1 - sum((A - Â)**2) / sum(A**2), where A are
+        the magnitudes of the recording and Â those of the model, each ``spectrogram ** (1 / power)``. It is 0 if the
+        error is as large as the recording, or larger, and 1 for a silent recording. Frequencies that the recording or
+        the dictionary does not have, because of its sample rate, do not count. Loud sounds count most: if a soft sound
+        is missing, this share is still close to 1.
+    explained_by_dictionary : float
+        The part of `explained` that belongs to the dictionary as it was given, from 0 to 1. Without `free` and `adapt`
+        it is equal to `explained`. With `free`, the explained energy of each bin is divided in proportion to the model,
+        sum(s * (A**2 - (A - Â)**2)) / sum(A**2), where s is the share of the components of the dictionary in the model.
+        With `adapt`, this is computed from other activations: those for the dictionary before it was adapted.
+    n_free : int
+        The number of components that were learned from the recording. They are the last ones of `dictionary`.
+    adapted : bool
+        Whether the other components of `dictionary` were adapted to the recording.
     """
 
     found: Activations
@@ -56,13 +75,30 @@ class Decomposition:
     dictionary: Dictionary
     times: np.ndarray
     explained: float
+    explained_by_dictionary: float
+    n_free: int
+    adapted: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether the dictionary explains enough of the recording to assume that its sounds are in the recording.
+
+        Enough is an `explained_by_dictionary` of at least 0.5, or 0.15 if there are free components. Below, the sounds
+        of the recording may be others, or they are too different. That a dictionary fits is no proof: similar sounds
+        explain much of each other, and noise much of everything.
+        """
+        return self.explained_by_dictionary >= (ENOUGH_BESIDE_FREE if self.n_free else ENOUGH)
 
     def __repr__(self) -> str:
         n_components, n_frames = self.found.H.shape
-        explained = math.floor(self.explained * 1e4) / 1e4  # rounded down: only 1 is printed as 1
+        # Rounded down: only 1 is printed as 1.
+        explained, own = (math.floor(share * 1e4) / 1e4 for share in (self.explained, self.explained_by_dictionary))
+        notes = [f"{own:g} by the dictionary"] if self.n_free or self.adapted else []
+        notes += [] if self.fits else ["fits=False"]
         return (
-            f"Decomposition({n_components} components of {len(self.dictionary.names)} sounds x {n_frames} frames, "
-            f"explained={explained:g}: {self.found.converged.sum()} of {n_frames} frames within tol={self.found.tol:g})"
+            f"Decomposition(explained={explained:g}{' (' + ', '.join(notes) + ')' if notes else ''}: "
+            f"{n_components} components of {len(self.dictionary.names)} sounds x {n_frames} frames, "
+            f"{self.found.converged.sum()} of {n_frames} frames within tol={self.found.tol:g})"
         )
 
 
@@ -106,13 +142,16 @@ def decompose(
     Returns
     -------
     Decomposition
-        Activations with their certificates, the spectrogram, the times, and the share that is explained.
+        Activations with their certificates, the spectrogram, the times, and the share that is explained. The
+        certificates do not show whether the dictionary is the right one; `fits` of the result does, in most cases.
 
     Raises
     ------
     ValueError
         If the recording is empty or has samples that are not finite, if `free` or `adapt` is out of its range, or if
         `free` is not 0 and the dictionary already has a sound named "rest".
+    TypeError
+        If `dictionary` is not a :class:`knownmf.Dictionary`.
 
     Notes
     -----
@@ -133,7 +172,7 @@ def decompose(
     check_learning(dictionary, free, adapt)
     channels = resampled(as_channels(y), sr, dictionary.sr)
     return decompose_spectrogram(
-        spectrogram(channels, dictionary),
+        magnitudes(stft(channels, dictionary)) ** dictionary.power,
         sr,
         dictionary,
         free=free,
@@ -178,17 +217,31 @@ def decompose_spectrogram(
     if progress is not None:
         progress(0, V.shape[1])
     observed = _observed_bins(sr, dictionary)
+    n_given, given_W = dictionary.n_components, dictionary.W
     if free or adapt:
         dictionary = _adapted_dictionary(V, dictionary, observed, free, adapt, beta_loss, progress)
     found = activations(
         V, dictionary.W, beta_loss=beta_loss, weights=observed, tol=tol, max_iter=max_iter, progress=progress
     )
+    explained, by_dictionary = _explained(V, dictionary.W, found.H, n_given, dictionary.power, observed)
+    if adapt:
+        W = np.concatenate([given_W, dictionary.W[:, n_given:]], axis=1)
+        H = solve_with(Observations(V, weights=observed), W, beta_loss, tol=TOL_OF_SHARE, max_iter=max_iter).H
+        by_dictionary = _explained(V, W, H, n_given, dictionary.power, observed)[1]
     times = frame_times(V.shape[1], dictionary)
-    return Decomposition(found, V, dictionary, times, _explained(V, found.H, dictionary, observed))
+    return Decomposition(found, V, dictionary, times, explained, by_dictionary, free, bool(adapt))
 
 
 def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
-    """Raise if `free` or `adapt` is out of its range, or if `free` needs the label "rest" but it is taken."""
+    """Raise if `free` or `adapt` is out of its range, or if `free` needs the label "rest" but it is taken.
+
+    Also raise if the dictionary is not one, such as the name of a file, or a sample rate in its place.
+    """
+    if not isinstance(dictionary, Dictionary):
+        raise TypeError(
+            f"dictionary is {reprlib.repr(dictionary)}, expected a knownmf.Dictionary: the arguments are y, sr and "
+            "dictionary, and Dictionary.load reads a file."
+        )
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
         raise ValueError(f'the dictionary already has a sound named "{REST}": rename it, or pass free=0.')
@@ -236,13 +289,22 @@ def _observed_bins(sr: int, dictionary: Dictionary) -> np.ndarray | None:
     return (dictionary.frequencies < USABLE_BAND * sr / 2).astype(float)
 
 
-def _explained(V: np.ndarray, H: np.ndarray, dictionary: Dictionary, observed: np.ndarray | None) -> float:
-    """Return the share of the energy in the observed bins that the model explains."""
+def _explained(
+    V: np.ndarray, W: np.ndarray, H: np.ndarray, n_given: int, power: float, observed: np.ndarray | None
+) -> tuple[float, float]:
+    """Return the share of the energy in the observed bins that the model explains.
+
+    The second value is the part of this share that belongs to the first `n_given` components.
+    """
     bins = slice(None) if observed is None else observed > 0
-    to_magnitude = 1 / dictionary.power
-    magnitudes = V[bins] ** to_magnitude
+    magnitudes = V[bins] ** (1 / power)
     energy = float(np.sum(magnitudes**2))
     if energy == 0:
-        return 1.0
-    error = float(np.sum((magnitudes - (dictionary.W[bins] @ H) ** to_magnitude) ** 2))
-    return max(0.0, 1 - error / energy)
+        return 1.0, 1.0
+    model = W[bins] @ H
+    remaining = (magnitudes - model ** (1 / power)) ** 2
+    explained = max(0.0, 1 - float(np.sum(remaining)) / energy)
+    if n_given == W.shape[1]:
+        return explained, explained
+    share = np.divide(W[bins, :n_given] @ H[:n_given], model, out=np.zeros_like(model), where=model > 0)
+    return explained, max(0.0, float(np.sum(share * (magnitudes**2 - remaining))) / energy)

@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import next_fast_len
 from scipy.special import kl_div
-from threadpoolctl import threadpool_limits
 
 from knownmf.audio.decomposition import Progress
 from knownmf.audio.recordings import as_channels, check_rate, resampled
-from knownmf.audio.spectrograms import spectrogram
+from knownmf.audio.spectrograms import magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.learning import Loss, fit_basis, known_basis
 from knownmf.observations import Observations
+from knownmf.threads import single_threaded_blas
 from knownmf.validation import whole_number
 
 __all__ = ["learn", "window_length"]
@@ -125,9 +125,11 @@ def learn(
         for label, of_label in spectrograms.items()
         for portion in ([np.concatenate(of_label, axis=1)] if pooled else of_label)
     ]
+    import sklearn.cluster  # noqa: F401 - here: it is slow to import; before the limit, which is for what is loaded
+
     parts, labels = [], []
     # With one thread, sums are computed in the same order on every machine. For matrices of this size it is as fast.
-    with threadpool_limits(1):
+    with single_threaded_blas():
         for done, (label, V) in enumerate(portions):
             if progress is not None:
                 progress(done, len(portions))
@@ -165,7 +167,7 @@ def _checked_takes(
 def _loud_frames(y: np.ndarray, sr: int, settings: Dictionary, name: str) -> np.ndarray:
     """Return the frames of a take that are not silent, scaled so that the sum of the loudest is 1."""
     y = resampled(y, sr, settings.sr)
-    V = spectrogram(y, settings)
+    V = magnitudes(stft(y, settings)) ** settings.power
     # Leave out the frames that overlap the end: if a take is cut off there, they contain a click. Takes shorter than a
     # window have no other frames.
     V = V[:, : max(1, 1 + (y.shape[1] - settings.n_fft // 2) // settings.hop_length)]
@@ -184,8 +186,9 @@ def _checked_take(take: object) -> tuple[np.ndarray, int]:
             'pass a list of pairs for each label, such as {"kick": [(y, sr)]}.'
         )
     y, sr = take
+    channels = as_channels(y)  # first, because its message says more if y and sr are in the wrong order
     check_rate(sr)
-    return as_channels(y), sr
+    return channels, sr
 
 
 def _enough_components(V: np.ndarray) -> np.ndarray:

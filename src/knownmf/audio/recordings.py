@@ -2,6 +2,7 @@
 
 import io
 import os
+import reprlib
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,18 @@ _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 # seconds. Less is no sign of damage: if the header of an MP3 file has no length, libsndfile estimates it, and the
 # estimate is about this accurate.
 _MISSING_SHARE, _MISSING_S = 0.01, 0.1
+
+# The largest number of channels. Microphone arrays have up to 64; what has more is a spectrogram.
+MOST_CHANNELS = 64
+
+# More channels than this without a single negative sample are a spectrogram, such as one of 12 or 40 bands.
+MOST_UNSIGNED_CHANNELS = 8
+
+# Larger samples are refused, as their squares could overflow. No recording has them.
+LARGEST_SAMPLE = 1e30
+
+# `write` warns about a peak above this multiple of full scale (40 dB): then the samples are not scaled to 1.
+FAR_ABOVE_FULL_SCALE = 100
 
 _Result = TypeVar("_Result")
 
@@ -73,7 +86,7 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
             stacklevel=level_of_caller(),
         )
     try:
-        return as_channels(y.T), sr
+        return _checked(y.T), sr
     except ValueError as error:
         raise ValueError(f'"{path}": {error}') from error
 
@@ -104,6 +117,11 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
     ValueError
         If the format is unknown, if it does not support the number of channels or the sample rate, or if it stores
         integers and would clip samples above full scale.
+
+    Warns
+    -----
+    UserWarning
+        If the peak is more than 100 times full scale.
     """
     path = Path(path)
     y = as_channels(y)
@@ -118,6 +136,13 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
         known = ", ".join(soundfile.available_subtypes(format_name))
         raise ValueError(f'"{path}": {format_name} files cannot store {subtype}: choose one of {known}.')
     peak = float(np.abs(y).max())
+    if peak > FAR_ABOVE_FULL_SCALE and subtype in _FLOAT_SUBTYPES:
+        warnings.warn(
+            f'"{path}": the peak is {peak:.3g} times full scale, so that players will clip it: scale y to a peak of 1 '
+            "(divide samples that were 16-bit integers by 32768).",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
     if peak > 1 and subtype not in _FLOAT_SUBTYPES:
         raise ValueError(
             f'"{path}": the peak is {peak:.3g} times full scale and {subtype} would clip it: '
@@ -136,7 +161,11 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
 
 
 def as_channels(y: npt.ArrayLike) -> np.ndarray:
-    """Check samples and return them as a float64 array of shape (n_channels, n_samples).
+    """Check the samples that a user passed and return them as a float64 array of shape (n_channels, n_samples).
+
+    A recording may have at most as many channels as samples, and at most `MOST_CHANNELS` channels. So an array of shape
+    (n_samples, n_channels) is refused. Only the axes of a square array cannot be told apart; the first one counts as
+    that of the channels.
 
     Parameters
     ----------
@@ -151,17 +180,67 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there are no samples, if some are not finite, or if the shape or the type does not match.
+        If there are no samples, if some are masked, not finite or above 1e30, or if the shape or the type does not
+        match.
     """
-    samples = np.asarray(y)
-    if samples.dtype.kind != "f":
+    try:
+        samples = np.asarray(y)
+    except ValueError as error:
         raise ValueError(
-            f"the samples have type {samples.dtype}, expected floats with a full scale of 1: divide integers by their "
-            "full scale."
+            "y is a list of arrays of different lengths, expected samples: all channels need the same length. If y is "
+            "a pair (y, sr), pass its parts one by one."
+        ) from error
+    if samples.ndim == 0:
+        raise ValueError(
+            f"y is {reprlib.repr(y)}, expected an array of samples: the samples come before the sample rate "
+            "(scipy.io.wavfile.read returns them the other way round), and files are read with knownmf.audio.read."
         )
+    _check_type(samples.dtype)
+    if np.ma.is_masked(y):
+        raise ValueError("y has masked samples: replace them first, for example by silence, y.filled(0).")
     samples = np.atleast_2d(samples.astype(np.float64, copy=False))
     if samples.ndim != 2:
-        raise ValueError(f"the samples have shape {samples.shape}, expected (n_samples,) or (n_channels, n_samples).")
+        raise ValueError(f"y has shape {samples.shape}, expected (n_samples,) or (n_channels, n_samples).")
+    samples = _checked(samples)
+    _check_axes(samples)
+    return samples
+
+
+def _check_type(dtype: np.dtype) -> None:
+    """Raise a ValueError that says how to convert samples that are not of a floating-point type."""
+    if dtype.kind == "f":
+        return
+    if dtype.kind == "c":
+        raise ValueError(
+            f"y has complex values ({dtype}), expected samples. If it is a spectrogram, use "
+            "knownmf.activations(np.abs(y), dictionary.W)."
+        )
+    scaled = {"int8": "y / 128", "uint8": "(y - 128.0) / 128", "int16": "y / 32768", "int32": "y / 2147483648"}
+    remedy = f": pass {scaled[dtype.name]}" if dtype.name in scaled else ""
+    raise ValueError(f"y has values of type {dtype}, expected floats with a full scale of 1{remedy}.")
+
+
+def _check_axes(samples: np.ndarray) -> None:
+    """Raise a ValueError if an array of shape (n_channels, n_samples) is transposed or a spectrogram."""
+    n_channels, n_samples = samples.shape
+    many = min(n_channels, n_samples) > MOST_CHANNELS
+    unsigned = min(n_channels, n_samples) > MOST_UNSIGNED_CHANNELS and samples.min() >= 0 and samples.any()
+    if many or unsigned:
+        reason = f"at most {MOST_CHANNELS} are possible" if many else "no sample is negative"
+        raise ValueError(
+            f"y has shape {samples.shape}, which would be {n_samples} samples of {n_channels} channels, but {reason}. "
+            "If y is a spectrogram, use knownmf.activations(y, dictionary.W); if not, pass fewer channels at once."
+        )
+    if n_channels > n_samples:
+        raise ValueError(
+            f"y has shape {samples.shape}, which would be {counted(n_samples, 'sample')} of "
+            f"{counted(n_channels, 'channel')}: pass y.T if the shape is (n_samples, n_channels), as soundfile and "
+            "scipy.io.wavfile return it. A recording needs at least as many samples as channels."
+        )
+
+
+def _checked(samples: np.ndarray) -> np.ndarray:
+    """Return samples of shape (n_channels, n_samples). Raise a ValueError if there are none, or one cannot be used."""
     if not samples.size:
         raise ValueError("the recording is empty: it has no samples.")
     faulty = int(np.count_nonzero(~np.isfinite(samples)))
@@ -170,6 +249,9 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
         raise ValueError(
             f"the recording has {counted(faulty, 'sample')} that {are} infinite or not a number: replace them first."
         )
+    peak = max(samples.max(), -samples.min())
+    if peak > LARGEST_SAMPLE:
+        raise ValueError(f"the recording has a peak of {peak:.3g} times full scale: scale it to a peak of 1 first.")
     return samples
 
 
@@ -206,6 +288,8 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
 
 def check_rate(sr: object) -> None:
     """Raise a ValueError if `sr` is not a whole number of at least 1."""
+    if isinstance(sr, np.ndarray) and sr.ndim:
+        raise ValueError(f"sr has shape {sr.shape}, expected the sample rate in Hz: pass the samples before it.")
     whole_number(sr, "sr", meaning="a sample rate in Hz")
 
 

@@ -100,6 +100,8 @@ def separate(
     ValueError
         If the recording is empty or has samples that are not finite, if `mask_power`, `free` or `adapt` is out of its
         range, or if `free` is not 0 and the dictionary already has a sound named "rest".
+    TypeError
+        If `dictionary` is not a :class:`knownmf.Dictionary`.
 
     Notes
     -----

@@ -133,6 +133,8 @@ def transcribe(
     ValueError
         If the recording is empty or has samples that are not finite, if a threshold is not between 0 and 1, or if
         `min_gap_s` is negative.
+    TypeError
+        If `dictionary` is not a :class:`knownmf.Dictionary`.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 Each command is a plain function, so that the command demo can call it too.
 """
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +14,28 @@ from rich.table import Table
 from rich.text import Text
 
 import knownmf
-from knownmf.cli.console import CommandGroup, UserError, input_errors, print_line, print_table, progress_bar
-from knownmf.cli.inputs import find_sounds, load_dictionary, load_sound, parse_loss
+from knownmf.cli.console import Command, CommandGroup, UserError, input_errors, print_line, print_table, progress_bar
+from knownmf.cli.information import describe_archive, describe_csv
+from knownmf.cli.inputs import find_sounds, load_dictionary, load_sound
+from knownmf.cli.options import (
+    LOSS,
+    MAX_ITER,
+    RARE,
+    TOL,
+    Adapt,
+    Basis,
+    Force,
+    Free,
+    Loss,
+    MaxIter,
+    Picture,
+    Quiet,
+    Recording,
+    Tol,
+    number,
+    to_path,
+    whole_number,
+)
 from knownmf.cli.outputs import (
     check_folder,
     check_outputs,
@@ -24,68 +45,47 @@ from knownmf.cli.outputs import (
     write_folder,
     write_picture,
 )
-from knownmf.cli.summaries import describe_decomposition, describe_dictionary, describe_recording
+from knownmf.cli.summaries import (
+    describe_decomposition,
+    describe_dictionary,
+    describe_doubt,
+    describe_events,
+    describe_recording,
+)
 from knownmf.extras import audio_extra
-from knownmf.wording import counted
+from knownmf.wording import counted, listed, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
 
     from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
 
-    Sounds = dict[str, list[tuple[np.ndarray, int]]]
+__all__ = ["app", "decompose", "info", "learn", "separate", "transcribe"]
 
-__all__ = ["Force", "Quiet", "app", "decompose", "info", "learn", "separate", "transcribe"]
-
-# The defaults of knownmf.audio, which is too slow to import here. tests/test_cli.py tests that they are equal.
-LOSS = "kullback-leibler"
-TOL = 1e-4
-MAX_ITER = 200
-MASK_POWER = 1.5
+MASK_POWER = 1.5  # the default of knownmf.audio.separate
 REST = "rest"
 PICTURES = (".png", ".pdf", ".svg")
+SHARE = number("a number from 0 to 1", lambda share: 0 <= share <= 1)
+
+# How many file names a row of the table of labels shows.
+NAMES_SHOWN = 3
 
 app = typer.Typer(
     cls=CommandGroup,
-    help="Separate a recording into sounds of which you have examples.",
-    epilog="Start with: knownmf learn kick.wav snare.wav hat.wav --out drums.npz",
+    help="Separate a recording into sounds of which you have examples.\n\n`knownmf learn` makes a dictionary, a file "
+    "that describes your sounds. The other commands use it to separate a recording into one file per sound, to list "
+    "the hits or notes, and to show how strongly each sound is present over time.",
+    epilog="Start with `knownmf demo`, or with your own sounds:\n\n"
+    "`knownmf learn kick.wav snare.wav hat.wav --out drums.npz`\n\n"
+    "`knownmf separate song.wav --dictionary drums.npz --out stems`",
     rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Recording = Annotated[
-    Path, typer.Argument(metavar="RECORDING", help="The recording: a WAV, FLAC, OGG or MP3 file, ...")
-]
-Basis = Annotated[
-    Path, typer.Option("--dictionary", "-d", help="The dictionary of the sounds, written by `knownmf learn`.")
-]
-Loss = Annotated[
-    str,
-    typer.Option(
-        "--beta-loss",
-        help="The divergence to minimize: kullback-leibler, frobenius, itakura-saito, or beta from -1 to 3.",
-    ),
-]
-Tol = Annotated[float, typer.Option("--tol", help="How far a frame may be from its optimum: 1e-4 is 0.01 %.")]
-MaxIter = Annotated[int, typer.Option("--max-iter", min=1, help="The largest number of steps for each frame.")]
-Free = Annotated[
-    int,
-    typer.Option(
-        "--free", min=0, help='Number of components to learn for sounds that are not in the dictionary (label "rest").'
-    ),
-]
-Adapt = Annotated[
-    float,
-    typer.Option("--adapt", help="How much the dictionary adapts to the recording: from 0 (not at all) to below 1."),
-]
-Picture = Annotated[
-    Path | None, typer.Option("--picture", help="Also write a picture of the result: .png, .pdf or .svg.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that already exist.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -102,51 +102,108 @@ def _print_version_or_help(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(cls=Command)
 def learn(
-    sounds: Annotated[list[Path], typer.Argument(metavar="SOUND", help="Sound files, and folders of sound files.")],
+    sounds: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOUND",
+            parser=lambda text: str(to_path(text)),
+            help="Sound files, folders of sound files, or patterns such as `'*.wav'`. `NAME=SOUND` sets the label.",
+        ),
+    ],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The dictionary to write: .npz.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            parser=to_path,
+            help="The dictionary to write: .npz. Required without --dry-run.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the labels, with their files and seconds. Learn nothing.")
+    ] = False,
     components: Annotated[
         int | None,
         typer.Option(
             "--components",
             "-n",
-            min=1,
-            help="Number of components of each sound (of each file with --apart); by default 8, 16 or 32, as needed.",
+            metavar="NUMBER",
+            rich_help_panel=RARE,
+            parser=whole_number(1),
+            help="Number of components (spectra) of each sound, or of each file with --apart, 1 or more. Larger values "
+            "describe a sound in more detail and take more time. By default 8, 16 or 32, as the sound needs.",
         ),
     ] = None,
     apart: Annotated[
-        bool, typer.Option("--apart", help="Learn from each file separately, not from all files of a sound together.")
+        bool,
+        typer.Option(
+            "--apart",
+            rich_help_panel=RARE,
+            help="Learn components for each file, not for all files with the same label together.",
+        ),
     ] = False,
     sr: Annotated[
         int | None,
-        typer.Option("--sr", min=1, help="Sample rate of the dictionary in Hz; by default the lowest of all files."),
+        typer.Option(
+            "--sr",
+            metavar="HZ",
+            rich_help_panel=RARE,
+            parser=whole_number(1),
+            help="Sample rate of the dictionary in Hz, 1 or more. Larger values include higher frequencies and take "
+            "more time. By default the lowest sample rate of all files.",
+        ),
     ] = None,
     n_fft: Annotated[
         int | None,
-        typer.Option("--n-fft", min=2, help="Length of the analysis window in samples; by default about 93 ms."),
+        typer.Option(
+            "--n-fft",
+            metavar="SAMPLES",
+            rich_help_panel=RARE,
+            parser=whole_number(2, 2**24),
+            help="Length of the analysis window in samples, 2 or more. Larger values tell similar pitches apart, "
+            "smaller values tell fast events apart. By default about 93 ms, which is 4096 at 44100 Hz.",
+        ),
     ] = None,
     hop_length: Annotated[
         int | None,
         typer.Option(
             "--hop-length",
-            min=1,
-            help="Number of samples from one frame to the next; by default a quarter of the window.",
+            metavar="SAMPLES",
+            rich_help_panel=RARE,
+            parser=whole_number(1, 2**24),
+            help="Number of samples from one frame (one analysis window) to the next, from 1 to --n-fft. Larger values "
+            "take less time and are less exact in time. By default a quarter of --n-fft.",
         ),
     ] = None,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Learn a dictionary from isolated sounds.
+    """Learn a dictionary from isolated sounds: recordings of one sound each, such as the samples of a drum kit.
 
-    The label of a sound is the part of the file name before `__`: `kick__1.wav` and `kick__2.wav` are two recordings of
-    "kick". Without `__`, the label is the file name without its ending or, if you pass a folder, the name of the folder
-    that contains the file. All files with the same label are learned together.
+    Files with the same label are takes of one sound and are learned together. The label of a file is its name without
+    the numbers and marks of its take: `Kick 01`, `Kick-2` and `Kick_v7_rr2` are takes of "Kick". Notes stay apart: `C4`
+    and `C5` are two sounds. If there is `__` in the name, the label is the text before it: `snare__soft` is "snare".
+    Files in a subfolder get the name of the subfolder. `NAME=SOUND` overrules all this: `kick='BD*.wav'`.
+
+    Look at the labels first: `knownmf learn samples --dry-run`.
     """
     with input_errors():
         found = find_sounds(sounds)
     paths = [path for takes in found.values() for path in takes]
+    if dry_run:
+        with progress_bar("Reading", quiet=quiet), input_errors():
+            lengths = {label: _seconds(load_sound(path) for path in takes) for label, takes in found.items()}
+        print_table(_table_of_labels(found, lengths), quiet=quiet)
+        print_line(
+            f"{counted(len(found), 'sound')} in {counted(len(paths), 'file')}. Nothing was learned.", quiet=quiet
+        )
+        return
+    if out is None:
+        raise UserError("--out is missing: pass the name of the dictionary to write, such as --out drums.npz.")
     check_outputs([out], force=force, inputs=paths, endings=(".npz",))
     with progress_bar("Learning", quiet=quiet) as progress:
         from knownmf import audio
@@ -164,7 +221,10 @@ def learn(
             )
     out.parent.mkdir(parents=True, exist_ok=True)
     dictionary.save(out)
-    print_table(_table_of_learned_sounds(takes, dictionary), quiet=quiet)
+    print_table(
+        _table_of_labels(found, {label: _seconds(of_label) for label, of_label in takes.items()}, dictionary),
+        quiet=quiet,
+    )
     print_line(f"Wrote {out}: {describe_dictionary(dictionary)}", quiet=quiet)
     highest = max(rate for of_label in takes.values() for _, rate in of_label)
     if highest > dictionary.sr:
@@ -174,17 +234,25 @@ def learn(
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def separate(
     recording: Recording,
     *,
     dictionary: Basis,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the stems, one .wav file per sound.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for the stems, one .wav file per sound."
+        ),
+    ],
     mask_power: Annotated[
         float,
         typer.Option(
             "--mask-power",
-            help="The exponent of the masks: with larger values, the loudest sound of a bin gets more of it.",
+            metavar="POWER",
+            parser=number("a number above 0", lambda power: 0 < power < float("inf")),
+            help="How sounds share a frequency at which they sound together, above 0. At 1, in proportion to their "
+            "loudness there. With larger values, the louder sound gets more.",
         ),
     ] = MASK_POWER,
     free: Free = 0,
@@ -195,12 +263,17 @@ def separate(
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Separate a recording into one stem per sound.
+    """Separate a recording into one file (stem) per sound.
 
-    The stems have the length, the sample rate and the channels of the recording. Their sum is the recording. With
-    --free, sounds that are not in the dictionary are learned and written to rest.wav.
+    The stems have the length, the sample rate and the channels of the recording. Their sum is the recording. Everything
+    in the recording goes into some stem. If it contains sounds that are not in the dictionary, use --free: they are
+    learned from the recording and written to `rest.wav`.
+
+    At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
+    reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
+    _check_free(free, basis)
     names = file_names([*basis.names, *[REST] * (free > 0)], ".wav")
     check_folder(out)
     check_outputs([out / name for name in names.values()], force=force, inputs=[recording, dictionary])
@@ -216,24 +289,32 @@ def separate(
                 mask_power=mask_power,
                 free=free,
                 adapt=adapt,
-                beta_loss=parse_loss(beta_loss),
+                beta_loss=beta_loss,
                 tol=tol,
                 max_iter=max_iter,
                 progress=progress,
             )
     write_folder(out, {names[label]: partial(audio.write, y=stem, sr=sr) for label, stem in found.stems.items()})
-    written = ", ".join(names[label] for label in found.stems)
-    print_line(f"Wrote into {out}: {written} ({describe_recording(y.shape[1] / sr, sr, y.shape[0])} each)", quiet=quiet)
     _print_summary(found.decomposition, quiet)
+    stems = f"{counted(len(names), 'stem')} ({listed(list(names.values()))})"
+    length = describe_recording(y.shape[1] / sr, sr, y.shape[0])
+    print_line(f"Wrote {stems} into {out}, each with {length}", quiet=quiet)
 
 
-@app.command()
+@app.command(cls=Command)
 def decompose(
     recording: Recording,
     *,
     dictionary: Basis,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The file for the activations: .npz for all results, .csv for a table.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            parser=to_path,
+            help="The file for the activations: .npz for all results, .csv for a table.",
+        ),
     ],
     picture: Picture = None,
     free: Free = 0,
@@ -244,13 +325,18 @@ def decompose(
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Find the activation of each component in each frame.
+    """Show how strongly each sound is present over time.
 
-    The .npz file contains the activations H, the basis W, times, labels, frequencies, and for each frame how close it
-    is to the optimum (gap, relative_gap, kkt, converged). The .csv file has one row per frame, with the column time_s
-    and one column per component.
+    A sound consists of components, which are spectra. An activation says how much of a component there is in a frame, a
+    short piece of the recording. The .csv file has one row per frame, with the column `time_s` and one column per
+    component. The .npz file, for Python, contains the activations `H`, the basis `W`, `times`, `labels`, `frequencies`
+    and, for each frame, how close it is to the best possible result (`gap`, `relative_gap`, `kkt`, `converged`).
+
+    At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
+    reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
+    _check_free(free, basis)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
     _check_picture(picture, force, [recording, dictionary])
     with progress_bar("Decomposing", quiet=quiet) as progress:
@@ -264,62 +350,93 @@ def decompose(
                 basis,
                 free=free,
                 adapt=adapt,
-                beta_loss=parse_loss(beta_loss),
+                beta_loss=beta_loss,
                 tol=tol,
                 max_iter=max_iter,
                 progress=progress,
             )
     settings = {
         "knownmf": knownmf.__version__,
-        "beta_loss": parse_loss(beta_loss),
+        "beta_loss": beta_loss,
         "tol": tol,
         "explained": found.explained,
+        "explained_by_dictionary": found.explained_by_dictionary,
         "free": free,
         "adapt": adapt,
         **basis.settings,
     }
     write_activations(out, found, settings)
+    _print_summary(found, quiet)
     n_components, n_frames = found.found.H.shape
     print_line(f"Wrote {out}: {counted(n_components, 'component')} in {counted(n_frames, 'frame')}", quiet=quiet)
     _write_picture(picture, found, None, quiet)
-    _print_summary(found, quiet)
 
 
-@app.command()
+@app.command(cls=Command)
 def transcribe(
     recording: Recording,
     *,
     dictionary: Basis,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file for the events: .csv.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", parser=to_path, help="The file for the events: .csv.")
+    ],
     picture: Picture = None,
     beta_loss: Loss = LOSS,
     tol: Tol = TOL,
     max_iter: MaxIter = MAX_ITER,
     threshold: Annotated[
-        float, typer.Option(help="Smallest rise of an event, relative to the largest of the recording (0 to 1).")
+        float,
+        typer.Option(
+            "--threshold",
+            metavar="SHARE",
+            parser=SHARE,
+            help="The smallest rise in loudness that counts as an event, relative to the largest rise in the "
+            "recording, from 0 to 1. Larger values list fewer events: they leave out soft ones.",
+        ),
     ] = 0.03,
     threshold_own: Annotated[
         float,
         typer.Option(
-            help="Smallest rise of an event, relative to the largest of the same sound (0 to 1). The rise counts less "
-            "if similar sounds rise at the same time."
+            "--threshold-own",
+            metavar="SHARE",
+            parser=SHARE,
+            help="The smallest rise in loudness that counts as an event, relative to the largest rise of the same "
+            "sound, from 0 to 1. A rise counts less if similar sounds rise at the same time. Larger values leave out "
+            "the soft events of each sound.",
         ),
     ] = 0.12,
     threshold_share: Annotated[
         float,
         typer.Option(
-            help="Smallest rise of an event, relative to all similar sounds that rise at the same time (0 to 1)."
+            "--threshold-share",
+            metavar="SHARE",
+            parser=SHARE,
+            help="The smallest rise in loudness that counts as an event, relative to the sum of the rises of similar "
+            "sounds at the same time, from 0 to 1. With larger values, fewer of several similar sounds are listed.",
         ),
     ] = 0.2,
     min_gap_s: Annotated[
-        float, typer.Option("--min-gap", help="Shortest time between two events of the same sound, in seconds.")
+        float,
+        typer.Option(
+            "--min-gap",
+            metavar="SECONDS",
+            parser=number("a number of seconds, 0 or more", lambda gap: 0 <= gap < float("inf")),
+            help="The shortest time between two events of the same sound in seconds, 0 or more. Of two events that are "
+            "closer, the weaker one is left out. Larger values leave out fast repetitions.",
+        ),
     ] = 0.08,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
     """List the hits or notes of a recording.
 
-    The file has one row per event, with the columns onset_s, offset_s, label and strength (1 for the strongest event).
+    The file has one row per event, with four columns: `onset_s` and `offset_s`, the begin and the end in seconds;
+    `label`, the sound; and `strength`, how much louder the sound becomes at the onset, relative to the strongest event
+    of the recording, which has 1. If soft events are missing, use smaller thresholds; if there are too many events, use
+    larger ones.
+
+    At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
+    reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".csv",))
@@ -337,44 +454,74 @@ def transcribe(
                 threshold_own=threshold_own,
                 threshold_share=threshold_share,
                 min_gap_s=min_gap_s,
-                beta_loss=parse_loss(beta_loss),
+                beta_loss=beta_loss,
                 tol=tol,
                 max_iter=max_iter,
                 progress=progress,
             )
     write_events(out, found.events)
-    counts = [f"{sum(event.label == name for event in found.events)} {name}" for name in basis.names]
-    print_line(f"Wrote {out}: {counted(len(found.events), 'event')} ({', '.join(counts)})", quiet=quiet)
-    _write_picture(picture, found.decomposition, found.events, quiet)
     _print_summary(found.decomposition, quiet)
+    print_line(f"Wrote {out}: {describe_events(found.events, len(basis.names))}", quiet=quiet)
+    _write_picture(picture, found.decomposition, found.events, quiet)
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A dictionary (.npz) or a recording.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", parser=to_path, help="A recording, or a .npz or .csv file that knownmf has written."
+        ),
+    ],
 ) -> None:
-    """Describe a dictionary or a recording."""
-    if file.suffix.lower() != ".npz":
-        with input_errors():
-            _print_recording(file)
+    """Describe a file: a recording, a dictionary, activations or events."""
+    ending = file.suffix.lower()
+    if file.is_dir():
+        raise UserError(f'"{file}" is a folder: pass a file.')
+    if ending not in (".csv", ".npz"):
+        _print_recording(file)
+        return
+    with input_errors():
+        description = describe_csv(file) if ending == ".csv" else describe_archive(file)
+    if description is not None:
+        print_line(f"{file}: {description}")
         return
     basis = load_dictionary(file)
-    print_line(f"{file}: {describe_dictionary(basis)}")
+    print_line(f"{file}: dictionary, {describe_dictionary(basis)}")
     table = Table("sound", "components", "strongest frequency", box=box.SIMPLE_HEAD)
     for label in basis.names:
         columns = basis.W[:, basis.components_of(label)]
         peak = basis.frequencies[columns.sum(axis=1).argmax()]
-        table.add_row(Text(label), str(columns.shape[1]), f"{peak:.0f} Hz")
+        table.add_row(Text(printable(label)), str(columns.shape[1]), f"{peak:.0f} Hz")
     print_table(table)
 
 
-def _table_of_learned_sounds(takes: "Sounds", dictionary: "Dictionary") -> Table:
-    """Return a table with a row for each sound."""
-    table = Table("sound", "files", "seconds", "components", box=box.SIMPLE_HEAD)
-    for label, of_label in takes.items():
-        seconds = sum(y.shape[1] / rate for y, rate in of_label)
-        count = str(dictionary.labels.count(label))
-        table.add_row(Text(label), str(len(of_label)), f"{seconds:.1f}", count)
+def _check_free(free: int, basis: "Dictionary") -> None:
+    """Raise if components are to be learned but their label is taken."""
+    if free and REST in basis.names:
+        raise UserError(
+            f'The dictionary already has a sound named "{REST}", the label of what --free learns: leave out --free, '
+            "or learn the dictionary with another label."
+        )
+
+
+def _seconds(recordings: "Iterable[tuple[np.ndarray, int]]") -> float:
+    """Return the total length of recordings in seconds."""
+    return sum(y.shape[1] / rate for y, rate in recordings)
+
+
+def _table_of_labels(
+    sounds: dict[str, list[Path]], seconds: dict[str, float], dictionary: "Dictionary | None" = None
+) -> Table:
+    """Return a table with a row for each sound, with its components or, before learning, the names of its files."""
+    table = Table("sound", "files", "seconds", "names of the files" if dictionary is None else "components")
+    table.box = box.SIMPLE_HEAD
+    for label, paths in sounds.items():
+        if dictionary is None:
+            last = listed([path.name for path in paths], NAMES_SHOWN)
+        else:
+            last = str(dictionary.labels.count(label))
+        table.add_row(Text(printable(label)), str(len(paths)), f"{seconds[label]:.1f}", Text(printable(last)))
     return table
 
 
@@ -383,12 +530,13 @@ def _print_recording(file: Path) -> None:
     with audio_extra():
         import soundfile
 
-    with file.open("rb"):  # raises an OSError with a clear message if the file is missing or cannot be read
+    # An OSError has a clear message if the file is missing or cannot be read.
+    with input_errors(), file.open("rb") as content:
         try:
-            header = soundfile.info(file)
+            header = soundfile.info(content)
         except (RuntimeError, TypeError) as error:
             raise UserError(
-                f'"{file}" is neither a dictionary (.npz) nor a recording in a format that can be read.'
+                f'"{file}" is not a recording in a format that can be read, and not a .npz or .csv file of knownmf.'
             ) from error
     length = describe_recording(header.frames / header.samplerate, header.samplerate, header.channels)
     print_line(f"{file}: {length}, {header.format} {header.subtype}")
@@ -414,6 +562,9 @@ def _write_picture(picture: Path | None, found: "Decomposition", events: "list[E
 
 
 def _print_summary(found: "Decomposition", quiet: bool) -> None:
-    """Print how much is explained and how much is proven."""
+    """Print how much is explained and how many frames have converged. Warn if the dictionary explains too little."""
     for line in describe_decomposition(found):
         print_line(line, quiet=quiet)
+    doubt = describe_doubt(found)
+    if doubt is not None:
+        warnings.warn(doubt, UserWarning, stacklevel=2)  # printed on standard error, also with --quiet

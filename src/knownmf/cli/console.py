@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
@@ -10,17 +11,38 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from knownmf.extras import MissingPackageError
+from knownmf.wording import printable
 
-__all__ = ["CommandGroup", "UserError", "input_errors", "print_line", "print_table", "progress_bar"]
+__all__ = [
+    "Command",
+    "CommandGroup",
+    "UserError",
+    "input_errors",
+    "option_names",
+    "print_line",
+    "print_table",
+    "progress_bar",
+]
 
 RESULTS = Console(highlight=False)
 ERRORS = Console(stderr=True, highlight=False)
 
 # The class UsageError. Some versions of Typer take it from Click, others define it; none exports it.
 _UsageError: Any = typer.BadParameter.__base__
+
+
+# Names of Python parameters in messages of the library, and the options for them. The names with an underscore are
+# replaced everywhere, the others, which may be ordinary words, only before a value: "free=0", "tol is -1".
+_OPTIONS = {"min_gap_s": "--min-gap", "n_components": "--components"}
+_ALIKE = ("beta_loss", "hop_length", "mask_power", "max_iter", "n_fft", "threshold_own", "threshold_share")
+_ORDINARY_WORDS = ("adapt", "free", "sr", "threshold", "tol")
+_PYTHON_NAME = re.compile(
+    r"""("[^"]*"|'[^'\s]*')|"""  # names of files and labels are left as they are
+    rf"\b({'|'.join((*_OPTIONS, *_ALIKE))}|(?:{'|'.join(_ORDINARY_WORDS)})(?==| is )|tol(?= or ))(=(?=\S))?"
+)
 
 
 class UserError(Exception):
@@ -35,6 +57,10 @@ class CommandGroup(TyperGroup):
     their traceback, for a bug report.
     """
 
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options before the name of the command."""
+        return _without_types(super().get_params(ctx))
+
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Read the options before the name of the command."""
         with _reported_errors():
@@ -48,6 +74,22 @@ class CommandGroup(TyperGroup):
             return super().invoke(ctx)
 
 
+class Command(TyperCommand):
+    """A command whose help has no names of Python types, and whose errors name the command."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the arguments and the options of the command."""
+        return _without_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: Any) -> Any:
+        """Read the arguments and the options."""
+        try:
+            return super().parse_args(ctx, args)
+        except _UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
 @contextlib.contextmanager
 def input_errors() -> Iterator[None]:
     """Turn an OSError or a ValueError that the input causes into a :class:`UserError`."""
@@ -56,7 +98,24 @@ def input_errors() -> Iterator[None]:
     except OSError as error:
         raise UserError(_describe_os_error(error)) from error
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(option_names(str(error))) from error
+
+
+def option_names(message: str) -> str:
+    """Return a message of the library with the names of options instead of those of Python parameters.
+
+    Examples
+    --------
+    >>> option_names("hop_length=128 exceeds n_fft=64: rename it, or pass free=0.")
+    '--hop-length 128 exceeds --n-fft 64: rename it, or pass --free 0.'
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        quoted, name, equals = match.groups()
+        option = _OPTIONS.get(name, f"--{name}".replace("_", "-"))
+        return quoted or option + (" " if equals else "")
+
+    return _PYTHON_NAME.sub(replaced, message)
 
 
 @contextlib.contextmanager
@@ -89,9 +148,9 @@ def progress_bar(description: str, *, quiet: bool) -> Iterator[Callable[[int, in
 
 
 def print_line(line: str, *, quiet: bool = False) -> None:
-    """Print a line of the result without any markup, and without line breaks inside paths."""
+    """Print a line of the result without any markup, without control codes, and without line breaks inside paths."""
     if not quiet:
-        RESULTS.print(Text(line), soft_wrap=True)
+        RESULTS.print(Text(printable(line)), soft_wrap=True)
 
 
 def print_table(table: RenderableType, *, quiet: bool = False) -> None:
@@ -107,7 +166,9 @@ def _reported_errors() -> Iterator[None]:
         yield
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "knownmf"
-        _print_error(f"{error.format_message().rstrip('.')}: see {command} --help.")
+        message = error.format_message()
+        end = "" if message.endswith((".", "?")) else "."
+        _print_error(f"{message}{end} See {command} --help.")
         raise typer.Exit(2) from error
     except UserError as error:
         _print_error(str(error))
@@ -130,7 +191,14 @@ def _reported_errors() -> Iterator[None]:
 
 def _print_error(message: str) -> None:
     """Print an error message on one line of standard error."""
-    ERRORS.print(Text(f"knownmf: {' '.join(message.splitlines())}", style="red"), soft_wrap=True)
+    _print_on_stderr(f"knownmf: {message}", "red")
+
+
+def _print_on_stderr(message: str, style: str) -> None:
+    """Print a message on one line of standard error."""
+    # Where this fails, there is no place to report it. The files and the exit code of the command stay the same.
+    with contextlib.suppress(OSError):
+        ERRORS.print(Text(_on_one_line(message), style=style), soft_wrap=True)
 
 
 def _print_warning(
@@ -142,7 +210,28 @@ def _print_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning on one line of standard error, without the line of code that `warnings.showwarning` adds."""
-    ERRORS.print(Text(f"Note: {' '.join(str(message).splitlines())}", style="yellow"), soft_wrap=True)
+    _print_on_stderr(f"Note: {option_names(str(message))}", "yellow")
+
+
+def _on_one_line(message: str) -> str:
+    """Return a message on one line, without control codes."""
+    return printable(" ".join(message.splitlines()))
+
+
+def _without_types(parameters: Any) -> Any:
+    """Return the parameters of a command, without the names of Python types that Typer shows in the help.
+
+    Options have a metavar that says what to pass, such as FILE. For flags and arguments, nothing is to be said. Some
+    versions of Typer show a missing default as "None".
+    """
+    for parameter in parameters:
+        if parameter.default is None:
+            parameter.show_default = False
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: ""
+    return parameters
 
 
 def _describe_os_error(error: OSError) -> str:

@@ -1,7 +1,6 @@
 """The command demo: run the other commands on a mixture of drums whose true stems and events are known."""
 
 import csv
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,29 +9,40 @@ import typer
 from rich import box
 from rich.table import Table
 
-from knownmf.cli.commands import Force, Quiet, decompose, learn, separate, transcribe
+from knownmf.cli.commands import decompose, learn, separate, transcribe
 from knownmf.cli.console import UserError, print_line, print_table, progress_bar
+from knownmf.cli.options import Force, Quiet, to_path
 from knownmf.cli.outputs import check_folder, write_rows
+from knownmf.files import written_aside
 
 __all__ = ["demo"]
 
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for all files.")] = (Path("knownmf-demo")),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for all files.")
+    ] = Path("knownmf-demo"),
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Learn four drums, separate a mixture of them, and compare with the truth.
+    """Learn four drums, separate a mixture of them, and compare the result with the original tracks.
 
-    All files are written into one folder: the drum hits to learn from, the mixture, its true stems, the dictionary,
-    the stems, the events, the activations and a picture. Before each step, the command that does the same is printed.
+    The sounds come with knownmf. All files are written into one folder: the drum hits to learn from, the mixture, its
+    true stems, the dictionary, the separated stems, the events, the activations and a picture. Before each step, the
+    command that does the same is printed.
     """
     check_folder(out)
     if out.exists() and any(out.iterdir()) and not force:
         raise UserError(
             f'The folder "{out}" is not empty: choose another one, or replace the files in it with --force.'
         )
+    for name in ("hits", "truth", "stems"):
+        if (out / name).is_symlink():
+            raise UserError(
+                f'"{out / name}" is a symbolic link, which the demo does not write through: remove the link, or choose '
+                "another folder."
+            )
     start = time.perf_counter()
     hits, truth = _write_sounds(out, quiet)
     mix, drums = out / "mix.wav", out / "drums.npz"
@@ -41,7 +51,7 @@ def demo(
     options: dict[str, Any] = {"quiet": quiet, "force": True}
 
     _print_command(f"learn {out / 'hits'}/*.flac --out {drums}", quiet)
-    learn(hits, out=drums, **options)
+    learn([str(path) for path in hits], out=drums, **options)
     _print_command(f"separate {mix} --dictionary {drums} --out {stems}", quiet)
     separate(mix, out=stems, dictionary=drums, **options)
     _print_command(f"transcribe {mix} --dictionary {drums} --out {events} --picture {picture}", quiet)
@@ -68,7 +78,8 @@ def _write_sounds(out: Path, quiet: bool) -> tuple[list[Path], Any]:
         copies = []
         for path in sounds.hits().values():
             copies.append(out / "hits" / path.name)
-            shutil.copyfile(path, copies[-1])
+            with written_aside(copies[-1]) as copy:  # replaces a symbolic link; shutil.copyfile would write through it
+                copy.write(path.read_bytes())
         audio.write(out / "mix.wav", truth.y, truth.sr)
         for label, samples in truth.stems.items():
             audio.write(out / "truth" / f"{label}.wav", samples, truth.sr)
@@ -85,7 +96,8 @@ def _write_sounds(out: Path, quiet: bool) -> tuple[list[Path], Any]:
 
 def _print_command(command: str, quiet: bool) -> None:
     """Print the command of a step."""
-    print_line(f"\n$ knownmf {command}", quiet=quiet)
+    print_line("", quiet=quiet)
+    print_line(f"$ knownmf {command}", quiet=quiet)
 
 
 def _print_comparison(truth: Any, stems: Path, events: Path, quiet: bool) -> None:

@@ -1,57 +1,74 @@
-"""Read the inputs of the commands: sounds and their labels, dictionaries, options."""
+"""Read the inputs of the commands: sounds and their labels, and dictionaries."""
 
 from __future__ import annotations
 
+import glob
+import os
+import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knownmf.cli.console import UserError, input_errors
+from knownmf.cli.labels import Take, describe_doubts, labels_of_names, spelling_key
 
 if TYPE_CHECKING:
     import numpy as np
 
     from knownmf.dictionary import Dictionary
 
-__all__ = ["SOUND_ENDINGS", "find_sounds", "load_dictionary", "load_sound", "parse_loss"]
+__all__ = ["SOUND_ENDINGS", "find_sounds", "load_dictionary", "load_sound"]
 
 SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 
 
-def find_sounds(paths: Iterable[Path]) -> dict[str, list[Path]]:
+def find_sounds(given: Iterable[str | Path]) -> dict[str, list[Path]]:
     """Find sound files and their labels.
 
-    The label of a file is the part of its name before ``__``: ``kick__3.wav`` has the label "kick". If there is no
-    ``__`` in the name, the label of a file from `paths` is its name without the ending, and the label of a file in a
-    folder from `paths` is the name of the folder that contains it: ``samples/kick/3.wav`` has the label "kick" if
-    `paths` has ``samples``. Folders are searched with all their subfolders. Hidden files and files with other endings
-    are skipped.
+    A file that the user passes, or that lies directly in a folder that the user passes, gets its label from its name,
+    as in :func:`knownmf.cli.labels.labels_of_names`. If there are only numbers in the name, it gets the name of the
+    folder or, if the user passed the file itself, the whole name. A file in a subfolder gets the name of the subfolder.
+    Labels that differ only in upper case, or in the
+    characters between words, are the same. Hidden files and files with other endings are skipped.
 
     Parameters
     ----------
-    paths : iterable of Path
-        Sound files, and folders of sound files.
+    given : iterable of str or Path
+        Sound files, folders of sound files, and patterns such as ``*.wav``. With ``NAME=`` in front, the label of all
+        these files is NAME, also if they are found a second time without it.
 
     Returns
     -------
     dict of str to list of Path
-        The files for each label, in the order of `paths`; the files of a folder are sorted. A file that is found twice
+        The files for each label, in the order of `given`; the files of a folder are sorted. A file that is found twice
         is listed once.
 
     Raises
     ------
     UserError
-        If a path does not exist, or a folder contains no sound file.
+        If a path does not exist, a pattern matches nothing, a folder contains no sound file, a file has two names, or
+        the name of a file or folder that is needed for a label is not valid UTF-8.
+
+    Warns
+    -----
+    UserWarning
+        If a subfolder cannot be read, or the labels may not be what the user wants.
     """
+    files: list[tuple[Path, Path | None, str]] = []
+    names: dict[Path, str] = {}
+    for text in given:
+        name, place = _split_name(os.fspath(text))
+        for path, folder in _sounds_at(place):
+            files.append((path, folder, name))
+            if name and names.setdefault(path.resolve(), name) != name:
+                raise UserError(f'"{path}" has two names, "{names[path.resolve()]}" and "{name}": pass it once.')
+    takes = _labeled(files, names)
+    for doubt in describe_doubts(takes):
+        warnings.warn(doubt, UserWarning, stacklevel=2)
     sounds: dict[str, list[Path]] = {}
-    seen = set()
-    for given in paths:
-        for path, default_label in _sounds_at(given):
-            if path.resolve() not in seen:
-                seen.add(path.resolve())
-                before, separator, _ = path.stem.partition("__")
-                label = before.strip() if separator else ""
-                sounds.setdefault(label or default_label, []).append(path)
+    for take in takes:
+        sounds.setdefault(take.label, []).append(take.path)
     return sounds
 
 
@@ -73,39 +90,123 @@ def load_sound(path: Path) -> tuple[np.ndarray, int]:
 
 
 def load_dictionary(path: Path) -> Dictionary:
-    """Return the dictionary in a file."""
+    """Return the dictionary in a file. Raise a UserError if it cannot be read, or if a label is not valid Unicode."""
     from knownmf.dictionary import Dictionary
 
     with input_errors():
-        return Dictionary.load(path)
+        dictionary = Dictionary.load(path)
+    for label in dictionary.names:
+        try:
+            label.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f'"{path}" has the label "{label}", which is not valid Unicode and could not be written to a file: '
+                "learn the dictionary again with another label."
+            ) from error
+    return dictionary
 
 
-def parse_loss(text: str) -> str | float:
-    """Return the value of the option ``--beta-loss``: a number, or else a name, which the solver checks."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _split_name(text: str) -> tuple[str, str]:
+    """Split NAME=FILE into the name and the file. The name is empty if there is none."""
+    name, separator, place = text.partition("=")
+    if not separator or "/" in name or os.sep in name or os.path.lexists(text):
+        return "", text
+    if not name.strip() or not place:
+        raise UserError(f'"{text}" has no {"file" if name.strip() else "name"}: pass NAME=FILE, such as kick=BD01.wav.')
+    return _as_label(name, text), os.path.expanduser(place)
 
 
-def _sounds_at(given: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each sound file at a path, with the label for a name without ``__``."""
-    if not given.exists():
+def _sounds_at(place: str) -> Iterator[tuple[Path, Path | None]]:
+    """Yield each sound file at a path or pattern, and the folder that it was found in, if the user passed a folder."""
+    given = Path(place)
+    with input_errors():
+        exists = given.exists()
+    if exists:
+        found = [given]
+    elif glob.has_magic(place):
+        matches = sorted(map(Path, glob.glob(place, recursive=True)))
+        found = [path for path in matches if path.is_dir() or path.suffix.lower() in SOUND_ENDINGS]
+        if not found:
+            what = "sound file" if matches else "file"
+            raise UserError(
+                f'No {what} matches "{place}": pass sound files, folders of sound files or another pattern.'
+            )
+    else:
         raise UserError(f'There is no file or folder "{given}": pass sound files, or folders of sound files.')
-    if not given.is_dir():
-        yield given, given.stem
-        return
-    inside = [path for path in sorted(given.rglob("*")) if _is_sound(path, given)]
-    if not inside:
+    for path in found:
+        if path.is_dir():
+            yield from ((inside, path) for inside in _sounds_in(path))
+        else:
+            yield path, None
+
+
+def _sounds_in(folder: Path) -> list[Path]:
+    """Return the sound files in a folder and its subfolders, sorted. Links to folders are followed."""
+    unreadable: list[OSError] = []
+    visited: set[str] = set()
+    found: list[Path] = []
+    for place, subfolders, files in os.walk(folder, onerror=unreadable.append, followlinks=True):
+        visited.add(os.path.realpath(place))
+        subfolders[:] = [
+            name
+            for name in sorted(subfolders)
+            if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in visited
+        ]
+        paths = (Path(place, name) for name in files if not name.startswith("."))
+        # A broken link is kept, so that it is reported when it is read.
+        found += [
+            path for path in paths if path.suffix.lower() in SOUND_ENDINGS and (path.is_file() or not path.exists())
+        ]
+    failed = ", ".join(f'"{error.filename}" ({error.strerror})' for error in unreadable)
+    if not found:
+        if failed:
+            raise UserError(f'No sound file was found in the folder "{folder}". These could not be read: {failed}.')
         raise UserError(
-            f'The folder "{given}" contains no sound file: the name of a sound file ends in '
+            f'The folder "{folder}" contains no sound file: the name of a sound file ends in '
             f"{', '.join(SOUND_ENDINGS[:-1])} or {SOUND_ENDINGS[-1]}."
         )
-    for path in inside:
-        yield path, path.resolve().parent.name or path.stem
+    if failed:
+        warnings.warn(f"These folders could not be read, and are left out: {failed}.", UserWarning, stacklevel=2)
+    return sorted(found)
 
 
-def _is_sound(path: Path, folder: Path) -> bool:
-    """Return whether a path in a folder is a sound file that is not hidden."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in SOUND_ENDINGS and path.is_file()
+def _labeled(files: Iterable[tuple[Path, Path | None, str]], names: dict[Path, str]) -> list[Take]:
+    """Return files with their labels, each file once.
+
+    Parameters
+    ----------
+    files : iterable of (path, folder, name)
+        The files, the folder that each was found in, if any, and the name that the user passed, if any.
+    names : dict of Path to str
+        The names that the user passed, by the resolved paths.
+    """
+    chosen: dict[Path, tuple[Path, Path | None]] = {}
+    for path, folder, _ in files:
+        chosen.setdefault(path.resolve(), (path, folder))
+    by_name = [key for key, (path, folder) in chosen.items() if key not in names and folder in (None, path.parent)]
+    stems = [_as_label(chosen[key][0].stem, chosen[key][0]) for key in by_name]
+    from_names = dict(zip(by_name, labels_of_names(stems), strict=True))
+    spelling = {spelling_key(name): name for name in reversed(names.values())}
+    takes = []
+    for key, (path, folder) in chosen.items():
+        if key in names:
+            takes.append(Take(path, names[key], "given"))
+            continue
+        label, source = from_names.get(key, ""), "name"
+        if not label and folder is not None:
+            label, source = _as_label(key.parent.name, path), "folder"
+        label = label or _as_label(path.stem, path) or "sound"
+        takes.append(Take(path, spelling.setdefault(spelling_key(label), label), source))
+    return takes
+
+
+def _as_label(name: str, path: Path | str) -> str:
+    """Return a name as a label, without spaces at its ends. Raise if it is not valid Unicode."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f'"{path}": the name is not valid UTF-8, so it cannot be a label. Rename the file or folder, or pass '
+            "NAME=FILE, where FILE may be a pattern."
+        ) from error
+    return unicodedata.normalize("NFC", name).strip()

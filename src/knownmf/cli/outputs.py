@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import tempfile
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knownmf.cli.console import UserError, input_errors
-from knownmf.files import written_aside
+from knownmf.files import put_in_place, temporary_name, written_aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +65,7 @@ def check_outputs(
         if endings and path.suffix.lower() not in endings:
             raise UserError(f'"{path}" must end in {" or ".join(endings)}: the ending selects the format.')
         with input_errors():
-            folder, exists = path.is_dir(), path.exists()
+            folder, exists = path.is_dir(), path.exists() or path.is_symlink()
         if folder:
             raise UserError(f'"{path}" is a folder: choose the name of a file.')
         if os.path.realpath(path) in read:
@@ -152,11 +151,12 @@ def write_folder(folder: Path, files: dict[str, Callable[[Path], None]]) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # The temporary folder is inside the folder: its parent may be on another file system or not writable.
-        with tempfile.TemporaryDirectory(prefix=".knownmf.", suffix=".part", dir=folder) as temporary:
+        with temporary_name(folder) as temporary:
+            temporary.mkdir(0o700)
             for name, write in files.items():
-                write(Path(temporary, name))
+                write(temporary / name)
             for name in files:
-                os.replace(Path(temporary, name), folder / name)
+                put_in_place(temporary / name, folder / name)
     except BaseException:
         with contextlib.suppress(OSError):  # a folder with other files in it cannot be removed
             for path in created:

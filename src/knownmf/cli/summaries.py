@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from knownmf.wording import counted, percent
+from knownmf.wording import counted, listed, percent
 
 if TYPE_CHECKING:
-    from knownmf.audio import Decomposition
+    from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
 
-__all__ = ["describe_decomposition", "describe_dictionary", "describe_recording"]
+__all__ = [
+    "describe_decomposition",
+    "describe_dictionary",
+    "describe_doubt",
+    "describe_events",
+    "describe_recording",
+]
 
 
 def describe_dictionary(dictionary: Dictionary) -> str:
@@ -35,18 +42,87 @@ def describe_recording(seconds: float, sr: int, n_channels: int) -> str:
     return f"{length} at {sr} Hz, {channels}"
 
 
+def describe_events(events: Sequence[Event], n_sounds: int) -> str:
+    """Return the number of events, in all and of the strongest sounds, in one line.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        The events.
+    n_sounds : int
+        The number of sounds in the dictionary.
+
+    Examples
+    --------
+    >>> from knownmf.audio import Event
+    >>> describe_events([Event(0.1, 0.2, "hat", 0.2), Event(0.5, 0.9, "kick", 1.0), Event(0.6, 0.7, "hat", 0.3)], 88)
+    '3 events of 2 sounds, the strongest first: 1 kick, 2 hat. The other 86 sounds have no events.'
+    """
+    if not events:
+        return "0 events"
+    counts: dict[str, int] = {}
+    strengths: dict[str, float] = {}
+    for event in events:
+        counts[event.label] = counts.get(event.label, 0) + 1
+        strengths[event.label] = strengths.get(event.label, 0) + event.strength
+    labels = sorted(counts, key=lambda label: -strengths[label])
+    strongest = listed([f"{counts[label]} {label}" for label in labels])
+    silent = n_sounds - len(labels)
+    others = f" The other {counted(silent, 'sound')} {'has' if silent == 1 else 'have'} no events." if silent else ""
+    order = ", the strongest first" if len(labels) > 1 else ""
+    return f"{counted(len(events), 'event')} of {counted(len(labels), 'sound')}{order}: {strongest}.{others}"
+
+
 def describe_decomposition(decomposition: Decomposition) -> list[str]:
-    """Return two lines: how much of the recording is explained, and how many frames are proven to be optimal."""
+    """Return two lines: how much of the recording is explained, and how many frames have reached their optimum."""
     found = decomposition.found
-    share = percent(float(found.converged.mean()))
-    worst = percent(float(found.criterion.max()), digits=2)
     frames, bound = counted(len(found.converged), "frame"), percent(found.tol, digits=3)
-    explained = f"Explained: the dictionary accounts for {percent(decomposition.explained)} of the recording."
+    share, worst = percent(float(found.converged.mean())), percent(float(found.criterion.max()), digits=2)
     if 1 <= found.beta <= 2:
-        proven = f"Proven: {share} of {frames} within {bound} of the optimum; the worst within {worst}."
-    else:
-        proven = (
-            f"Proven: {share} of {frames} meet the conditions of an optimum within {bound}; the worst within {worst}. "
-            "(With this beta_loss there may be other optima.)"
+        converged = (
+            f"{share} of {frames} have converged to within {bound} of the best fit that these components can reach; "
+            f"the worst to within {worst}."
         )
-    return [explained, proven]
+    else:
+        converged = (
+            f"{share} of {frames} have converged: they meet the conditions of a best fit with these components within "
+            f"{bound}; the worst within {worst}. (With this beta_loss there may be other optima.)"
+        )
+    return [_describe_share(decomposition), converged]
+
+
+def describe_doubt(decomposition: Decomposition) -> str | None:
+    """Return what may be wrong and what to try if the dictionary explains too little of the recording, else None."""
+    if decomposition.fits:
+        return None
+    doubt = (
+        f"The dictionary explains only {percent(decomposition.explained_by_dictionary)} of the recording: its sounds "
+        "may not be those in the recording. Learn a dictionary from all sounds and notes that are in it, with enough "
+        "components (the default of learn)."
+    )
+    if not decomposition.adapted:
+        doubt += " If they are the same sounds, but in another room or tuning, separate or decompose with --adapt 0.3."
+    if not decomposition.n_free:
+        doubt += " If there are other sounds or noise too, separate or decompose with --free 8."
+    return doubt
+
+
+def _describe_share(decomposition: Decomposition) -> str:
+    """Return how much of the recording is explained and, if components were learned from it, by which of them."""
+    limit = f"(up to {decomposition.dictionary.sr / 2:g} Hz)"
+    if not decomposition.V.any():
+        return f"There is nothing to explain: the recording is silent {limit}."
+    explained = f"{percent(decomposition.explained)} of the energy of the recording {limit}"
+    own = percent(decomposition.explained_by_dictionary)
+    learned = f"{counted(decomposition.n_free, 'component')} learned from the recording"
+    if decomposition.adapted and decomposition.n_free:
+        return (
+            f"The adapted dictionary and {learned} explain {explained}; the part of the dictionary before it was "
+            f"adapted is {own}."
+        )
+    if decomposition.adapted:
+        return f"The adapted dictionary explains {explained}; before it was adapted, it explains {own}."
+    if decomposition.n_free:
+        remaining = percent(max(0.0, decomposition.explained - decomposition.explained_by_dictionary))
+        return f"The dictionary and {learned} explain {explained}: the dictionary {own}, the others {remaining}."
+    return f"The dictionary explains {explained}."

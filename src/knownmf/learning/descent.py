@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from knownmf.learning.known import KnownBasis
 from knownmf.learning.passes import Loss, Pace, Task, cost_of_basis, take_pass, update
 from knownmf.native import extrapolate
 from knownmf.observations import Observations
+from knownmf.threads import single_threaded_blas
 
 # A pass that lowers the objective by less than this share of the objective, or of the size of the data, needs double
 # precision. In single precision the objective is wrong by some 1e-8 of that size; the factor of 100 is for safety.
@@ -93,7 +93,7 @@ def descend(
        Computational Mathematics 15(3), 2015; here entry by entry.
     """
     task = Task(observations, known, loss, W)
-    with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
+    with single_threaded_blas(), np.errstate(all="ignore"):
         descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scales, n_plain)
         if not np.isfinite(descent.value):
             raise FloatingPointError(

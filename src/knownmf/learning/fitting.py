@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from knownmf.learning.descent import Callback, Learned, descend
 from knownmf.learning.known import KnownBasis
 from knownmf.learning.passes import Loss, Pace, Statistics, Task, take_pass, update
 from knownmf.learning.starts import start_of
 from knownmf.observations import Observations
+from knownmf.threads import single_threaded_blas
 
 # If components start from scratch, so many passes without momentum and with safe steps come first, because faster
 # passes often lead to worse local minima. Ad hoc: docs/learning.md compares 10, 20 and 30.
@@ -102,7 +102,7 @@ def update_basis(
        Itakura-Saito divergence", IEEE WASPAA 2011.
     """
     task = Task(observations, known, loss, W, multiplicative=True)
-    with threadpool_limits(limits=1, user_api="blas"), np.errstate(all="ignore"):
+    with single_threaded_blas(), np.errstate(all="ignore"):
         scaled = W / task.atoms
         _, _, new = take_pass(task, scaled, H * task.atoms.T / task.scales, Pace(np.float64, False))
         w = np.maximum(W, SMALLEST_ENTRY)
