@@ -113,8 +113,8 @@ def update_basis(
             new.other * other_unit + (forgetting * memory.other if memory else 0.0),
         )
         statistics = Statistics(memory.linear / linear_unit, memory.other / other_unit)
-        # A component that is active in no sample of the block stays as it is. Penalties alone would pull it to zero, and
-        # it would not come back.
+        # A component that is active in no sample of the block stays as it is: penalties alone would pull it to zero,
+        # from where it would not come back.
         moves = known.free & ((H > 0.0).any(axis=0) | (known.strength > 0.0))[:, np.newaxis]
         moved = update(task, scaled, statistics, False) * task.atoms
         updated = np.where(moves, np.where(W > 0.0, np.maximum(moved, SMALLEST_ENTRY), moved), W)

@@ -173,7 +173,9 @@ class Task:
         self.basis_l1 = (loss.basis_l1 * atoms / self.unit)[:, np.newaxis] * ones
         self.basis_l2 = (loss.basis_l2 * atoms**2 / self.unit)[:, np.newaxis] * ones
         self.strength = (known.strength * atoms**self.beta / self.unit)[:, np.newaxis] * known.free
-        positive = np.concatenate([largest[largest > 0.0] / largest.max(initial=0.0), self.strength[self.strength > 0.0]])
+        positive = np.concatenate(
+            [largest[largest > 0.0] / largest.max(initial=0.0), self.strength[self.strength > 0.0]]
+        )
         largest_penalty = max(np.max(values, initial=0.0) for values in (self.l1, self.l2))
         self.needs_double = self.beta >= 1.0 and bool((positive < SMALLEST_SHARE).any())
         self.needs_double |= bool(largest_penalty > 1.0 / SMALLEST_SHARE)
