@@ -49,6 +49,8 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     const double l1_unit = std::pow(scale, 1.0 - beta), l2_unit = std::pow(scale, 2.0 - beta);
     const double* support = row_of(block.support, t, n_components, basis.support);
     const double* start = row_of(block.start, t, n_components, nullptr);
+    const double *own_l1 = row_of(block.l1, t, n_components, nullptr),
+                 *own_l2 = row_of(block.l2, t, n_components, nullptr);
     constexpr double largest_start = 1e300;  // so that it stays finite at the frame's scale
     fill(frame.h, basis.component_stride, 0.0);
     fill(frame.A, basis.component_stride, 0.0);
@@ -56,8 +58,11 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     for (Index k = 0; k < n_components; ++k) {
         // An atom that is zero on all observed bins stays out, but its activation counts where it is to be certified.
         frame.allowed[k] = support[k] != 0.0 && (frame.weighted_sums[k] > 0.0 || certify_only);
-        frame.l1[k] = basis.l1[k] > 0.0 ? basis.l1[k] * l1_unit : 0.0;  // the unit may be infinite
-        frame.l2[k] = basis.l2[k] > 0.0 ? basis.l2[k] * l2_unit : 0.0;
+        const double unit = basis.units[k];
+        const double l1 = own_l1 != nullptr ? own_l1[k] * unit : basis.l1[k];
+        const double l2 = own_l2 != nullptr ? (own_l2[k] > 0.0 ? own_l2[k] * unit * unit : 0.0) : basis.l2[k];
+        frame.l1[k] = l1 > 0.0 ? l1 * l1_unit : 0.0;  // the unit may be infinite
+        frame.l2[k] = l2 > 0.0 ? l2 * l2_unit : 0.0;
         const bool starts = start != nullptr && frame.allowed[k] && (frame.has_data || certify_only);
         if (starts) frame.h[k] = smaller(start[k] / basis.units[k] / scale, largest_start);
     }

@@ -48,6 +48,8 @@ struct Observations {
     const double* entries;
     const std::int32_t* entry_bins;
     const std::int64_t* starts;
+    const double* l1;  // null: the shared penalties; in the user's units
+    const double* l2;
 };
 
 struct Options {
