@@ -170,8 +170,14 @@ def test_progress():
         ({"a": [(np.ones(9), SR)]}, {"n_fft": 64, "hop_length": 65}, "hop_length=65 exceeds"),
         ({"a": [(np.ones(9), SR)]}, {"window": "hat"}, "window='hat'"),
         ({"a": [(np.ones(9), SR)]}, {"power": -1}, "power is -1"),
+        ({"a": [(np.ones(9), 2**31 - 1)]}, {}, "sample rate is 2147483647 Hz, expected at most 10000000 Hz"),
     ],
 )
 def test_mistakes_are_named(sounds, options, complaint):
     with pytest.raises(ValueError, match=complaint):
         learn(sounds, **options)
+
+
+def test_a_window_that_does_not_fit_into_memory_is_refused():
+    with pytest.raises(MemoryError, match="a window of 35184372088832 samples needs about"):
+        learn({"a": [(np.ones(9), SR)]}, n_fft=2**45)

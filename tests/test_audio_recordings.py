@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ import soundfile
 
 from knownmf import demo
 from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe, write
-from knownmf.audio.recordings import as_channels, resampled
+from knownmf.audio.recordings import as_channels, describe, resampled
 from knownmf.dictionary import Dictionary
 
 SR = 22050
@@ -142,6 +143,157 @@ def test_a_recording_that_breaks_off_is_used_and_said(tmp_path, noise):
     with pytest.warns(UserWarning, match=r"cut\.mp3.*ends after [12]\.\d\d s, but its header states 4\.08 s"):
         y, _ = read(cut)
     assert 30000 < y.shape[1] < 60000
+
+
+# File endings, with the arguments of soundfile.write that they need. All formats but the last three are lossless.
+FORMATS = {
+    "wav": {"subtype": "PCM_16"},
+    "wavex": {"format": "WAVEX", "subtype": "PCM_24"},
+    "rf64": {"format": "RF64", "subtype": "FLOAT"},
+    "w64": {"format": "W64", "subtype": "FLOAT"},
+    "aiff": {"subtype": "PCM_16"},
+    "au": {"subtype": "PCM_16"},
+    "caf": {"format": "CAF", "subtype": "PCM_16"},
+    "flac": {"subtype": "PCM_16"},
+    "ogg": {"subtype": "VORBIS"},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
+    "mp3": {},
+}
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_file_that_is_cut_off_is_read_up_to_there_with_one_warning(tmp_path, noise, ending, share):
+    whole, cut = tmp_path / f"whole.{ending}", tmp_path / f"cut.{ending}"
+    sr = 48000 if ending == "opus" else SR
+    soundfile.write(whole, np.tile(noise, 20).T, sr, **FORMATS[ending])
+    content = whole.read_bytes()
+    cut.write_bytes(content[: int(share * len(content))])
+    y, _ = read(whole)  # without a warning
+    with pytest.warns(UserWarning, match=rf'^"[^"]*cut\.{ending}" ends after .* truncated or damaged') as caught:
+        start, _ = read(cut)
+    assert len(caught) == 1
+    n_start = start.shape[1]
+    # The pages of Opus are about a second long. A page that is cut is lost.
+    assert share - (0.3 if ending == "opus" else 0.15) < n_start / y.shape[1] < share + 0.02
+    np.testing.assert_allclose(start[:, :-2000], y[:, : n_start - 2000], atol=0 if ending != "mp3" else 0.01)
+    if ending not in ("ogg", "opus"):  # there, no header states the length
+        assert f"but its header states {y.shape[1] / sr:.2f} s" in str(caught[0].message)
+    with pytest.warns(UserWarning, match="truncated or damaged"):
+        assert describe(cut).n_samples == n_start
+    found = describe(whole)
+    assert (found.n_samples, found.n_channels, found.sr) == (y.shape[1], 2, sr)
+
+
+def change_size(content, after, skipped, size_format, value):
+    """Change the size that follows `after` and `skipped` bytes in a file."""
+    content = bytearray(content)
+    struct.pack_into(size_format, content, content.index(after) + len(after) + skipped, value)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("ending", "after", "skipped", "size_format", "values"),
+    [
+        # Other programs than ffmpeg, which writes 0xFFFFFFFF, write other sizes when they write to a pipe.
+        ("wav", b"data", 0, "<I", (0, 0xFFFFFFFF, 0xFFFFFFDB, 0x7FFFFFFF, 0x7FFFF000, 0x80000000)),
+        ("rf64", b"ds64", 12, "<Q", (0, 2**64 - 1)),
+        ("w64", b"data\xf3\xac\xd3\x11", 8, "<Q", (0, 24, 2**63 - 1, 2**64 - 1)),
+        ("aiff", b"SSND", 0, ">I", (0, 8, 0xFFFFFFFF, 0x7F000008)),
+        ("au", b".snd", 4, ">I", (0, 0xFFFFFFFF)),
+        ("caf", b"data", 0, ">Q", (2**64 - 1,)),
+    ],
+)
+@pytest.mark.parametrize("riff_size", [None, 0, 0xFFFFFFFF])
+def test_a_header_need_not_state_the_length(tmp_path, noise, ending, after, skipped, size_format, values, riff_size):
+    path = tmp_path / f"streamed.{ending}"
+    soundfile.write(path, noise.T, SR, **FORMATS[ending])
+    content, (y, _) = path.read_bytes(), read(path)
+    for value in values:
+        streamed = change_size(content, after, skipped, size_format, value)
+        if ending == "wav" and riff_size is not None:
+            streamed = change_size(streamed, b"RIFF", 0, "<I", riff_size)
+        path.write_bytes(streamed)
+        np.testing.assert_array_equal(read(path)[0], y)  # a warning would be an error
+        assert describe(path).n_samples == 9000
+
+
+def without_length(content):
+    """Set the number of samples in the header of a FLAC file to 0, which means that it is unknown (RFC 9639)."""
+    content = bytearray(content)
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    return bytes(content)
+
+
+def test_a_flac_file_need_not_state_its_length(tmp_path, noise):
+    path = tmp_path / "streamed.flac"
+    soundfile.write(path, np.tile(noise, 20).T, SR)
+    y, _ = read(path)
+    streamed = without_length(path.read_bytes())
+    path.write_bytes(streamed)
+    np.testing.assert_array_equal(read(path)[0], y)
+    assert describe(path).n_samples == 180000
+    path.write_bytes(streamed[: len(streamed) // 2])
+    with pytest.warns(UserWarning, match=r"streamed\.flac.* ends after \d\.\d\d s: the file is truncated"):
+        start, _ = read(path)
+    assert 80000 < start.shape[1] < 100000
+    np.testing.assert_array_equal(start, y[:, : start.shape[1]])
+
+
+def test_a_flac_file_that_is_damaged_in_the_middle_is_read_up_to_there(tmp_path, noise):
+    path = tmp_path / "damaged.flac"
+    soundfile.write(path, np.tile(noise, 20).T, SR)
+    y, _ = read(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"ends after [34]\.\d\d s, but its header states 8\.16 s"):
+        start, _ = read(path)
+    np.testing.assert_array_equal(start, y[:, : start.shape[1]])
+
+
+def test_chunks_after_the_samples_are_no_samples(tmp_path, noise):
+    path = tmp_path / "a.wav"
+    text = b"LIST" + struct.pack("<I", 6) + b"adtl\0\0"
+    soundfile.write(path, noise.T, SR)
+    path.write_bytes(path.read_bytes() + text)
+    assert read(path)[0].shape[1] == 9000
+    soundfile.write(path, noise[:, :0].T, SR)
+    path.write_bytes(path.read_bytes() + text)
+    with pytest.raises(ValueError, match=r"a\.wav.*empty"):
+        read(path)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_file_that_ends_within_its_header_is_refused_and_named(tmp_path, noise, ending, capfd):
+    path = tmp_path / f"a.{ending}"
+    soundfile.write(path, noise.T, 48000, **FORMATS[ending])
+    content = path.read_bytes()
+    for cut in range(0, {"au": 24, "wav": 44}.get(ending, 60), 3):
+        path.write_bytes(content[:cut])
+        with pytest.raises(ValueError, match=rf"a\.{ending}"):
+            read(path)
+    if ending != "mp3":  # libmpg123 writes notes
+        assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("sr", [1, 99, 10_000_001, 2**31 - 1])
+def test_a_file_with_an_absurd_sample_rate_is_refused_and_named(tmp_path, sr):
+    soundfile.write(tmp_path / "a.wav", np.ones(20), sr)
+    for look in (read, describe):
+        with pytest.raises(ValueError, match=rf"a\.wav.* has a sample rate of {sr} Hz, expected 100 to 10000000 Hz"):
+            look(tmp_path / "a.wav")
+
+
+def test_a_recording_that_does_not_fit_into_memory_is_refused_and_named(tmp_path, noise, monkeypatch):
+    soundfile.write(tmp_path / "a.flac", noise.T, SR)
+    monkeypatch.setattr("knownmf.memory.available_memory", lambda: 2**26)
+    with pytest.raises(MemoryError, match=r'the next part of ".*a\.flac" needs about 128 MiB'):
+        read(tmp_path / "a.flac")
+    monkeypatch.setattr("knownmf.memory.available_memory", lambda: 2**10)
+    with pytest.raises(MemoryError, match=r'reading ".*a\.flac" needs about'):
+        read(tmp_path / "a.flac")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):

@@ -1,13 +1,16 @@
 """Stems: apart from each other, and together the recording."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from knownmf import demo
-from knownmf.audio import learn, read, separate
+from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe
+from knownmf.audio.decomposition import decomposition_memory
 from knownmf.audio.recordings import resampled
+from knownmf.audio.separation import separation_memory
 from knownmf.dictionary import Dictionary
 
 SR = 22050
@@ -158,6 +161,55 @@ def test_unusual_settings_still_add_up(window, hop_length):
     assert missing(separate(y, SR, dictionary).stems, y) < -120
 
 
+@pytest.mark.parametrize(
+    ("dictionary_sr", "n_fft", "sr"),
+    [(22050, 2048, 7), (22050, 32, 900), (44100, 64, 1000), (1000, 63, 1), (8, 63, 799_999)],
+)
+def test_recordings_with_hardly_any_frequencies_of_the_dictionary_still_add_up(dictionary_sr, n_fft, sr):
+    W = np.random.default_rng(0).random((n_fft // 2 + 1, 2))
+    dictionary = Dictionary(W, ["a", "b"], sr=dictionary_sr, n_fft=n_fft, hop_length=n_fft // 4)
+    y = np.random.default_rng(1).normal(size=(1, 300))
+    stems = separate(y, sr, dictionary).stems
+    assert all(np.isfinite(stem).all() for stem in stems.values())
+    assert missing(stems, y) < -120
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+@pytest.mark.parametrize("n_sounds", [2, 20])
+def test_the_memory_that_it_takes_is_known_before(n_channels, n_sounds):
+    W = np.random.default_rng(0).random((1025, n_sounds))
+    dictionary = Dictionary(W, [f"sound {i}" for i in range(n_sounds)], sr=SR)
+    y = np.random.default_rng(1).normal(size=(n_channels, 10 * SR))
+    for job, known in (
+        (separate, separation_memory(y.shape, SR, dictionary, free=0)),
+        (decompose, decomposition_memory(y.shape, SR, dictionary)),
+    ):
+        job(y[:, :100], SR, dictionary)  # imports what it needs
+        tracemalloc.start()
+        try:
+            job(y, SR, dictionary, tol=0.1)
+            assert 0.8 < tracemalloc.get_traced_memory()[1] / known < 1.05
+        finally:
+            tracemalloc.stop()
+
+
+def test_what_does_not_fit_into_memory_is_refused_before(drums, monkeypatch):
+    monkeypatch.setattr("knownmf.memory.available_memory", lambda: 2**20)
+    y = np.ones(60 * SR)
+    with pytest.raises(MemoryError, match=r"^separating the recording needs about \d+ MiB of memory, but only 1 MiB"):
+        separate(y, SR, drums)
+    with pytest.raises(MemoryError, match=r"^decomposing the recording needs about"):
+        decompose(y, SR, drums)
+    with pytest.raises(MemoryError, match=r"^decomposing the recording needs about"):
+        transcribe(y, SR, drums)
+    with pytest.raises(MemoryError, match=r"^learning from take 1 of 'a' needs about"):
+        learn({"a": [(y, SR)]})
+    with pytest.raises(MemoryError, match=r"^the spectrogram needs about"):
+        spectrogram(y, drums)
+    with pytest.raises(MemoryError, match=r"^resampling from 1 Hz to 22050 Hz needs about 13\.1 GiB"):
+        resampled(np.ones((1, 40000)), 1, SR)
+
+
 def test_mistakes_are_named(drums):
     for mask_power in (0, -1, np.nan, np.inf, "2", True, np.timedelta64(2)):
         message = f"mask_power is {mask_power!r}, expected a finite number above 0"
@@ -169,6 +221,11 @@ def test_mistakes_are_named(drums):
     for adapt in (-0.1, 1.0, np.nan, "half", False):
         with pytest.raises(ValueError, match=f"^adapt is {adapt!r}, expected a number from 0 to below 1"):
             separate(np.ones(SR), SR, drums, adapt=adapt)
+    for sr in (2**32, 10**30):
+        with pytest.raises(
+            ValueError, match=rf"cannot be resampled from {sr} Hz to {SR} Hz: a ratio of at most 100000"
+        ):
+            separate(np.ones(SR), sr, drums)
     with pytest.raises(ValueError, match="not a number"):
         separate(np.full(SR, np.nan), SR, drums)
     with pytest.raises(ValueError, match="empty"):

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from commands import DECOMPOSE, SEPARATE, SR, TRANSCRIBE, files, run, write_inputs
-from knownmf import audio, demo
+from knownmf import audio, demo, memory
 from knownmf.cli import demonstration
 from knownmf.dictionary import Dictionary
 
@@ -446,6 +446,45 @@ def test_too_little_memory_gives_exit_code_1(here, monkeypatch):
     assert "not enough memory" in done.stderr
 
 
+@pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE])
+def test_a_recording_that_does_not_fit_into_memory_is_refused_and_named(here, monkeypatch, command):
+    before = files()
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**18)
+    monkeypatch.setattr(audio.recordings, "check_memory", lambda *arguments: None)
+    done = run(*command)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert re.fullmatch(r'knownmf: [a-z]+ing "song\.wav" needs about \d+ MiB of memory, but only .*\.\n', done.stderr)
+    assert files() == before
+
+
+def test_much_memory_is_announced(here, monkeypatch):
+    monkeypatch.setattr(audio.separation, "separation_memory", lambda *arguments: 1.25 * 2**30)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**31)
+    assert 'Separating "song.wav" takes about 1.2 GiB of memory.\n' in run(*SEPARATE).stdout
+    assert "GiB" not in run(*SEPARATE, "--force", "--quiet").stdout
+
+
+def test_refusals_name_the_file(here):
+    """The library says "the dictionary" or "take 2 of 'x'", because it knows no files."""
+    basis = Dictionary.load("tones.npz")
+    Dictionary(basis.W, ["rest", "high", "high"], **basis.settings).save("rest.npz")
+    done = run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems", "--free", "2")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        'knownmf: "rest.npz" already has a sound named "rest", the label of what --free learns: leave out --free, or '
+        "learn the dictionary with another label.\n",
+    )
+    Dictionary(basis.W, ["low", "high", "high"], **{**basis.settings, "sr": 2**40}).save("fast.npz")
+    done = run(*DECOMPOSE[:3], "fast.npz", *DECOMPOSE[4:])
+    assert done.exit_code == 1
+    assert done.stderr.startswith('knownmf: decomposing "song.wav" needs about ')
+    # Inaudible after resampling to a much lower rate.
+    soundfile.write("x__1.wav", np.random.default_rng(0).normal(size=800), 8000)
+    soundfile.write("x__2.wav", np.r_[np.zeros(999), 1e-320], 8000, subtype="DOUBLE")
+    done = run("learn", "x__1.wav", "x__2.wav", "--out", "x.npz", "--n-fft", "64")
+    assert (done.exit_code, done.stderr[:30]) == (2, 'knownmf: "x__2.wav" is silent:')
+
+
 def test_an_error_in_knownmf_keeps_its_traceback(here, monkeypatch):
     def broken(*arguments, **settings):
         raise TypeError("an error in knownmf")
@@ -470,6 +509,18 @@ def test_output_that_cannot_be_printed(here, stream):
                 assert done.stderr == f"knownmf: {os.strerror(errno.ENOSPC)}.\n"
     printed = 0 if stream == "stderr" else 1
     assert codes == {"song.wav": printed, "tones.npz": printed, "nowhere.npz": 2}
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null/home"])
+def test_nothing_needs_a_home_folder(here, home):
+    """With a picture: Matplotlib keeps a cache of fonts."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    environment |= {"MPLCONFIGDIR": "/dev/null/matplotlib", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {} if home is None else {"HOME": home}
+    command = [Path(sys.executable).with_name("knownmf"), *DECOMPOSE, "--picture", "picture.png"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert files() == ["activations.npz", "picture.png", "song.wav", "tones.npz"]
 
 
 def test_the_process_returns_the_exit_code(here):

@@ -39,6 +39,7 @@ LAYERS = [
     "prepared",
     "nmf_base",
     "estimators",
+    "dictionary_files",
     "dictionary",
     "audio",
     "demo",
@@ -48,7 +49,7 @@ LAYERS = [
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
     "learning": ["known", "passes", "descent", "starts", "fitting"],
-    "audio": ["recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
+    "audio": ["containers", "recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
     "cli": [
         "console",
         "options",

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_memory", "check_memory", "in_bytes"]
+__all__ = ["TooLittleMemoryError", "available_memory", "check_memory", "in_bytes"]
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -18,8 +18,12 @@ _GROUP_FILES = (
 )
 
 
+class TooLittleMemoryError(MemoryError):
+    """Some work was refused because it needs more memory than there is."""
+
+
 def check_memory(n_bytes: float, what: str, remedy: str) -> None:
-    """Raise a MemoryError if some work needs more memory than there is.
+    """Raise a TooLittleMemoryError if some work needs more memory than there is.
 
     Parameters
     ----------
@@ -30,7 +34,7 @@ def check_memory(n_bytes: float, what: str, remedy: str) -> None:
     """
     available = available_memory()
     if n_bytes > available:
-        raise MemoryError(
+        raise TooLittleMemoryError(
             f"{what} needs about {in_bytes(n_bytes)} of memory, but only {in_bytes(available)} are available: {remedy}."
         )
 

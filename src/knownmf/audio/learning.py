@@ -8,11 +8,12 @@ import numpy.typing as npt
 from scipy.fft import next_fast_len
 from scipy.special import kl_div
 
-from knownmf.audio.decomposition import Progress
-from knownmf.audio.recordings import as_channels, check_rate, resampled
+from knownmf.audio.decomposition import Progress, decomposition_memory
+from knownmf.audio.recordings import HIGHEST_RATE, as_channels, check_rate, resampled
 from knownmf.audio.spectrograms import magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.learning import Loss, fit_basis, known_basis
+from knownmf.memory import check_memory
 from knownmf.observations import Observations
 from knownmf.threads import single_threaded_blas
 from knownmf.validation import whole_number
@@ -92,6 +93,8 @@ def learn(
     ValueError
         If there are no sounds, if a label has no takes, if a take is not a pair (y, sr), is empty or silent or has
         samples that are not finite, or if a setting is out of its range.
+    MemoryError
+        If a take or a window needs more memory than there is.
 
     Examples
     --------
@@ -112,7 +115,10 @@ def learn(
         n_fft = window_length(sr)
     if hop_length is None:
         hop_length = max(1, n_fft // HOPS_PER_WINDOW)
-    # The constructor of Dictionary checks the settings, before any work.
+    if sr > HIGHEST_RATE:
+        raise ValueError(f"the sample rate is {sr} Hz, expected at most {HIGHEST_RATE} Hz: pass a lower sr.")
+    # The constructor of Dictionary checks the settings, before any work. It copies and checks the array.
+    check_memory(3 * 8 * n_fft, f"a window of {n_fft} samples", "choose a smaller n_fft")
     settings = Dictionary(
         np.ones((n_fft // 2 + 1, 1)), ["any"], sr=sr, n_fft=n_fft, hop_length=hop_length, window=window, power=power
     )
@@ -166,6 +172,8 @@ def _checked_takes(
 
 def _loud_frames(y: np.ndarray, sr: int, settings: Dictionary, name: str) -> np.ndarray:
     """Return the frames of a take that are not silent, scaled so that the sum of the loudest is 1."""
+    needed = decomposition_memory(y.shape, sr, settings)
+    check_memory(needed, f"learning from {name}", "use shorter recordings, or a lower sample rate")
     y = resampled(y, sr, settings.sr)
     V = magnitudes(stft(y, settings)) ** settings.power
     # Leave out the frames that overlap the end: if a take is cut off there, they contain a click. Takes shorter than a

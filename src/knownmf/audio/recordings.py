@@ -1,11 +1,13 @@
 """Read, write, check and resample recordings."""
 
 import io
+import math
 import os
 import reprlib
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,19 +16,43 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from knownmf.audio.containers import header_length
 from knownmf.files import written_aside
+from knownmf.memory import check_memory
 from knownmf.validation import level_of_caller, whole_number
 from knownmf.wording import counted
 
-__all__ = ["as_channels", "check_rate", "read", "resampled", "write"]
+__all__ = [
+    "NotARecordingError",
+    "RecordingInfo",
+    "as_channels",
+    "check_rate",
+    "describe",
+    "read",
+    "resampled",
+    "resampled_length",
+    "write",
+]
 
 # Subtypes that store floating-point samples. All others clip samples above full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 
-# A file counts as truncated if it ends before the stated length by more than this share and by more than this many
-# seconds. Less is no sign of damage: if the header of an MP3 file has no length, libsndfile estimates it, and the
-# estimate is about this accurate.
-_MISSING_SHARE, _MISSING_S = 0.01, 0.1
+# The sample rates of recordings: from those of slow sensors to those of ultrasound. A header with another one is
+# damaged, or was made to take all memory.
+LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000
+
+# For a ratio of a million, soxr needs more than a minute, and for larger ones it crashes.
+LARGEST_RATIO = HIGHEST_RATE // LOWEST_RATE
+
+# In an MP3 file without a length, libsndfile estimates it. A file counts as truncated only if more than this share and
+# more than this many seconds are missing, which is about as accurate. In other formats, every missing sample counts.
+_MP3_SHARE, _MP3_S = 0.01, 0.1
+
+# libsndfile returns a length of this size if the header does not state one.
+_UNKNOWN_LENGTH = 2**62
+
+_BLOCK = 2**16  # the number of samples of each channel that are decoded at a time
+_CHECKED_BYTES = 2**26  # before so many bytes more are decoded, it is checked that there is memory for them
 
 # The largest number of channels. Microphone arrays have up to 64; what has more is a spectrogram.
 MOST_CHANNELS = 64
@@ -43,13 +69,38 @@ FAR_ABOVE_FULL_SCALE = 100
 _Result = TypeVar("_Result")
 
 
+class NotARecordingError(ValueError):
+    """A file has a format that libsndfile cannot read, or is too damaged."""
+
+
+@dataclass(frozen=True)
+class RecordingInfo:
+    """The result of :func:`describe`.
+
+    Attributes
+    ----------
+    n_samples, n_channels : int
+        The number of samples of each channel that can be read, and the number of channels.
+    sr : int
+        Sample rate in Hz.
+    format, subtype : str
+        How libsndfile names the format of the file, and how its samples are stored.
+    """
+
+    n_samples: int
+    n_channels: int
+    sr: int
+    format: str
+    subtype: str
+
+
 def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     """Read a recording from a WAV, FLAC, OGG or MP3 file, or from another format that libsndfile supports.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        The file. Its header need not state a length: programs that write to a pipe cannot know it.
 
     Returns
     -------
@@ -63,32 +114,88 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     OSError
         If the file cannot be opened or cannot be read to its end.
     ValueError
-        If the file is not a recording, is empty, or has samples that are not finite. The message names the file.
+        If the file is not a recording, is empty, has samples that are not finite, or has a sample rate below 100 Hz or
+        above 10 MHz. The message names the file.
+    MemoryError
+        If the recording needs more memory than there is.
 
     Warns
     -----
     UserWarning
-        If the file ends before the length that its header states.
+        If the file is cut off or damaged. The samples before that point are returned.
     """
     path = Path(path)
-    content = io.BytesIO(path.read_bytes())  # raises OSError for a missing file, a folder or a disk error
+    blocks: list[np.ndarray] = []
+    info = _decoded(path, blocks)
+    y = np.empty((info.n_channels, info.n_samples))
+    end = info.n_samples
+    while blocks:  # in this order, because the memory of the last block can be returned to the system first
+        block = blocks.pop()
+        y[:, end - len(block) : end] = block.T
+        end -= len(block)
     try:
-        y, sr, n_stated = _in_other_thread(lambda: _decode(content))
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f'"{path}" is not a recording that can be read ({error.error_string}): pass a WAV, FLAC, OGG or MP3 file.'
-        ) from error
-    if n_stated - len(y) > max(_MISSING_SHARE * n_stated, _MISSING_S * sr):
+        return _checked(y), info.sr
+    except ValueError as error:
+        raise ValueError(f'"{path}": {error}') from error
+
+
+def describe(path: str | os.PathLike[str]) -> RecordingInfo:
+    """Return the length and the format of a recording.
+
+    The whole file is decoded, because headers may state a wrong length. Errors and warnings are those of :func:`read`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    RecordingInfo
+        What is actually in the file.
+    """
+    return _decoded(Path(path), None)
+
+
+def _decoded(path: Path, blocks: list[np.ndarray] | None) -> RecordingInfo:
+    """Decode a file, append its samples to `blocks`, if they are wanted, and warn if the file is cut off."""
+    check_memory(path.stat().st_size, f'reading "{path}"', "split the recording")
+    content = path.read_bytes()  # raises OSError for a missing file, a folder or a disk error
+    length = header_length(content)
+    file = _Content(content)
+    del content  # otherwise, writing would copy it
+    if length.field:
+        file.seek(length.position)
+        file.write(length.field)
+        file.seek(0)
+    try:
+        info, n_stated, error = _in_other_thread(lambda: _decode(path, file, blocks))
+        if error is not None and not info.n_samples:
+            raise error
+    except soundfile.LibsndfileError as failure:
+        raise NotARecordingError(
+            f'"{path}" is not a recording that can be read ({failure.error_string}): pass a WAV, FLAC, OGG or MP3 file.'
+        ) from failure
+    if length.ratio > 1:
+        n_stated = None if math.isinf(length.ratio) else round(info.n_samples * length.ratio)
+    elif n_stated is not None and n_stated - info.n_samples <= _tolerated(n_stated, info):
+        n_stated = None
+    if length.ratio > 1 or n_stated is not None or error is not None:
+        if not info.n_samples:
+            raise NotARecordingError(f'"{path}" ends before its first sample: the file is truncated or damaged.')
+        stated = "" if n_stated is None else f", but its header states {n_stated / info.sr:.2f} s"
         warnings.warn(
-            f'"{path}" ends after {len(y) / sr:.2f} s, but its header states {n_stated / sr:.2f} s: '
-            "the file is truncated or damaged. The samples up to there are used.",
+            f'"{path}" ends after {info.n_samples / info.sr:.2f} s{stated}: the file is truncated or damaged. The '
+            "samples up to there are used.",
             UserWarning,
             stacklevel=level_of_caller(),
         )
-    try:
-        return _checked(y.T), sr
-    except ValueError as error:
-        raise ValueError(f'"{path}": {error}') from error
+    return info
+
+
+def _tolerated(n_stated: int, info: RecordingInfo) -> float:
+    """Return how many samples may be missing in a file with this length in its header."""
+    return max(_MP3_SHARE * n_stated, _MP3_S * info.sr) if info.format == "MP3" else 0
 
 
 def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str | None = None) -> None:
@@ -275,15 +382,32 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
     Raises
     ------
     ValueError
-        If a sample rate is not a whole number above 0.
+        If a sample rate is not a whole number above 0, or the sample rates differ by a factor of more than 100 000.
+    MemoryError
+        If the result needs more memory than there is.
     """
     check_rate(sr)
     check_rate(sr_new)
     if sr != sr_new:
+        if max(sr, sr_new) > LARGEST_RATIO * min(sr, sr_new):
+            raise ValueError(
+                f"the recording cannot be resampled from {sr} Hz to {sr_new} Hz: a ratio of at most {LARGEST_RATIO} is "
+                "possible. Check the sample rates."
+            )
+        # soxr collects the result in pieces before it joins them.
+        needed = 2 * y.itemsize * y.shape[0] * resampled_length(y.shape[1], sr, sr_new)
+        check_memory(needed, f"resampling from {sr} Hz to {sr_new} Hz", "take a shorter recording")
         y = soxr.resample(y.T, sr, sr_new, quality="VHQ").T
+        if not y.shape[1]:  # less than half a sample at the new rate
+            y = np.zeros((len(y), 1))
     if n_samples is not None and n_samples != y.shape[1]:
         y = np.pad(y[:, :n_samples], ((0, 0), (0, max(0, n_samples - y.shape[1]))))
     return y
+
+
+def resampled_length(n_samples: int, sr: int, sr_new: int) -> int:
+    """Return about how many samples a recording has after resampling."""
+    return -(-n_samples * int(sr_new) // int(sr))
 
 
 def check_rate(sr: object) -> None:
@@ -304,7 +428,61 @@ def _in_other_thread(work: Callable[[], _Result]) -> _Result:
         return other.submit(work).result()
 
 
-def _decode(content: io.BytesIO) -> tuple[np.ndarray, int, int]:
-    """Return samples of shape (n_samples, n_channels), their sample rate, and the number that the header states."""
-    with soundfile.SoundFile(content) as file:
-        return file.read(dtype="float64", always_2d=True), file.samplerate, file.frames
+class _Content(io.BytesIO):
+    """The bytes of a file. In some damaged files, libsndfile seeks to before the beginning: this has no effect."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Change the position, if possible, and return it."""
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
+class _Stream(soundfile.SoundFile):
+    """A file that is read from its beginning to its end: soundfile seeks after each block, which may fail."""
+
+    def seekable(self) -> bool:
+        """Return that seeking is not wanted."""
+        return False
+
+
+def _decode(
+    path: Path, content: io.BytesIO, blocks: list[np.ndarray] | None
+) -> tuple[RecordingInfo, int | None, soundfile.LibsndfileError | None]:
+    """Decode a file up to its end or to the first error, and append its samples to `blocks`, if they are wanted.
+
+    Returns
+    -------
+    info : RecordingInfo
+        What was decoded.
+    n_stated : int or None
+        The number of samples that the header states.
+    error : LibsndfileError or None
+        The first error.
+    """
+    n_samples, error = 0, None
+    with _Stream(content) as file:
+        if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+            raise ValueError(
+                f'"{path}" has a sample rate of {file.samplerate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE} Hz: its '
+                "header is damaged, or it is not a recording."
+            )
+        n_checked, n_between = 0, _CHECKED_BYTES // (8 * file.channels)
+        while error is None:
+            if blocks is not None and n_samples >= n_checked:
+                check_memory(2 * _CHECKED_BYTES, f'the next part of "{path}"', "split the recording")
+                n_checked = n_samples + n_between
+            buffer = np.full((_BLOCK, file.channels), np.nan)
+            try:
+                block = file.read(out=buffer)
+            except soundfile.LibsndfileError as failure:
+                error = failure
+                block = buffer[: int(np.argmax(np.isnan(buffer[:, -1])))]  # what was decoded before the error
+            if not len(block):
+                break
+            n_samples += len(block)
+            if blocks is not None:
+                blocks.append(block)
+        info = RecordingInfo(n_samples, file.channels, file.samplerate, file.format, file.subtype)
+        return info, file.frames if file.frames < _UNKNOWN_LENGTH else None, error

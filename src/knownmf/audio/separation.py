@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from knownmf.audio.decomposition import Decomposition, Progress, check_learning, decompose_spectrogram
-from knownmf.audio.recordings import as_channels, resampled
-from knownmf.audio.spectrograms import frame_times, istft, magnitudes, stft
+from knownmf.audio.decomposition import SHORTER, Decomposition, Progress, check_learning, decompose_spectrogram
+from knownmf.audio.recordings import as_channels, check_rate, resampled, resampled_length
+from knownmf.audio.spectrograms import count_frames, frame_times, istft, magnitudes, stft
 from knownmf.dictionary import Dictionary
+from knownmf.memory import check_memory
 from knownmf.validation import number
 
-__all__ = ["Separation", "separate"]
+__all__ = ["Separation", "separate", "separation_memory"]
 
 
 # How many names of stems the repr lists.
@@ -102,6 +103,8 @@ def separate(
         range, or if `free` is not 0 and the dictionary already has a sound named "rest".
     TypeError
         If `dictionary` is not a :class:`knownmf.Dictionary`.
+    MemoryError
+        If the recording needs more memory than there is.
 
     Notes
     -----
@@ -112,6 +115,8 @@ def separate(
     number(mask_power, "mask_power", closed="neither")
     check_learning(dictionary, free, adapt)
     channels = as_channels(y)
+    check_rate(sr)
+    check_memory(separation_memory(channels.shape, sr, dictionary, free), "separating the recording", SHORTER)
     spectra = stft(resampled(channels, sr, dictionary.sr), dictionary)
     decomposition = decompose_spectrogram(
         magnitudes(spectra) ** dictionary.power,
@@ -125,7 +130,7 @@ def separate(
         progress=progress,
     )
     n_samples = channels.shape[1]
-    n_resampled = -(-n_samples * dictionary.sr // sr)
+    n_resampled = resampled_length(n_samples, sr, dictionary.sr)
     stems, shares = {}, {}
     for name, mask in _masks(decomposition, mask_power):
         stem = istft(spectra * mask, dictionary, n_resampled)
@@ -133,6 +138,23 @@ def separate(
         shares[name] = _shares_of_top_octave(mask, decomposition, sr)
     _distribute(channels - sum(stems.values()), stems, shares, sr, dictionary)
     return Separation(stems, decomposition)
+
+
+def separation_memory(shape: tuple[int, ...], sr: int, dictionary: Dictionary, free: int) -> float:
+    """Return about how many bytes :func:`separate` needs, in addition to the recording.
+
+    `shape` is that of the recording, (n_channels, n_samples). The memory is for the spectra of the recording and of a
+    stem (complex, for each channel), six arrays with a number for each bin of each frame, and the stems. Compared with
+    measurements for 1 to 4 channels, 3 to 88 sounds, several hop lengths and other sample rates, the estimate is 0 to
+    19 % too large.
+    """
+    n_channels, n_samples = shape
+    n_resampled = resampled_length(n_samples, sr, dictionary.sr)
+    frames = count_frames(n_resampled, dictionary)
+    n_stems = len(dictionary.names) + (free > 0)
+    numbers = (4 * n_channels + 6) * dictionary.n_bins * frames + 2 * (dictionary.n_components + free) * frames
+    numbers += (n_stems + 1) * n_channels * n_samples + (n_channels * n_resampled if sr != dictionary.sr else 0)
+    return 8 * numbers
 
 
 def _masks(decomposition: Decomposition, mask_power: float) -> Iterator[tuple[str, np.ndarray]]:
@@ -166,7 +188,9 @@ def _shares_of_top_octave(mask: np.ndarray, decomposition: Decomposition, sr: in
     """
     dictionary = decomposition.dictionary
     highest = min(sr, dictionary.sr) / 2
-    top = (dictionary.frequencies >= highest / 2) & (dictionary.frequencies <= highest)
+    recorded = dictionary.frequencies[dictionary.frequencies <= highest]
+    # The last bin of the recording, where the octave is so narrow that it contains no bin.
+    top = (dictionary.frequencies >= min(highest / 2, recorded[-1])) & (dictionary.frequencies <= highest)
     loudness = decomposition.V[top] ** (1 / dictionary.power)
     total = loudness.sum(axis=0)
     passed = (mask[top] * loudness).sum(axis=0)

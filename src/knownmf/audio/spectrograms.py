@@ -1,5 +1,6 @@
 """Spectrograms of recordings, computed with the analysis settings of a dictionary."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,8 +8,9 @@ import numpy.typing as npt
 
 from knownmf.audio.recordings import as_channels
 from knownmf.dictionary import Dictionary
+from knownmf.memory import check_memory
 
-__all__ = ["frame_times", "istft", "magnitudes", "spectrogram", "stft"]
+__all__ = ["count_frames", "frame_times", "istft", "magnitudes", "spectrogram", "stft"]
 
 # Frames are transformed in blocks of about this many bytes, so that temporary arrays stay in the processor's cache. Ad
 # hoc: the time changes little between 2**18 and 2**24, measured for 60 s of stereo with windows of 2048 samples.
@@ -66,12 +68,19 @@ def stft(y: np.ndarray, dictionary: Dictionary) -> np.ndarray:
     -------
     ndarray of complex, shape (n_channels, n_bins, n_frames)
         Spectra. There are ``1 + (n_samples + 2 * (n_fft // 2) - n_fft) // hop_length`` frames.
+
+    Raises
+    ------
+    MemoryError
+        If the result needs more memory than there is.
     """
     half = dictionary.n_fft // 2
+    shape = (y.shape[0], count_frames(y.shape[1], dictionary), dictionary.n_bins)
+    check_memory(16 * math.prod(shape), "the spectrogram", "take a shorter recording")
     padded = np.pad(y, ((0, 0), (half, half)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, dictionary.n_fft, axis=1)[:, :: dictionary.hop_length]
     window = _window(dictionary)
-    spectra = np.empty((*frames.shape[:2], dictionary.n_bins), dtype=complex)
+    spectra = np.empty(shape, dtype=complex)
     for block in _blocks(*frames.shape):
         np.fft.rfft(frames[:, block] * window, out=spectra[:, block])
     return spectra.swapaxes(1, 2)
@@ -133,6 +142,11 @@ def magnitudes(spectra: np.ndarray) -> np.ndarray:
         Magnitudes.
     """
     return np.sqrt(np.mean(spectra.real**2 + spectra.imag**2, axis=0))
+
+
+def count_frames(n_samples: int, dictionary: Dictionary) -> int:
+    """Return the number of frames of a recording at the sample rate of the dictionary."""
+    return 1 + (n_samples + 2 * (dictionary.n_fft // 2) - dictionary.n_fft) // dictionary.hop_length
 
 
 def frame_times(n_frames: int, dictionary: Dictionary) -> np.ndarray:

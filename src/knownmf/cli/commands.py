@@ -3,6 +3,7 @@
 Each command is a plain function, so that the command demo can call it too.
 """
 
+import logging
 import warnings
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,7 @@ from knownmf.cli.summaries import (
     describe_recording,
 )
 from knownmf.extras import audio_extra
+from knownmf.memory import check_memory, in_bytes
 from knownmf.wording import counted, listed, printable
 
 if TYPE_CHECKING:
@@ -72,6 +74,9 @@ SHARE = number("a number from 0 to 1", lambda share: 0 <= share <= 1)
 
 # How many file names a row of the table of labels shows.
 NAMES_SHOWN = 3
+
+# The commands say it before they take more memory than this, in bytes.
+MUCH_MEMORY = 2**30
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -208,7 +213,9 @@ def learn(
     with progress_bar("Learning", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        # The library numbers the takes of a label.
+        numbered = {f"take {i} of {label!r}": path for label, files in found.items() for i, path in enumerate(files, 1)}
+        with input_errors(numbered):
             takes = {label: [load_sound(path) for path in files] for label, files in found.items()}
             dictionary = audio.learn(
                 takes,
@@ -273,15 +280,18 @@ def separate(
     reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
-    _check_free(free, basis)
+    _check_free(free, basis, dictionary)
     names = file_names([*basis.names, *[REST] * (free > 0)], ".wav")
     check_folder(out)
     check_outputs([out / name for name in names.values()], force=force, inputs=[recording, dictionary])
     with progress_bar("Separating", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        with input_errors({"the dictionary": dictionary, "the recording": recording}):
             y, sr = audio.read(recording)
+            _announce_memory(
+                audio.separation.separation_memory(y.shape, sr, basis, free), "Separating", recording, quiet
+            )
             found = audio.separate(
                 y,
                 sr,
@@ -336,14 +346,17 @@ def decompose(
     reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
-    _check_free(free, basis)
+    _check_free(free, basis, dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
     _check_picture(picture, force, [recording, dictionary])
     with progress_bar("Decomposing", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        with input_errors({"the dictionary": dictionary, "the recording": recording}):
             y, sr = audio.read(recording)
+            _announce_memory(
+                audio.decomposition.decomposition_memory(y.shape, sr, basis), "Decomposing", recording, quiet
+            )
             found = audio.decompose(
                 y,
                 sr,
@@ -444,8 +457,11 @@ def transcribe(
     with progress_bar("Transcribing", quiet=quiet) as progress:
         from knownmf import audio
 
-        with input_errors():
+        with input_errors({"the dictionary": dictionary, "the recording": recording}):
             y, sr = audio.read(recording)
+            _announce_memory(
+                audio.decomposition.decomposition_memory(y.shape, sr, basis), "Transcribing", recording, quiet
+            )
             found = audio.transcribe(
                 y,
                 sr,
@@ -496,12 +512,12 @@ def info(
     print_table(table)
 
 
-def _check_free(free: int, basis: "Dictionary") -> None:
+def _check_free(free: int, basis: "Dictionary", path: Path) -> None:
     """Raise if components are to be learned but their label is taken."""
     if free and REST in basis.names:
         raise UserError(
-            f'The dictionary already has a sound named "{REST}", the label of what --free learns: leave out --free, '
-            "or learn the dictionary with another label."
+            f'"{path}" already has a sound named "{REST}", the label of what --free learns: leave out --free, or learn '
+            "the dictionary with another label."
         )
 
 
@@ -527,24 +543,31 @@ def _table_of_labels(
 
 def _print_recording(file: Path) -> None:
     """Print the length and the format of a recording."""
-    with audio_extra():
-        import soundfile
+    from knownmf.audio.recordings import NotARecordingError, describe
 
-    # An OSError has a clear message if the file is missing or cannot be read.
-    with input_errors(), file.open("rb") as content:
+    with input_errors():
         try:
-            header = soundfile.info(content)
-        except (RuntimeError, TypeError) as error:
+            found = describe(file)
+        except NotARecordingError as error:
             raise UserError(
                 f'"{file}" is not a recording in a format that can be read, and not a .npz or .csv file of knownmf.'
             ) from error
-    length = describe_recording(header.frames / header.samplerate, header.samplerate, header.channels)
-    print_line(f"{file}: {length}, {header.format} {header.subtype}")
+    length = describe_recording(found.n_samples / found.sr, found.sr, found.n_channels)
+    print_line(f"{file}: {length}, {found.format} {found.subtype}")
+
+
+def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) -> None:
+    """Print how much memory a computation takes, if that is much. Raise if there is too little."""
+    check_memory(n_bytes, f'{what.lower()} "{recording}"', "take a shorter recording, or fewer channels")
+    if n_bytes >= MUCH_MEMORY:
+        print_line(f'{what} "{recording}" takes about {in_bytes(n_bytes)} of memory.', quiet=quiet)
 
 
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
     """Raise if a picture is wanted but cannot or must not be written."""
     if picture is not None:
+        # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         with audio_extra():
             import matplotlib  # noqa: F401 - report that it is missing now, before any work
 

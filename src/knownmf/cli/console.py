@@ -4,7 +4,8 @@ import contextlib
 import errno
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
@@ -14,6 +15,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from knownmf.extras import MissingPackageError
+from knownmf.memory import TooLittleMemoryError
 from knownmf.wording import printable
 
 __all__ = [
@@ -91,14 +93,29 @@ class Command(TyperCommand):
 
 
 @contextlib.contextmanager
-def input_errors() -> Iterator[None]:
-    """Turn an OSError or a ValueError that the input causes into a :class:`UserError`."""
+def input_errors(files: Mapping[str, Path] = {}) -> Iterator[None]:
+    """Turn an OSError or a ValueError that the input causes into a :class:`UserError`.
+
+    Parameters
+    ----------
+    files : mapping of str to Path
+        The file that should be named where a message of the library has this text, such as "the dictionary".
+    """
+
+    def named(message: object) -> str:
+        text = str(message)
+        for words, path in files.items():
+            text = text.replace(words, f'"{path}"')
+        return text
+
     try:
         yield
     except OSError as error:
         raise UserError(_describe_os_error(error)) from error
     except ValueError as error:
-        raise UserError(option_names(str(error))) from error
+        raise UserError(option_names(named(error))) from error
+    except TooLittleMemoryError as error:
+        raise TooLittleMemoryError(named(error)) from error
 
 
 def option_names(message: str) -> str:
@@ -179,6 +196,9 @@ def _reported_errors() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         _print_error("stopped; incomplete files have been removed.")
         raise typer.Exit(130) from interrupt
+    except TooLittleMemoryError as error:
+        _print_error(str(error))
+        raise typer.Exit(1) from error
     except MemoryError as error:
         _print_error("not enough memory: take a shorter recording, or fewer components.")
         raise typer.Exit(1) from error
