@@ -465,3 +465,30 @@ def test_a_lone_frame_takes_its_start_with_one_or_two_dimensions(start):
     assert model.fit(V[:, :1].T, H_init=start.reshape(start.shape[::-1])).n_iter_ == 4
     with pytest.raises(ValueError, match=r"H_init has shape \(3,.*expected \(n_components, n_frames\) = \(3, 4\)"):
         activations(V, W, H_init=start)
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1 + 2.2e-16, 1.5, 2.0, 2.5, 3.0])
+def test_numbers_of_all_sizes_leave_no_nan_and_no_infinite_activation(beta):
+    """What numbers cannot hold has not converged."""
+    powers = [0, 0, 0, -320, -300, -150, -30, 30, 150, 300, 307]
+
+    def numbers(rng, *shape):
+        with np.errstate(under="ignore"):
+            values = rng.random(shape) * 10.0 ** rng.choice(powers, shape).astype(float)
+        return np.where(rng.random(shape) < 0.9, values, 0.0)
+
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n_bins, n_components = rng.integers(1, 8), rng.integers(1, 6)
+        given = {"background": (n_bins, 4), "weights": (n_bins, 4), "l1": (n_components,), "H_init": (n_components, 4)}
+        options = {name: numbers(rng, *shape) for name, shape in given.items() if rng.random() < 0.3}
+        W, V = numbers(rng, n_bins, n_components), numbers(rng, n_bins, 4)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            found = activations(V.astype(np.float32 if seed % 5 == 0 and V.max() < 1e38 else float), W, beta, **options)
+        assert np.isfinite(found.H).all()
+        for values in (found.objective, found.kkt, found.criterion):
+            assert (values >= 0.0).all()
+        assert (found.criterion[found.converged] <= found.tol).all()
+        if 1.0 <= beta <= 2.0:
+            assert (found.gap >= 0.0).all()

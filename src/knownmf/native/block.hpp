@@ -89,18 +89,31 @@ inline double penalties(const Frame& frame, Index n_components) {
     return total;
 }
 
-// Write what was found of a frame, in the user's units. `objective` is in the frame's own.
+// Write what was found of a frame, in the user's units. `objective` is in the frame's own. No activation is infinite or
+// NaN: where numbers cannot hold the answer, the frame has not converged and its bounds are infinite.
 inline void write_answer(const Frame& frame, const Basis& basis, double objective, double kkt, bool converged,
                          Answer& answer) {
     const double scale = scale_of(frame), unit = std::pow(scale, basis.beta);
     double* H = answer.H + frame.number * basis.n_components;
-    for (Index k = 0; k < basis.n_components; ++k) H[k] = frame.h[k] * scale * basis.units[k];
-    answer.objective[frame.number] = objective == 0.0 ? 0.0 : objective * unit;  // the unit may be infinite
-    answer.gap[frame.number] = frame.gap == 0.0 ? 0.0 : frame.gap * unit;
+    constexpr double largest = std::numeric_limits<double>::max(), smallest = std::numeric_limits<double>::denorm_min();
+    bool is_held = objective == objective;  // whether numbers can hold the answer
+    for (Index k = 0; k < basis.n_components; ++k) {
+        const double value = frame.h[k] * scale * basis.units[k];
+        is_held &= value <= largest;
+        H[k] = value <= largest ? value : value > largest ? largest : 0.0;
+    }
+    const bool convex = is_convex(basis.beta);
+    if (convex) is_held &= frame.gap >= 0.0;
+    // The unit may be zero or infinite. A gap that is not zero does not become zero.
+    answer.objective[frame.number] = !(is_held && objective < infinity) ? infinity
+                                     : objective == 0.0                 ? 0.0
+                                                                        : objective * unit;
+    answer.gap[frame.number] = frame.gap > 0.0 && frame.gap < infinity ? larger(frame.gap * unit, smallest) : frame.gap;
     answer.relative_gap[frame.number] = relative_gap(frame);
-    answer.kkt[frame.number] = kkt;
+    answer.kkt[frame.number] = is_held && kkt == kkt ? kkt : infinity;
     answer.n_iter[frame.number] = frame.n_iter;
-    answer.converged[frame.number] = converged;
+    answer.converged[frame.number] = is_held && converged;
+    if (convex && !is_held) answer.gap[frame.number] = answer.relative_gap[frame.number] = infinity;
 }
 
 // Write the answer of a frame without data: h = 0, which is the exact minimum.
