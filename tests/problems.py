@@ -13,6 +13,7 @@ OPTIONS = {
     "l1": ("l1",),
     "l2": ("l2",),
     "support": ("support",),
+    "penalties of each frame": ("l1_per_frame", "l2_per_frame"),
     "warm start": ("H_init",),
     "everything": ("weights", "missing", "background", "l1", "l2", "support", "H_init"),
 }
@@ -46,6 +47,10 @@ def random_problem(seed, options, n_bins=9, n_components=5, n_frames=4, positive
         keywords["l1"] = rng.gamma(1.0, 0.3, n_components)
     if "l2" in options:
         keywords["l2"] = rng.gamma(1.0, 0.3, n_components) * (rng.random(n_components) < 0.7)
+    if "l1_per_frame" in options:
+        keywords["l1"] = rng.gamma(1.0, 0.3, (n_components, n_frames)) * (rng.random((n_components, n_frames)) < 0.7)
+    if "l2_per_frame" in options:
+        keywords["l2"] = rng.gamma(1.0, 0.3, (n_components, n_frames)) * (rng.random((n_components, n_frames)) < 0.7)
     if "support" in options:
         keywords["support"] = rng.random((n_components, n_frames)) < 0.7
         keywords["support"][0] = True
@@ -62,6 +67,8 @@ def frame_of(t, V, keywords):
     for name in ("weights", "background"):
         if name in keywords:
             shape[name] = keywords[name] if keywords[name].ndim == 1 else keywords[name][:, t]
-    shape.update({name: keywords[name] for name in ("l1", "l2") if name in keywords})
+    for name in ("l1", "l2"):
+        if name in keywords:
+            shape[name] = keywords[name] if keywords[name].ndim == 1 else keywords[name][:, t]
     support = keywords["support"][:, t] if "support" in keywords else None
     return V[:, t], shape, support

@@ -12,7 +12,7 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 
 import naive
-from knownmf import activations, get_num_threads, set_num_threads
+from knownmf import Solver, activations, basis, get_num_threads, set_num_threads
 from problems import BETAS, random_problem
 
 
@@ -471,3 +471,67 @@ def test_a_support_of_its_own_counts_for_the_last_frame_of_a_group_too(beta):
         np.testing.assert_array_equal(found.objective[16:], alone.objective)
         np.testing.assert_array_equal(found.gap[16:], alone.gap)
         assert np.isfinite(found.objective).all()
+
+
+class TestPenaltiesOfEachFrame:
+    @pytest.mark.parametrize("kind", [np.asarray, csc_array])
+    @pytest.mark.parametrize("beta", [1, 2])
+    def test_every_frame_has_its_own(self, beta, kind):
+        rng = np.random.default_rng(0)
+        W, V = rng.random((20, 5)), rng.gamma(1, 1, (20, 6)) * (rng.random((20, 6)) < 0.4)
+        l1, l2 = (rng.gamma(1, 1, (5, 6)) * (rng.random((5, 6)) < 0.7) for _ in range(2))
+        for a, b in ((l1, 0.3), (0.3, l2), (l1, l2)):
+            found = activations(kind(V), W, beta, a, b, tol=1e-10)
+            assert found.converged.all()
+            for t in range(6):
+                own = [values if np.ndim(values) == 0 else values[:, t] for values in (a, b)]
+                alone = activations(V[:, [t]], W, beta, *own, tol=1e-10)
+                np.testing.assert_allclose(found.H[:, t], alone.H[:, 0], atol=1e-4)
+                assert found.objective[t] == pytest.approx(alone.objective[0], rel=1e-7)
+        solver = Solver(W, beta, tol=1e-10)
+        assert np.array_equal(solver.solve(kind(V), l1=l1, l2=l2).H, found.H)
+        again = solver.certify(V, found.H, l1=l1, l2=l2)
+        np.testing.assert_allclose(again.objective, found.objective, rtol=1e-9)
+        assert again.relative_gap.max() < 1e-9
+        turned = basis(V.T, W.T, beta, l1.T, l2.T, tol=1e-10)
+        np.testing.assert_allclose(turned.H, found.H, atol=1e-4)
+
+    def test_their_shape_is_named(self):
+        with pytest.raises(ValueError, match=r"l1 has shape \(3, 6\), expected \(n_components, n_frames\) = \(5, 6\)"):
+            activations(np.ones((20, 6)), np.ones((20, 5)), l1=np.ones((3, 6)))
+        with pytest.raises(TypeError, match=r"l2 is given with a sparse V and in Solver\(W, l2=\.\.\.\)"):
+            Solver(np.ones((4, 2)), 2, l2=1.0).solve(csc_array(np.eye(4)), l2=np.ones((2, 4)))
+
+
+class TestDominantBins:
+    @staticmethod
+    def mixtures(weight):
+        """Mixtures of spectra whose shares sum to one, which a row of ones with a weight says."""
+        rng = np.random.default_rng(0)
+        W = rng.random((50, 5)) * 0.5 + 0.1
+        V = (W @ rng.dirichlet(np.ones(5), 40).T) * rng.gamma(1e4, 1e-4, (50, 40))
+        weights = np.repeat(np.r_[np.ones(50), weight][:, np.newaxis], 40, axis=1)
+        return np.vstack([V, np.ones((1, 40))]), np.vstack([W, np.ones((1, 5))]), weights
+
+    @pytest.mark.parametrize("beta", [1.0, 1.5, 2.0])
+    def test_a_tolerance_that_says_little_is_told(self, beta):
+        V, W, weights = self.mixtures(1e4)
+        with pytest.warns(
+            UserWarning, match="In 40 of 40 frames one value has nearly all of the sum that tol=0.0001 is"
+        ):
+            found = activations(V, W, beta, weights=weights)
+        assert found.converged.all()
+        exact = activations(V, W, beta, weights=weights, tol=1e-9)  # no warning: warnings are errors here
+        assert np.abs(found.H - exact.H).max() > 0.1
+        solver = Solver(W, beta)
+        with pytest.warns(UserWarning, match="In 40 of 40 frames"):
+            solver.solve(V, weights=weights)
+
+    def test_nothing_is_said_where_it_does_not_matter(self):
+        V, W, weights = self.mixtures(10.0)
+        activations(V, W, weights=weights)
+        V, W, weights = self.mixtures(1e4)
+        activations(V, W, 2, weights=weights[:, 0])  # exact whatever the tolerance is
+        activations(np.eye(5), np.eye(5))  # nothing beside the largest bin
+        V[:, :15] = V[:, [20]] * 0.0 + 1.0
+        activations(V[:, :19], W, weights=np.r_[np.ones((51, 15)).T, weights[:, 15:19].T].T)  # a few frames

@@ -1,12 +1,14 @@
 """The certificate on its own: true for any activations, whoever found them, and tight at the optimum."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 import naive
-from knownmf import Solver
+from knownmf import Solver, activations
 from problems import BETAS, CONVEX, OPTIONS, frame_of, random_problem
 
 every_option = pytest.mark.parametrize(
@@ -167,3 +169,79 @@ def test_the_certificate_of_an_answer_is_the_one_it_came_with(beta, dtype, warm,
         np.testing.assert_allclose(again.objective / size, found.objective / size, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(again.gap / size, found.gap / size, rtol=1e-9, atol=1e-13)
         np.testing.assert_allclose(again.kkt, found.kkt, rtol=1e-9, atol=1e-12)
+
+
+class TestRounding:
+    """The gap is a bound for the numbers as they are: judged in extended precision, by a point that lies lower."""
+
+    extended = pytest.mark.skipif(
+        np.finfo(np.longdouble).eps > 1e-18, reason="long double is no more than double precision on this platform"
+    )
+
+    @staticmethod
+    def excess(x, h, other, W, beta, background):
+        """P(h) - P(other), by differences in which no background cancels."""
+        x, h, other, W, b = (np.asarray(values, np.longdouble) for values in (x, h, other, W, background))
+        v, step = b + W @ other, W @ (h - other)
+        log = np.log1p(step / v)
+        if beta == 2:
+            return (0.5 * step * (2 * (v - x) + step)).sum(axis=0)
+        if beta == 1:
+            return (step - x * log).sum(axis=0)
+        beta = np.longdouble(beta)
+        terms = v**beta * np.expm1(beta * log) / beta - x * v ** (beta - 1) * np.expm1((beta - 1) * log) / (beta - 1)
+        return terms.sum(axis=0)
+
+    @extended
+    @pytest.mark.parametrize("size", [1e-9, 1.0, 1e3, 1e6, 1e9])
+    @pytest.mark.parametrize("beta", [1.0, 1.001, 1.5, 1.99, 2.0])
+    def test_no_point_is_lower_than_the_gap_says(self, beta, size):
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            n_bins, n_components = rng.integers(2, 12), rng.integers(1, 6)
+            W = rng.random((n_bins, 1)) * (
+                1 + 10.0 ** rng.uniform(-15, 0, n_components) * rng.random((1, n_components))
+            )
+            V = rng.random((n_bins, 8)) * 10.0 ** rng.uniform(-20, 20, 8)
+            background = size * V.max(axis=0) * (rng.random((n_bins, 8)) + 1e-3)
+            best = activations(V, W, beta, background=background, tol=1e-12, max_iter=100)
+            solver = Solver(W, beta)
+            for apart in (0.0, 1e-15, 1e-10, 1e-3):
+                h = best.H * (1 + apart * rng.uniform(-1, 1, best.H.shape))
+                found = solver.certify(V, h, background)
+                assert (self.excess(V, h, best.H, W, beta, background) <= found.gap).all()
+                # From the point itself: half of each activation may be lower, too.
+                assert (self.excess(V, h, 0.5 * h, W, beta, background) <= found.gap).all()
+
+    @pytest.mark.parametrize("beta", [1.0, 1.5, 2.0])
+    def test_a_gap_that_rounding_hides_is_not_zero(self, beta):
+        """Activations next to the optimum, beside a background of 1e6 times the data."""
+        rng = np.random.default_rng(0)
+        W, V = rng.random((9, 3)), rng.random((9, 20))
+        found = Solver(W, beta).certify(V, np.full((3, 20), 1e-17), np.full(9, 1e6))
+        assert (found.gap > 0.0).all()
+        assert (Solver(W, beta).certify(V, np.zeros((3, 20)), np.full(9, 1e6)).gap == 0.0).all()
+
+    @pytest.mark.parametrize("beta", [1.0, 1.2, 1.5, 1.9, 2.0])
+    @pytest.mark.parametrize("n_bins", [8, 500])
+    def test_rounding_costs_few_digits(self, beta, n_bins):
+        rng = np.random.default_rng(1)
+        W = rng.random((n_bins, 5)) + 0.01
+        V = (W @ rng.random((5, 20))) * rng.gamma(9.0, 1 / 9, (n_bins, 20))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = activations(V, W, beta, tol=0.0)
+        assert found.relative_gap.max() < 5e-13
+
+
+@pytest.mark.parametrize("beta", [1.5, 1.75, 1.99])
+def test_asking_for_more_than_rounding_allows_gives_the_best_that_was_found(beta):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        W = rng.random((8, 5)) * (rng.random((8, 5)) < 0.6) + 1e-6
+        V = rng.gamma(0.3, 1.0, (8, 8))
+        background = rng.random((8, 8)) * 10.0 ** rng.uniform(-9, 9, 8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = activations(V, W, beta, background=background, tol=0.0)
+        assert found.relative_gap.max() < 1e-5

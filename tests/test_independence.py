@@ -13,7 +13,7 @@ from problems import BETAS, OPTIONS, random_problem
 
 FIELDS = ("H", "gap", "relative_gap", "kkt", "objective", "n_iter", "converged")
 FRAMES = 40
-PER_FRAME = ("weights", "background", "support", "H_init")
+PER_FRAME = ("weights", "background", "support", "H_init", "l1", "l2")
 every_beta = pytest.mark.parametrize("beta", BETAS)
 every_dtype = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 

@@ -623,3 +623,67 @@ def test_fits_that_overlap_leave_blas_as_it_was(first_to_end):
     fit(0)  # in the main thread, after others
     assert seen[-1] == [1] * len(before)
     assert blas_threads() == before
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-9, 0.5])
+@pytest.mark.parametrize("kind", ["unknown", "partly", "soft"])
+def test_samples_of_all_sizes_are_learned_from_together(kind, beta):
+    """Below beta = 1 the size of a sample is little or nothing to the loss, but single precision ends at 1e-38."""
+    X, W = problem(3)
+    ends = []
+    for decades in (0, 30, 60, 200) if beta < 0.5 else (0, 30, 60):
+        sizes = 10.0 ** np.linspace(-0.5 * decades, 0.5 * decades, N_FRAMES)[:, np.newaxis]
+        seen = []
+        model = NMF(
+            beta_loss=beta,
+            init="random",
+            random_state=0,
+            max_iter=3000,
+            callback=lambda n, value, seen=seen: seen.append(value),
+            **knowledge(kind, W),
+        ).fit(X * sizes)
+        assert seen[-1] <= 1.01 * model.objective_history_[-1]
+        ends.append(model.objective_history_[-1])
+    if beta < 1e-6:
+        assert max(ends) <= 1.2 * ends[0]
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e-3])
+def test_ties_hold_where_samples_are_small(strength):
+    """A tie that is far below the largest sample is all that a component of small samples has."""
+    template = np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]])
+    X = np.array([[1e40, 1e40, 0.0, 0.0], [0.0, 0.0, 1e-5, 1e-5]])
+    model = NMF(components=template, frozen=template == 0.0, template_strength=strength, tol=1e-9).fit(X)
+    assert np.isfinite(model.components_).all()
+    np.testing.assert_allclose(model.components_[1], template[1], atol=1e-6)
+
+
+class TestSilenceInAStream:
+    @pytest.mark.parametrize("beta", [0.5, 1.0, 1.5, 2.0])
+    @pytest.mark.parametrize("penalty", [{"l1_ratio": 0.5}, {"l1_ratio": 1.0}])
+    @pytest.mark.parametrize("before", [0, 100])
+    def test_components_stay(self, beta, penalty, before):
+        rng = np.random.default_rng(0)
+        X = (rng.gamma(1, 1, (200, 2)) @ rng.random((2, 20))) * rng.gamma(20, 0.05, (200, 20))
+        model = NMF(2, beta_loss=beta, random_state=0, alpha_W=1e-3, **penalty)
+        for block in np.array_split(X[:before], 10) if before else ():
+            model.partial_fit(block)
+        model.partial_fit(np.zeros((1, 20)))
+        components = model.components_.copy()
+        for _ in range(100):
+            model.partial_fit(np.zeros((1, 20)))
+        assert np.array_equal(model.components_, components)
+        for block in np.array_split(X[100:], 10):
+            model.partial_fit(block)
+        H = model.transform(X)
+        assert np.isfinite(H).all()
+        assert np.abs(X - H @ model.components_).sum() < 0.5 * X.sum()
+
+    def test_a_component_that_rests_stays_while_others_are_learned(self):
+        rng = np.random.default_rng(0)
+        templates = np.kron(np.eye(2), np.ones((1, 10)))
+        model = NMF(components=templates, frozen=templates == 0.0, alpha_W=1e-3)
+        for _ in range(300):
+            model.partial_fit(rng.random((5, 1)) * np.r_[np.linspace(1, 2, 10), np.zeros(10)])
+        assert np.array_equal(model.components_[1], templates[1])
+        assert not np.array_equal(model.components_[0], templates[0])

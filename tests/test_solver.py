@@ -25,9 +25,7 @@ def assert_same(found, expected):
 
 def solver_and_rest(W, beta, keywords, **settings):
     """Return a solver with all that belongs to it, and what belongs to the frames."""
-    of_frames = {
-        name: v for name, v in keywords.items() if name in OF_FRAMES or (name not in ("l1", "l2") and v.ndim == 2)
-    }
+    of_frames = {name: v for name, v in keywords.items() if name in OF_FRAMES or v.ndim == 2}
     of_solver = {name: v for name, v in keywords.items() if name not in of_frames}
     return Solver(W, beta, **of_solver, **settings), of_frames
 

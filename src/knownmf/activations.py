@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from knownmf.divergences import beta_of
 from knownmf.labels import Labels
 from knownmf.observations import SAMPLES, Observations
-from knownmf.solver import Activations, Progress, Solver, warn_of_missed
+from knownmf.solver import Activations, Progress, Solver, warn_of_dominant_bins, warn_of_missed
 from knownmf.validation import check_range, real_array
 
 
@@ -39,17 +39,19 @@ def activations(
     Parameters
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
-        The data, not negative, any numeric type. NaN (or a masked entry, None, pandas.NA) means missing. A sparse
-        matrix is for Kullback-Leibler and Frobenius, without a background and with weights per bin at most; it is never
-        made dense as a whole.
+        The data, any numeric type, not negative but with least squares ("frobenius"). NaN (or a masked entry, None,
+        pandas.NA) means missing. A sparse matrix is for Kullback-Leibler and Frobenius, without a background and with
+        weights per bin at most; it is never made dense as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
         The beta-divergence (1, 2 and 0 by name). Below 1, data under 1e-15 of the frame's largest value are raised
         to it (a bin of zero would cost infinity): that is part of the objective reported. Where no atom and no
         background reach a bin with data, beta <= 1 counts the model there as that floor.
-    l1, l2 : float or array_like (n_components,), default 0
-        Penalties, not negative, in the units of the formula above.
+    l1, l2 : float or array_like (n_components,) or (n_components, n_frames), default 0
+        Penalties, not negative, in the units of the formula above. They favor few components (l1) or small activations
+        (l2). If beta is 1 and the columns of W have equal sums, an l1 that is the same for all components only
+        multiplies H by a number: the sum of H is then known already. It selects nothing there.
     weights : array_like, (n_bins,) or (n_bins, n_frames), optional
         How much a bin counts, not negative; 0 is as good as missing.
     background : array_like, (n_bins,) or (n_bins, n_frames), optional
@@ -60,7 +62,10 @@ def activations(
         A warm start, not negative; outside the support it counts as zero. For beta in [1, 2] it changes the time, not
         the optimum; outside, it may lead to another stationary point.
     tol : float, default 1e-4
-        Bound on the relative gap of every frame (on the KKT residual for beta outside [1, 2]).
+        Bound on the relative gap of every frame (on the KKT residual for beta outside [1, 2]). The gap is relative to
+        the sum of m x^beta over the bins of the frame (for least squares its energy), not to the misfit. If one bin
+        has nearly all of that sum, because of a large weight or of large data, the tolerance says little about the
+        other bins: choose a smaller one.
     max_iter : int, default 200
         Most Newton steps for a frame; a handful is usual.
     progress : callable, optional
@@ -83,6 +88,8 @@ def activations(
     -----
     ConvergenceWarning
         Once, if frames miss ``tol``: how many, and the worst. ``converged`` says which.
+    UserWarning
+        Once, if in most frames one bin has nearly all of what ``tol`` is relative to.
 
     Notes
     -----
@@ -107,14 +114,14 @@ def activations(
     """
     labels = Labels()
     labels.add(W, "W", "bins", "components")
-    labels.add(l1, "l1", "components")
-    labels.add(l2, "l2", "components")
     W = real_array(W, "W", 2)
     n_bins, n_components = W.shape
     given = V, n_bins, n_components, beta_of(beta_loss), weights, background, support, H_init
-    observations = Observations.check(*given, labels=labels)
+    (l1, own_l1), (l2, own_l2) = shared_or_own(l1, labels, "l1"), shared_or_own(l2, labels, "l2")
+    observations = Observations.check(*given, labels=labels, l1=own_l1, l2=own_l2)
     found = solve_with(observations, W, beta_loss, l1, l2, tol, max_iter, progress)
     warn_of_missed(found)
+    warn_of_dominant_bins(observations, found.beta, found.tol)
     return found
 
 
@@ -155,7 +162,7 @@ def basis(
     Parameters
     ----------
     V : array_like, (n_bins, n_frames)
-        The data, not negative, any numeric type. NaN (or a masked entry) means missing.
+        The data, any numeric type, not negative but with least squares. NaN (or a masked entry) means missing.
     H : array_like, (n_components, n_frames)
         The activations, not negative. A row of zeros gets a basis vector of zero.
     beta_loss, l1, l2, tol, max_iter, progress
@@ -185,8 +192,6 @@ def basis(
     labels = Labels()
     labels.add(V, "V", "bins", "frames")
     labels.add(H, "H", "components", "frames")
-    labels.add(l1, "l1", "components")
-    labels.add(l2, "l2", "components")
     labels.add(weights, "weights", "bins", "frames")
     labels.add(background, "background", "bins", "frames")
     V, H = real_array(V, "V", 2), real_array(H, "H", 2)
@@ -199,10 +204,20 @@ def basis(
     background = of_every_frame(background, "background", V.shape)
     n_components, n_frames = H.shape
     given = V, n_frames, n_components, beta_of(beta_loss), weights, background, support, W_init
-    observations = Observations.check(*given, axes, labels)
+    (l1, own_l1), (l2, own_l2) = shared_or_own(l1, labels, "l1"), shared_or_own(l2, labels, "l2")
+    observations = Observations.check(*given, axes, labels, own_l1, own_l2)
     found = solve_with(observations, H.T, beta_loss, l1, l2, tol, max_iter, progress)
     warn_of_missed(found, "bin")
+    warn_of_dominant_bins(observations, found.beta, found.tol, unit="bin")
     return found
+
+
+def shared_or_own(values: ArrayLike, labels: Labels, name: str) -> tuple[ArrayLike, ArrayLike | None]:
+    """Return penalties as those that all frames share, and as those of each frame if they have two dimensions."""
+    if np.ndim(values) == 2:
+        return 0.0, values
+    labels.add(values, name, "components")
+    return values, None
 
 
 def of_every_frame(values: ArrayLike | None, name: str, shape: tuple[int, int]) -> NDArray | None:

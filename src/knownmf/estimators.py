@@ -225,7 +225,8 @@ class NMF(BaseNMF):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
+            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            and Frobenius.
         y : ignored
         W, H : array_like, (n_samples, n_components) and (n_components, n_features), optional
             With ``init="custom"``: activations and components to start from, under scikit-learn's names.
@@ -263,7 +264,8 @@ class NMF(BaseNMF):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
+            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            and Frobenius.
         y : ignored
         W, H, weights, background, support, H_init : array_like, optional
             As in ``fit``.
@@ -339,7 +341,7 @@ class NMF(BaseNMF):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The block, not negative; NaN means missing.
+            The block, not negative but with "frobenius"; NaN means missing.
         y : ignored
         weights, background, support : array_like, optional
             As in ``fit``.

@@ -77,6 +77,8 @@ _Observations = _structure(
     entries=_address,
     entry_bins=_address,
     starts=_address,
+    l1=_address,
+    l2=_address,
 )
 _Options = _structure(
     "_Options", tol=_double, max_iter=_index, round_to_single=_int32, certify_only=_int32, interrupted=_address
@@ -252,6 +254,8 @@ class Block(NamedTuple):
     background: NDArray[np.float64] | None = None  # (n_frames, n_bins), or (1, n_bins) for all frames
     support: NDArray[np.float64] | None = None  # (n_frames, n_components)
     start: NDArray[np.float64] | None = None  # (n_frames, n_components)
+    l1: NDArray[np.float64] | None = None  # (n_frames, n_components), as is l2
+    l2: NDArray[np.float64] | None = None
 
 
 class Answer(NamedTuple):
@@ -303,6 +307,8 @@ def solve(
         _pointer(block.support, np.float64, n, n_components),
         _pointer(block.start, np.float64, n, n_components),
     )
+    observations.l1 = _pointer(block.l1, np.float64, n, n_components)
+    observations.l2 = _pointer(block.l2, np.float64, n, n_components)
     if block.starts is not None and block.weights is not None:
         raise TypeError("A sparse block has no weights of its own: those of the basis are used.")
     if block.data is None and block.starts is None:

@@ -79,7 +79,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
+            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            and Frobenius.
         weights, background, support : array_like, optional
             As in ``fit``; what was passed there is not remembered.
 
@@ -124,7 +125,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative; NaN means missing. Or a sparse matrix, for Kullback-Leibler and Frobenius.
+            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            and Frobenius.
         y : ignored
         weights, background, support : array_like, optional
             As in ``fit``; what was passed there is not remembered.

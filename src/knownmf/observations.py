@@ -52,6 +52,8 @@ class Observations:
         Zeros and ones: where activations may differ from zero.
     H_init : (n_components, n_frames) array, or None
         Activations to start from.
+    l1, l2 : (n_components,) or (n_components, n_frames) array, or None
+        Penalties instead of those of the solver.
     """
 
     V: Any
@@ -59,6 +61,8 @@ class Observations:
     background: NDArray | None = None
     support: NDArray | None = None
     H_init: NDArray | None = None
+    l1: NDArray | None = None
+    l2: NDArray | None = None
 
     @classmethod
     def check(
@@ -73,6 +77,8 @@ class Observations:
         H_init: ArrayLike | None = None,
         axes: Axes = SPECTROGRAM,
         labels: Labels | None = None,
+        l1: ArrayLike | None = None,
+        l2: ArrayLike | None = None,
     ) -> Self:
         """Return observations for a basis of so many bins and components, from arrays with these axes.
 
@@ -92,6 +98,8 @@ class Observations:
             ("background", background, axes.bins),
             ("support", support, "components"),
             (axes.start, H_init, "components"),
+            ("l1", l1, "components"),
+            ("l2", l2, "components"),
         ):
             labels.add(values, name, *(axes.in_order(inner) if len(labels_of(values)) == 2 else (inner,)))
         data = check_data(V, axes, beta)
@@ -111,6 +119,8 @@ class Observations:
             _check_rows(background, "background", per_bin, n_frames, axes),
             _check_rows(support, "support", per_component, n_frames, axes),
             _check_rows(H_init, axes.start, per_component, n_frames, axes, may_be_shared=False),
+            _check_rows(l1, "l1", per_component, n_frames, axes),
+            _check_rows(l2, "l2", per_component, n_frames, axes),
         )
         if checked.support is not None:
             check_zeros_and_ones(checked.support, "support")
@@ -165,6 +175,8 @@ class Observations:
             background=rows_of(self.background, chunk),
             support=rows_of_each(self.support, chunk, n),
             start=rows_of(self.H_init, chunk),
+            l1=rows_of_each(self.l1, chunk, n),
+            l2=rows_of_each(self.l2, chunk, n),
         )
         if not self.is_sparse:
             return block._replace(data=rows_of(self.V, chunk))
@@ -202,8 +214,10 @@ def _check_rows(
     if values is None:
         return None
     size, inner_name = inner
-    array = real_array(values, name, *((1, 2) if may_be_shared else (2,)))
+    array = real_array(values, name, 1, 2)
     whole = (n_frames, size) if axes.frames_in_rows else (size, n_frames)
+    if not may_be_shared and n_frames == 1 and array.shape == (size,):
+        array = array.reshape(whole)
     shared = ((1, size) if axes.frames_in_rows else (size, 1), (size,)) if may_be_shared else ()
     if array.shape not in (whole, *shared):
         axis_names = "(n_{}, n_{})".format(*axes.in_order(inner_name))

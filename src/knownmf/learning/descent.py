@@ -94,7 +94,7 @@ def descend(
     """
     task = Task(observations, known, loss, W)
     with single_threaded_blas(), np.errstate(all="ignore"):
-        descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scale, n_plain)
+        descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scales, n_plain)
         if not np.isfinite(descent.value):
             raise FloatingPointError(
                 "The objective at the start of learning is not finite: scale the data to values near 1."
@@ -116,12 +116,13 @@ def descend(
             else:
                 converged = not descent.fall_back()
     last, activations = descent.here
+    constant = cost_of_basis(task, last)
     return Learned(
         np.where(known.free, last * task.atoms, W),
-        activations * (task.scale / task.atoms.T),
+        activations * (task.scales / task.atoms.T),
         [value * task.unit for value in descent.history],
         n_passes,
-        cost_of_basis(task, last) * task.unit,
+        constant * task.unit if constant else 0.0,  # the unit may be infinite
         converged,
     )
 
@@ -150,7 +151,7 @@ class Descent:
 
     def __init__(self, task: Task, W: NDArray[np.float64], H: NDArray[np.float64], n_plain: int):
         self.task, self.here = task, (W, H)
-        self.pace = Pace(np.float32, task.may_take_long_steps and n_plain == 0)
+        self.pace = Pace(np.float64 if task.needs_double else np.float32, task.may_take_long_steps and n_plain == 0)
         self._n_plain = 0 if task.least_squares else n_plain  # plain passes left
         self._ended: Point | None = None  # where the last pass ended before extrapolation, if there is one
         self._n_with_momentum = 0  # passes in a row

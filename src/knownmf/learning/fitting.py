@@ -17,6 +17,10 @@ from knownmf.threads import single_threaded_blas
 PLAIN_PASSES = 10
 
 
+# What is free in a component of a stream falls no further, so that its powers stay far from the smallest numbers.
+SMALLEST_ENTRY = 1e-60
+
+
 def fit_basis(
     observations: Observations,
     known: KnownBasis,
@@ -100,8 +104,8 @@ def update_basis(
     task = Task(observations, known, loss, W, multiplicative=True)
     with single_threaded_blas(), np.errstate(all="ignore"):
         scaled = W / task.atoms
-        _, _, new = take_pass(task, scaled, H * task.atoms.T / task.scale, Pace(np.float64, False))
-        w = np.maximum(W, np.finfo(np.float64).tiny)
+        _, _, new = take_pass(task, scaled, H * task.atoms.T / task.scales, Pace(np.float64, False))
+        w = np.maximum(W, SMALLEST_ENTRY)
         linear_unit = task.unit / task.atoms * w ** max(0.0, 2.0 - task.beta)
         other_unit = task.unit / task.atoms / w ** max(0.0, task.beta - 1.0)
         memory = Statistics(
@@ -109,7 +113,11 @@ def update_basis(
             new.other * other_unit + (forgetting * memory.other if memory else 0.0),
         )
         statistics = Statistics(memory.linear / linear_unit, memory.other / other_unit)
-        updated = np.where(known.free, update(task, scaled, statistics, False) * task.atoms, W)
+        # A component that is active in no sample of the block stays as it is: penalties alone would pull it to zero,
+        # from where it would not come back.
+        moves = known.free & ((H > 0.0).any(axis=0) | (known.strength > 0.0))[:, np.newaxis]
+        moved = update(task, scaled, statistics, False) * task.atoms
+        updated = np.where(moves, np.where(W > 0.0, np.maximum(moved, SMALLEST_ENTRY), moved), W)
         # If components are divided by their sums, activations are multiplied by them, and so are both statistics. The
         # powers of W in the memory change with W.
         sums = free_sums(updated, known, loss)[:, np.newaxis]

@@ -29,6 +29,10 @@ from knownmf.validation import check_sparse
 # How many blocks there are, and how few and how many entries of X one has. Ad hoc: enough blocks for many threads,
 # small enough to stay in the cache.
 BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK = 16, 2**15, 2**20
+# Frames whose largest value is a smaller share than this of that of all, ties that are weaker than this in the unit of
+# the objective, and penalties beyond its inverse leave the range of single precision, 1e-38 to 1e38, on the way: passes
+# are then in double precision.
+SMALLEST_SHARE = 1e-25
 N_SWEEPS = 2  # coordinate sweeps of least squares: the products that they start from cost more
 
 
@@ -111,12 +115,17 @@ class Task:
 
     Attributes
     ----------
-    scale : float
-        What the data are divided by: a power of two.
+    scales : (1 or n_frames, 1) float64
+        What the data are divided by: powers of two. One for all frames, or, below beta = 1, one for each: there a small
+        frame counts as much as a large one, or more, and single precision has to hold both.
     atoms : (n_components, 1) float64
-        What the components are divided by: powers of two. Activations are divided by ``scale / atoms``.
+        What the components are divided by: powers of two. Activations are divided by ``scales / atoms``.
     unit : float
-        What objectives are divided by: ``scale ** beta``.
+        What objectives are divided by: the largest ``scales ** beta``.
+    shares : (n_frames, 1) float64, or None
+        What the weights of each frame are multiplied by: ``scales ** beta / unit``. None if it is 1 for all.
+    needs_double : bool
+        Whether frames, ties or penalties are too far apart for single precision.
     l1, l2, basis_l1, basis_l2, strength, template
         The penalties and ties in these units.
     least_squares : bool
@@ -149,19 +158,27 @@ class Task:
         self.sparse = scipy.sparse.issparse(self.X)
         entries = self.X.data if self.sparse else self.X
         self.blocks = blocks_of(self.n_frames, entries.size)
-        lowest = np.fmin.reduce(entries, axis=None, initial=0.0)
-        self.has_negative = bool(lowest < 0.0)  # of least squares
-        largest = max(np.fmax.reduce(entries, axis=None, initial=0.0), -lowest)
-        self.scale = float(power_of_two(np.array(largest)))
-        self.unit = self.scale**self.beta
+        self.has_negative = bool(np.fmin.reduce(entries, axis=None, initial=0.0) < 0.0)  # of least squares
+        largest = self.largest_of_frames()
+        self.scales = power_of_two(largest if self.beta < 1.0 else np.array([largest.max(initial=0.0)]))[:, np.newaxis]
+        sizes = self.beta * np.log2(self.scales)  # exponents of two
+        self.unit = float(2.0 ** sizes.max(initial=-np.inf)) if len(sizes) else 1.0
+        self.shares = 2.0 ** (sizes - sizes.max()) if np.ptp(sizes) else None
         atoms = power_of_two(W.sum(axis=1))
         self.atoms = atoms[:, np.newaxis]
-        self.l1 = np.atleast_2d(loss.l1 * self.scale / atoms / self.unit)
-        self.l2 = np.atleast_2d(loss.l2 * (self.scale / atoms) ** 2 / self.unit)
+        units = self.scales / atoms
+        self.l1 = loss.l1 * units / self.unit if loss.l1 else np.zeros((1, len(W)))
+        self.l2 = loss.l2 * units**2 / self.unit if loss.l2 else np.zeros((1, len(W)))
         ones = np.ones((1, self.n_bins))
         self.basis_l1 = (loss.basis_l1 * atoms / self.unit)[:, np.newaxis] * ones
         self.basis_l2 = (loss.basis_l2 * atoms**2 / self.unit)[:, np.newaxis] * ones
         self.strength = (known.strength * atoms**self.beta / self.unit)[:, np.newaxis] * known.free
+        positive = np.concatenate(
+            [largest[largest > 0.0] / largest.max(initial=0.0), self.strength[self.strength > 0.0]]
+        )
+        largest_penalty = max(np.max(values, initial=0.0) for values in (self.l1, self.l2))
+        self.needs_double = self.beta >= 1.0 and bool((positive < SMALLEST_SHARE).any())
+        self.needs_double |= bool(largest_penalty > 1.0 / SMALLEST_SHARE)
         self.template = known.template / self.atoms
         if self.beta < 1.0:
             self.template = np.maximum(self.template, ZERO_FLOOR * self.template.max(axis=1, keepdims=True))
@@ -176,6 +193,19 @@ class Task:
         if self.beta <= 1.0:
             self.leave_out(W)
 
+    def largest_of_frames(self) -> NDArray[np.float64]:
+        """Return the largest absolute value of each frame; of a frame without any, that of its background."""
+        if self.sparse:
+            return abs(self.X).max(axis=1).toarray().ravel().astype(np.float64)
+        largest = np.zeros(self.n_frames)
+        for block in self.blocks:
+            x, background = self.X[block], rows_in_block(self.background, block)
+            part = np.fmax.reduce(x, axis=1, initial=0.0).astype(np.float64)
+            if self.has_negative:
+                part = np.maximum(part, -np.fmin.reduce(x, axis=1, initial=0.0))
+            largest[block] = np.where(part > 0.0, part, background.max(axis=1) if self.beta < 1.0 else 0.0)
+        return largest
+
     @cached_property
     def size(self) -> float:
         """Return the size of the data, which rounding in single precision is relative to: the sum of weight x^beta.
@@ -183,20 +213,20 @@ class Task:
         For beta < 0, where small data would have an unbounded share in it, it is the sum of the weights.
         """
         if self.sparse and self.beta > 0.0:  # zeros add nothing
-            return float(self.weights.flat[0]) * float(((self.X.data / self.scale) ** self.beta).sum())
+            return float(self.weights.flat[0]) * float(((self.X.data / self.scales) ** self.beta).sum())
         size = 0.0
         for block in self.blocks:
             x, m, _ = self.load(block, np.float64)
             sizes = x ** max(self.beta, 0.0)
             size += float((m * sizes).sum())
             if self.has_negative:
-                size += float((m * np.square(np.minimum(np.nan_to_num(self.X[block]), 0.0) / self.scale)).sum())
+                size += float((m * np.square(np.minimum(np.nan_to_num(self.X[block]), 0.0) / self.scales)).sum())
         return size
 
     def find_floors(self) -> NDArray[np.float64]:
         """Return what data (below beta = 1) and models that nothing reaches are raised to, a frame a row."""
         if self.sparse:
-            return ZERO_FLOOR / self.scale * self.X.max(axis=1).toarray().reshape(-1, 1)
+            return ZERO_FLOOR / self.scales * self.X.max(axis=1).toarray().reshape(-1, 1)
         floors = np.zeros((self.n_frames, 1))
         for block in self.blocks:
             counts = rows_in_block(self.given_weights, block) > 0.0
@@ -204,7 +234,7 @@ class Task:
             if self.beta < 1.0:
                 background = np.where(counts, rows_in_block(self.background, block), 0.0).max(axis=1)
                 largest = np.where(largest > 0.0, largest, background)
-            floors[block, 0] = ZERO_FLOOR * largest / self.scale
+            floors[block, 0] = ZERO_FLOOR * largest / rows_in_block(self.scales, block)[:, 0]
         return floors
 
     def leave_out(self, W: NDArray[np.float64]) -> None:
@@ -229,6 +259,7 @@ class Task:
             m = np.where(
                 out[block] & ~np.isnan(self.X[block]) & ~idle[block], rows_in_block(self.given_weights, block), 0.0
             )
+            m = m if self.shares is None else m * self.shares[block]
             v = np.broadcast_to(self.floors[block], x.shape).copy()
             self.constant += measure(x, m, v, self.beta, True, np.empty_like(x), np.empty_like(x))
 
@@ -237,7 +268,7 @@ class Task:
         X = self.X.astype(np.float64)
         rows = np.repeat(np.arange(self.n_frames), np.diff(X.indptr))
         lost = ~np.broadcast_to(reached, X.shape)[rows, X.indices] & (X.data > 0.0)
-        x, v = X.data[np.newaxis] / self.scale, self.floors[rows].T.copy()
+        x, v = X.data[np.newaxis] / self.scales, self.floors[rows].T.copy()
         self.constant += measure(x, 1.0 * lost[np.newaxis], v, self.beta, True, np.empty_like(x), np.empty_like(x))
         X.data[lost] = 0.0
         self.X = X
@@ -250,14 +281,17 @@ class Task:
         source, weights = self.X[block], rows_in_block(self.weights, block)
         source = source.toarray() if self.sparse else source
         x = np.empty(source.shape, precision)
-        np.multiply(source, 1.0 / self.scale, out=x, casting="same_kind")
+        scales = rows_in_block(self.scales, block)
+        np.multiply(source, 1.0 / (scales if len(scales) > 1 else float(scales[0, 0])), out=x, casting="same_kind")
         if self.missing:
             hole = np.isnan(x)
             weights = np.where(hole, 0.0, weights)
             x[hole] = 0.0
         if self.beta < 1.0:
             np.maximum(x, self.floors[block].astype(precision), out=x)
-        background = rows_in_block(self.background, block) / self.scale
+        if self.shares is not None:
+            weights = weights * self.shares[block]
+        background = rows_in_block(self.background, block) / scales
         if self.has_negative:
             background = background - np.minimum(x, 0.0)
             np.maximum(x, 0.0, out=x)
@@ -284,7 +318,7 @@ def improve(
     ``gram`` are the products of the atoms, for coordinate sweeps, or None, for multiplicative updates.
     """
     if task.sparse and (gram is not None or task.beta == 1.0):
-        part = task.X[block].astype(pace.precision) * pace.precision(1.0 / task.scale)
+        part = task.X[block].astype(pace.precision) * pace.precision(1.0 / float(task.scales[0, 0]))
         # What the native code takes; blocks are far below 2^31 entries.
         part.indices, part.indptr = (index.astype(np.int32, copy=False) for index in (part.indices, part.indptr))
         if gram is not None:
@@ -293,13 +327,14 @@ def improve(
     x, m, b = task.load(block, pace.precision)
     if gram is not None:
         return improve_squares(task, W, gram, H, x - b, rows_in_block(task.support, block))
-    beta, cost = task.beta, penalty_of_activations(task, H)
+    beta, cost = task.beta, penalty_of_activations(task, H, block)
+    l1, l2 = (rows_in_block(values, block).astype(H.dtype) for values in (task.l1, task.l2))
     v, pull, push = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     np.add(np.matmul(H, W, out=v), b, out=v)
     cost += measure(x, m, v, beta, True, pull, push)
     shared = beta == 1.0 and len(m) == 1
     power = long_power(task.h_power) if pace.long_steps else task.h_power
-    multiply_rows(H, pull @ W.T, (m if shared else push) @ W.T, task.l1.astype(H.dtype), task.l2.astype(H.dtype), power)
+    multiply_rows(H, pull @ W.T, (m if shared else push) @ W.T, l1, l2, power)
     np.add(np.matmul(H, W, out=v), b, out=v)
     measure(x, m, v, beta, False, pull, push)
     return cost, Statistics(H.T @ pull, H.sum(axis=0)[:, np.newaxis] * m if shared else H.T @ push)
@@ -321,7 +356,7 @@ def improve_squares(
 def improve_entries(task: Task, W: NDArray, H: NDArray, x: Any, pace: Pace) -> tuple[float, Statistics]:
     """Improve the activations of a sparse block under beta = 1, where zeros cost nothing but the sum of the model."""
     columns, push = W.T, W.sum(axis=1)[np.newaxis]
-    cost = penalty_of_activations(task, H) + float(H.sum(axis=0, dtype=np.float64) @ push[0])
+    cost = penalty_of_activations(task, H, slice(None)) + float(H.sum(axis=0, dtype=np.float64) @ push[0])
     pull, linear = np.zeros_like(H), np.zeros_like(columns)
     cost += pull_of_activations(x, H, columns, pull)
     power = long_power(task.h_power) if pace.long_steps else task.h_power
@@ -351,10 +386,17 @@ def take_pass(task: Task, W: NDArray[np.float64], H: NDArray, pace: Pace) -> tup
     return value, improved, total
 
 
-def penalty_of_activations(task: Task, H: NDArray) -> float:
-    """Return the penalties of activations."""
-    sums, squares = (values.sum(axis=0, dtype=np.float64) for values in (H, H * H))
-    return float(sums @ task.l1[0] + 0.5 * squares @ task.l2[0])
+def penalty_of_activations(task: Task, H: NDArray, block: slice) -> float:
+    """Return the penalties of the activations of a block."""
+    total = 0.0
+    for values, penalty in ((H, task.l1), (0.5 * H * H, task.l2)):
+        if not penalty.any():
+            continue
+        if len(penalty) == 1:
+            total += float(values.sum(axis=0, dtype=np.float64) @ penalty[0])
+        else:
+            total += float(np.vdot(values.astype(np.float64), penalty[block]))
+    return total
 
 
 def cost_of_basis(task: Task, W: NDArray[np.float64]) -> float:

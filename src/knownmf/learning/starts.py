@@ -16,12 +16,14 @@ from scipy.sparse import issparse
 
 from knownmf.activations import solve_with
 from knownmf.learning.known import KnownBasis
-from knownmf.learning.passes import Loss, rows_or
+from knownmf.learning.passes import Loss, power_of_two, rows_or
 from knownmf.observations import Observations
 
 # Multiplicative updates never leave zero: zeros that may grow start from this share of their component's mean.
 LIFT = 1e-3
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
+# Frames whose sizes are so many decades apart start at one size, where every frame counts.
+FAR_APART = 6
 KNOWN_TOL = 1e-2  # of the activations of the known components: a start needs no better
 
 
@@ -39,6 +41,9 @@ def start_of(
     or all of them at ``W_init`` (n_components, n_bins).
     """
     n_known, n_components = known.n_known, len(known.free)
+    sizes = np.ones((observations.n_frames, 1))
+    if loss.beta < 1.0:  # frames of all sizes count
+        observations, sizes = at_one_size(observations)
     W = known.components.astype(np.float64)
     if W_init is not None:
         W, n_known = np.where(known.free, W_init, W), n_components
@@ -53,7 +58,23 @@ def start_of(
     if observations.H_init is not None:
         H = observations.H_init.T.astype(np.float64)
     support = rows_or(observations.support, n_components, 1.0) > 0.0
-    return W, np.where(support, without_zeros(H.T, np.ones(H.T.shape, np.bool_)).T, 0.0)
+    return W, np.where(support, without_zeros(H.T, np.ones(H.T.shape, np.bool_)).T * sizes, 0.0)
+
+
+def at_one_size(observations: Observations) -> tuple[Observations, NDArray[np.float64]]:
+    """Return observations whose frames are all of the size of one, and what they were divided by, a frame a row."""
+    X = observations.V.T
+    largest = np.fmax.reduce(X, axis=1, initial=0.0).astype(np.float64)
+    sizes = power_of_two(np.where(largest > 0.0, largest, largest.max(initial=0.0)))
+    if not np.ptp(np.log10(sizes)) > FAR_APART:
+        return observations, np.ones((len(sizes), 1))
+    background, H = observations.background, observations.H_init
+    if background is not None:
+        background = (background if background.ndim == 2 else background[:, np.newaxis]) / sizes
+    scaled = replace(
+        observations, V=(X / sizes[:, np.newaxis]).T, background=background, H_init=None if H is None else H / sizes
+    )
+    return scaled, sizes[:, np.newaxis]
 
 
 def explained(observations: Observations, W: NDArray[np.float64], beta: float) -> tuple[NDArray[np.float64], Any]:

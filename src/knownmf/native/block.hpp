@@ -49,6 +49,8 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     const double l1_unit = std::pow(scale, 1.0 - beta), l2_unit = std::pow(scale, 2.0 - beta);
     const double* support = row_of(block.support, t, n_components, basis.support);
     const double* start = row_of(block.start, t, n_components, nullptr);
+    const double *own_l1 = row_of(block.l1, t, n_components, nullptr),
+                 *own_l2 = row_of(block.l2, t, n_components, nullptr);
     constexpr double largest_start = 1e300;  // so that it stays finite at the frame's scale
     fill(frame.h, basis.component_stride, 0.0);
     fill(frame.A, basis.component_stride, 0.0);
@@ -56,8 +58,11 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     for (Index k = 0; k < n_components; ++k) {
         // An atom that is zero on all observed bins stays out, but its activation counts where it is to be certified.
         frame.allowed[k] = support[k] != 0.0 && (frame.weighted_sums[k] > 0.0 || certify_only);
-        frame.l1[k] = basis.l1[k] > 0.0 ? basis.l1[k] * l1_unit : 0.0;  // the unit may be infinite
-        frame.l2[k] = basis.l2[k] > 0.0 ? basis.l2[k] * l2_unit : 0.0;
+        const double unit = basis.units[k];
+        const double l1 = own_l1 != nullptr ? own_l1[k] * unit : basis.l1[k];
+        const double l2 = own_l2 != nullptr ? (own_l2[k] > 0.0 ? own_l2[k] * unit * unit : 0.0) : basis.l2[k];
+        frame.l1[k] = l1 > 0.0 ? l1 * l1_unit : 0.0;  // the unit may be infinite
+        frame.l2[k] = l2 > 0.0 ? l2 * l2_unit : 0.0;
         const bool starts = start != nullptr && frame.allowed[k] && (frame.has_data || certify_only);
         if (starts) frame.h[k] = smaller(start[k] / basis.units[k] / scale, largest_start);
     }
@@ -84,18 +89,31 @@ inline double penalties(const Frame& frame, Index n_components) {
     return total;
 }
 
-// Write what was found of a frame, in the user's units. `objective` is in the frame's own.
+// Write what was found of a frame, in the user's units. `objective` is in the frame's own. No activation is infinite or
+// NaN: where numbers cannot hold the answer, the frame has not converged and its bounds are infinite.
 inline void write_answer(const Frame& frame, const Basis& basis, double objective, double kkt, bool converged,
                          Answer& answer) {
     const double scale = scale_of(frame), unit = std::pow(scale, basis.beta);
     double* H = answer.H + frame.number * basis.n_components;
-    for (Index k = 0; k < basis.n_components; ++k) H[k] = frame.h[k] * scale * basis.units[k];
-    answer.objective[frame.number] = objective == 0.0 ? 0.0 : objective * unit;  // the unit may be infinite
-    answer.gap[frame.number] = frame.gap == 0.0 ? 0.0 : frame.gap * unit;
+    constexpr double largest = std::numeric_limits<double>::max(), smallest = std::numeric_limits<double>::denorm_min();
+    bool is_held = objective == objective;  // whether numbers can hold the answer
+    for (Index k = 0; k < basis.n_components; ++k) {
+        const double value = frame.h[k] * scale * basis.units[k];
+        is_held &= value <= largest;
+        H[k] = value <= largest ? value : value > largest ? largest : 0.0;
+    }
+    const bool convex = is_convex(basis.beta);
+    if (convex) is_held &= frame.gap >= 0.0;
+    // The unit may be zero or infinite. A gap that is not zero does not become zero.
+    answer.objective[frame.number] = !(is_held && objective < infinity) ? infinity
+                                     : objective == 0.0                 ? 0.0
+                                                                        : objective * unit;
+    answer.gap[frame.number] = frame.gap > 0.0 && frame.gap < infinity ? larger(frame.gap * unit, smallest) : frame.gap;
     answer.relative_gap[frame.number] = relative_gap(frame);
-    answer.kkt[frame.number] = kkt;
+    answer.kkt[frame.number] = is_held && kkt == kkt ? kkt : infinity;
     answer.n_iter[frame.number] = frame.n_iter;
-    answer.converged[frame.number] = converged;
+    answer.converged[frame.number] = is_held && converged;
+    if (convex && !is_held) answer.gap[frame.number] = answer.relative_gap[frame.number] = infinity;
 }
 
 // Write the answer of a frame without data: h = 0, which is the exact minimum.

@@ -287,8 +287,11 @@ inline void sum_slopes(Frame& frame, const Basis& basis) {
     sums.floor_pull = model_floor * pulled;
 }
 
-// Return a gap relative to the size of its frame. A frame of size 0 has a relative gap of 0, not NaN.
-inline double relative_gap(const Frame& frame) { return frame.gap > 0.0 ? frame.gap / frame.sums.size : frame.gap; }
+// Return a gap relative to the size of its frame. A frame of size 0 has a relative gap of 0, not NaN; an infinite gap
+// is infinite whatever the size.
+inline double relative_gap(const Frame& frame) {
+    return frame.gap > 0.0 && frame.gap < infinity ? frame.gap / frame.sums.size : frame.gap;
+}
 
 // Write gap and criterion of a frame from A, B and the sums.
 inline void certify(Frame& frame, const Basis& basis) {

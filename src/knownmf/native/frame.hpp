@@ -48,6 +48,8 @@ struct Observations {
     const double* entries;
     const std::int32_t* entry_bins;
     const std::int64_t* starts;
+    const double* l1;  // null: the shared penalties; in the user's units
+    const double* l2;
 };
 
 struct Options {
@@ -157,13 +159,15 @@ inline void sum_data(Frame& frame, const Basis& basis) {
 // few factors, where neighbors in a vector register are summed apart.
 inline double rounding_of_sum(Index n) {
     constexpr Index of_factors = 16;  // a power by roots takes up to ten operations, the sum of the lanes up to four
-    return unit_roundoff * static_cast<double>(n / lanes<double> + of_factors);
+    const Index n_sums = n / lanes<double> + of_factors;
+    return unit_roundoff * static_cast<double>(n_sums);
 }
 
 // Return the bound for the weighted sums of the atoms, which prepare.hpp adds up in chunks of bins.
 inline double rounding_of_weighted_sums(Index n_bins) {
     constexpr Index chunk = 64, of_factors = 16;
-    return unit_roundoff * static_cast<double>(smaller(chunk, n_bins) + n_bins / chunk + of_factors);
+    const Index n_sums = smaller(chunk, n_bins) + n_bins / chunk + of_factors;
+    return unit_roundoff * static_cast<double>(n_sums);
 }
 
 // Return the number of atoms that are active.

@@ -23,18 +23,22 @@ class LeastSquares {
                allowed_.reserve(basis.component_stride);
     }
 
-    Index bytes() const { return components_.bytes() + bins_.bytes() + allowed_.bytes() + program_.bytes(); }
+    Index bytes() const {
+        return components_.bytes() + bins_.bytes() + own_units_.bytes() + allowed_.bytes() + program_.bytes();
+    }
 
     // Solve one frame, for which A = W' (weight x), and B = W' (weight background), are there. Writes h, B, and the
-    // model, if the frame has one (of sparse frames `model` is not used).
-    [[nodiscard]] Status solve(Frame& frame, const Basis& basis, const Options& options, bool dense) {
+    // model, if the frame has one (of sparse frames `model` is not used). If the frame has L2 penalties of its own,
+    // those of the basis must be zero.
+    [[nodiscard]] Status solve(Frame& frame, const Basis& basis, const Options& options, bool dense,
+                               bool has_own_l2 = false) {
         double* offset = components_.begin();
         copy(frame.B, offset, basis.n_components);
-        if (!set_program(frame, basis)) return out_of_memory;
+        if (!(has_own_l2 ? set_own_program(frame, basis) : set_program(frame, basis))) return out_of_memory;
         program_.interrupted = options.interrupted;
         for (Index i = 0; i < n_; ++i) {
             const Index k = allowed_[i];
-            program_.q[i] = (frame.l1[k] - frame.A[k] + offset[k]) * basis.gram_units[k];
+            program_.q[i] = (frame.l1[k] - frame.A[k] + offset[k]) * units_[k];
             program_.z[i] = 0.0;
         }
         run(frame, basis);
@@ -53,7 +57,7 @@ class LeastSquares {
             const double* row = basis.gram + k * basis.component_stride;
             for (Index j = 0; j < basis.n_components; ++j)
                 if (frame.h[j] != 0.0) product += row[j] * (frame.h[j] / basis.gram_units[j]);
-            frame.B[k] = offset[k] + product / basis.gram_units[k] - frame.l2[k] * frame.h[k];
+            frame.B[k] = offset[k] + product / basis.gram_units[k] - basis.l2[k] * frame.h[k];
         }
         if (dense) update_residual(frame, basis);
     }
@@ -64,9 +68,8 @@ class LeastSquares {
    private:
     // Take the Gram matrix as it is, or what of it belongs to the components that the frame may use.
     [[nodiscard]] bool set_program(const Frame& frame, const Basis& basis) {
-        n_ = 0;
-        for (Index k = 0; k < basis.n_components; ++k)
-            if (frame.allowed[k]) allowed_[n_++] = k;
+        list_allowed(frame, basis);
+        units_ = basis.gram_units;
         if (n_ == basis.n_components) {
             if (!program_.reserve(n_)) return false;
             program_.Q = basis.gram;
@@ -79,6 +82,34 @@ class LeastSquares {
         return true;
     }
 
+    // Make a matrix of the Gram matrix and the L2 penalties of the frame.
+    [[nodiscard]] bool set_own_program(const Frame& frame, const Basis& basis) {
+        list_allowed(frame, basis);
+        if (!program_.reserve_matrix(n_) || !own_units_.reserve(basis.component_stride)) return false;
+        for (Index i = 0; i < n_; ++i) {
+            const Index k = allowed_[i];
+            const double energy = 1.0 / (basis.gram_units[k] * basis.gram_units[k]);
+            own_units_[k] = 1.0 / std::sqrt(energy + frame.l2[k]);
+        }
+        units_ = own_units_.begin();
+        for (Index i = 0; i < n_; ++i) {
+            double* row = program_.Q + i * program_.stride;
+            const Index k = allowed_[i];
+            const double* source = basis.gram + k * basis.component_stride;
+            const double share = units_[k] / basis.gram_units[k];
+            for (Index j = 0; j < n_; ++j)
+                row[j] = source[allowed_[j]] * (share * (units_[allowed_[j]] / basis.gram_units[allowed_[j]]));
+            row[i] = 1.0;
+        }
+        return true;
+    }
+
+    void list_allowed(const Frame& frame, const Basis& basis) {
+        n_ = 0;
+        for (Index k = 0; k < basis.n_components; ++k)
+            if (frame.allowed[k]) allowed_[n_++] = k;
+    }
+
     void run(Frame& frame, const Basis& basis) {
         constexpr double ridge = 1e-14;
         program_.minimize(ridge);
@@ -86,14 +117,14 @@ class LeastSquares {
         take_activations(frame, basis);
         for (Index i = 0; i < n_; ++i) {
             const Index k = allowed_[i];
-            const double slope = program_.gradient()[i] / basis.gram_units[k];
+            const double slope = program_.gradient()[i] / units_[k];
             frame.B[k] = slope + frame.A[k] - frame.l1[k] - frame.l2[k] * frame.h[k];
         }
     }
 
     void take_activations(Frame& frame, const Basis& basis) {
         fill(frame.h, basis.n_components, 0.0);
-        for (Index i = 0; i < n_; ++i) frame.h[allowed_[i]] = program_.z[i] * basis.gram_units[allowed_[i]];
+        for (Index i = 0; i < n_; ++i) frame.h[allowed_[i]] = program_.z[i] * units_[allowed_[i]];
     }
 
     // Where the model is nearly exact, slopes from products of the data are mostly rounding: take them from the
@@ -109,7 +140,7 @@ class LeastSquares {
             for (Index i = 0; i < n_; ++i) {
                 const Index k = allowed_[i];
                 const double slope = frame.B[k] - frame.A[k] + frame.l1[k] + frame.l2[k] * frame.h[k];
-                program_.q[i] = slope * basis.gram_units[k];
+                program_.q[i] = slope * units_[k];
             }
             program_.step_within_support(program_.q);
             take_activations(frame, basis);
@@ -146,8 +177,9 @@ class LeastSquares {
     }
 
     Index n_ = 0;
+    const double* units_ = nullptr;  // the program is scaled by these on both sides, to a unit diagonal
     QuadraticProgram program_;
-    Buffer<double> components_, bins_;
+    Buffer<double> components_, bins_, own_units_;
     Buffer<Index> allowed_;
 };
 

@@ -11,8 +11,9 @@
 
 namespace knownmf {
 
-// An activation that falls below this, in units of its frame, would soon leave single precision: it goes no further.
-constexpr double smallest_activation = 1e-25;
+// An activation that falls below this, in units of its frame, would soon leave its precision: it goes no further.
+template <class T>
+constexpr T smallest_activation = static_cast<T>(sizeof(T) == sizeof(double) ? 1e-60 : 1e-25);
 // Ratios of two steps count up to this and its inverse: in the beginning entries fall by far more than is worth
 // repeating.
 constexpr float largest_step_ratio = 3.0f;
@@ -31,8 +32,9 @@ inline double safe_power(double beta, bool has_quadratic_penalty) {
 template <class T>
 inline void multiply(T* RESTRICT h, const T* RESTRICT A, const T* RESTRICT B, const T* RESTRICT l1,
                      const T* RESTRICT l2, T power, Index size) {
-    constexpr T largest_ratio = static_cast<T>(1e15);  // beyond, the slope is that of an empty model: change nothing
-    constexpr T least = static_cast<T>(smallest_activation);
+    // Beyond, the slope is that of an empty model: change nothing.
+    constexpr T largest_ratio = static_cast<T>(sizeof(T) == sizeof(double) ? 1e60 : 1e15);
+    constexpr T least = smallest_activation<T>;
     for (Index k = 0; k < size; ++k) {
         T ratio = A[k] / (B[k] + l1[k] + l2[k] * h[k]);
         if (power == T(0.5)) {
@@ -68,7 +70,7 @@ inline void extrapolate_by_roots(float* RESTRICT h, const float* RESTRICT begun,
 template <class T>
 void extrapolate(const T* RESTRICT ended, const T* RESTRICT here, const T* RESTRICT before, double share,
                  T* RESTRICT out, Index size) {
-    constexpr T least = static_cast<T>(smallest_activation);
+    constexpr T least = smallest_activation<T>;
     for (Index k = 0; k < size; ++k) {
         T end = ended[k];
         if ((end - here[k]) * (end - before[k]) > T(0)) {

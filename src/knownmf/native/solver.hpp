@@ -51,7 +51,8 @@ class Solver {
         if (!reserve(basis, block.n_frames)) return out_of_memory;
         rounding_ = larger(rounding_of_sum(basis.bin_stride), rounding);
         Status status = done;
-        const bool has_gram = basis.gram != nullptr && block.weights == nullptr && options.certify_only == 0;
+        const bool has_gram =
+            basis.gram != nullptr && block.weights == nullptr && block.l2 == nullptr && options.certify_only == 0;
         for (Index first = 0; first < block.n_frames && status == done;) {
             if (*options.interrupted != 0) return interrupted;
             const Index last = smaller(first + n_places_, block.n_frames);

@@ -43,6 +43,10 @@ class SparseSolver {
         frame.data = block.entries + block.starts[t];
         frame.support = row_of(block.support, t, basis.n_components, nullptr);
         frame.start = row_of(block.start, t, basis.n_components, nullptr);
+        frame.l2 = row_of(block.l2, t, basis.n_components, nullptr);
+        const double* own_l1 = row_of(block.l1, t, basis.n_components, nullptr);
+        for (Index k = 0; k < basis.n_components; ++k)
+            local.l1[k] += own_l1 != nullptr ? own_l1[k] * basis.units[k] : basis.l1[k];
         Answer one = answer;
         one.H += t * basis.n_components;
         one.gap += t, one.relative_gap += t, one.kkt += t, one.objective += t, one.n_iter += t, one.converged += t;
@@ -84,7 +88,7 @@ class SparseSolver {
         products_of_rows<double>(&weights, 1, local.atoms, n_components, bin_stride, &local.weighted_sums);
         // An empty bin costs its model.
         for (Index k = 0; k < n_components; ++k)
-            local.l1[k] = basis.l1[k] + larger(basis.weighted_sums[k] - local.weighted_sums[k], 0.0);
+            local.l1[k] = larger(basis.weighted_sums[k] - local.weighted_sums[k], 0.0);
         return true;
     }
 
@@ -109,7 +113,7 @@ class SparseSolver {
         for_each_entry(basis, block, first, last, &SparseSolver::add_to_prices, &SparseSolver::add_block_to_prices);
         for (Index i = 0; i < last - first; ++i) {
             Frame& frame = frames_[i];
-            const Status status = least_squares_.solve(frame, basis, options, false);
+            const Status status = least_squares_.solve(frame, basis, options, false, block.l2 != nullptr);
             if (status != done) return status;
             if (options.round_to_single != 0) least_squares_.round(frame, basis, false);
             const Index n_entries = block.starts[first + i + 1] - block.starts[first + i];
