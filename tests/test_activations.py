@@ -516,15 +516,13 @@ class TestDominantBins:
     @pytest.mark.parametrize("beta", [1.0, 1.5, 2.0])
     def test_a_tolerance_that_says_little_is_told(self, beta):
         V, W, weights = self.mixtures(1e4)
-        with pytest.warns(
-            UserWarning, match="In 40 of 40 frames one value has nearly all of the sum that tol=0.0001 is"
-        ):
+        with pytest.warns(UserWarning, match="In most frames one value has nearly all of the sum that tol=0.0001 is"):
             found = activations(V, W, beta, weights=weights)
         assert found.converged.all()
         exact = activations(V, W, beta, weights=weights, tol=1e-9)  # no warning: warnings are errors here
         assert np.abs(found.H - exact.H).max() > 0.1
         solver = Solver(W, beta)
-        with pytest.warns(UserWarning, match="In 40 of 40 frames"):
+        with pytest.warns(UserWarning, match="In most frames"):
             solver.solve(V, weights=weights)
 
     def test_nothing_is_said_where_it_does_not_matter(self):
