@@ -39,6 +39,7 @@ LAYERS = [
     "prepared",
     "nmf_base",
     "estimators",
+    "archives",
     "dictionary_files",
     "dictionary",
     "audio",
