@@ -32,7 +32,7 @@ from commands import (
 from knownmf import audio
 from knownmf.audio import decomposition
 from knownmf.cli import commands as cli_commands
-from knownmf.cli.console import option_names
+from knownmf.cli.console import reworded
 from knownmf.cli.summaries import describe_events, describe_recording
 from knownmf.dictionary import Dictionary
 from knownmf.wording import counted, percent
@@ -566,7 +566,7 @@ def test_help_says_the_range_the_default_and_what_a_larger_value_does(option, wo
     ],
 )
 def test_messages_of_the_library_name_options(message, shown):
-    assert option_names(message) == shown
+    assert reworded(message) == shown
 
 
 def test_version():

@@ -270,7 +270,10 @@ def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
         )
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
-        raise ValueError(f'the dictionary already has a sound named "{REST}": rename it, or pass free=0.')
+        raise ValueError(
+            f'the dictionary already has a sound named "{REST}", the label of free components: pass free=0, or a '
+            "dictionary with another label."
+        )
     number(adapt, "adapt", 0, 1)
 
 

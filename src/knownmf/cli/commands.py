@@ -54,7 +54,7 @@ from knownmf.cli.summaries import (
     describe_recording,
 )
 from knownmf.extras import audio_extra
-from knownmf.memory import check_memory, in_bytes
+from knownmf.memory import in_bytes
 from knownmf.wording import counted, listed, printable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ SHARE = number("a number from 0 to 1", lambda share: 0 <= share <= 1)
 # How many file names a row of the table of labels shows.
 NAMES_SHOWN = 3
 
-# The commands say it before they take more memory than this, in bytes.
+# If a command needs more memory than this, in bytes, it prints how much.
 MUCH_MEMORY = 2**30
 
 app = typer.Typer(
@@ -280,7 +280,6 @@ def separate(
     reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
-    _check_free(free, basis, dictionary)
     names = file_names([*basis.names, *[REST] * (free > 0)], ".wav")
     check_folder(out)
     check_outputs([out / name for name in names.values()], force=force, inputs=[recording, dictionary])
@@ -346,7 +345,6 @@ def decompose(
     reproduce. If it is low, there is something else in the recording.
     """
     basis = load_dictionary(dictionary)
-    _check_free(free, basis, dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
     _check_picture(picture, force, [recording, dictionary])
     with progress_bar("Decomposing", quiet=quiet) as progress:
@@ -512,15 +510,6 @@ def info(
     print_table(table)
 
 
-def _check_free(free: int, basis: "Dictionary", path: Path) -> None:
-    """Raise if components are to be learned but their label is taken."""
-    if free and REST in basis.names:
-        raise UserError(
-            f'"{path}" already has a sound named "{REST}", the label of what --free learns: leave out --free, or learn '
-            "the dictionary with another label."
-        )
-
-
 def _seconds(recordings: "Iterable[tuple[np.ndarray, int]]") -> float:
     """Return the total length of recordings in seconds."""
     return sum(y.shape[1] / rate for y, rate in recordings)
@@ -557,8 +546,7 @@ def _print_recording(file: Path) -> None:
 
 
 def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) -> None:
-    """Print how much memory a computation takes, if that is much. Raise if there is too little."""
-    check_memory(n_bytes, f'{what.lower()} "{recording}"', "take a shorter recording, or fewer channels")
+    """Print how much memory a computation takes, if that is much."""
     if n_bytes >= MUCH_MEMORY:
         print_line(f'{what} "{recording}" takes about {in_bytes(n_bytes)} of memory.', quiet=quiet)
 
