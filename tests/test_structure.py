@@ -21,8 +21,8 @@ PACKAGE = ROOT / "src" / "knownmf"
 # The layers from bottom to top: a module imports only from modules before it in this list.
 LAYERS = [
     "wording",
-    "divergences",
     "validation",
+    "divergences",
     "labels",
     "files",
     "memory",
