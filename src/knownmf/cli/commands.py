@@ -54,8 +54,7 @@ from knownmf.cli.summaries import (
     describe_recording,
 )
 from knownmf.extras import audio_extra
-from knownmf.memory import in_bytes
-from knownmf.wording import counted, listed, printable
+from knownmf.wording import counted, listed, printable, size_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -548,7 +547,7 @@ def _print_recording(file: Path) -> None:
 def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) -> None:
     """Print how much memory a computation takes, if that is much."""
     if n_bytes >= MUCH_MEMORY:
-        print_line(f'{what} "{recording}" takes about {in_bytes(n_bytes)} of memory.', quiet=quiet)
+        print_line(f'{what} "{recording}" takes about {size_of_memory(n_bytes)} of memory.', quiet=quiet)
 
 
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
