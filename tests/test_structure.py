@@ -23,7 +23,7 @@ LAYERS = [
     "wording",
     "validation",
     "divergences",
-    "labels",
+    "table_labels",
     "files",
     "memory",
     "extras",

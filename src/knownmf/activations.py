@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import beta_of
-from knownmf.labels import Labels
 from knownmf.observations import SAMPLES, Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_missed
+from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, real_array
 
 
@@ -105,7 +105,7 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    labels = Labels()
+    labels = TableLabels()
     labels.add(W, "W", "bins", "components")
     labels.add(l1, "l1", "components")
     labels.add(l2, "l2", "components")
@@ -182,7 +182,7 @@ def basis(
     array([[0.4, 0.4],
            [0.2, 0.1]])
     """
-    labels = Labels()
+    labels = TableLabels()
     labels.add(V, "V", "bins", "frames")
     labels.add(H, "H", "components", "frames")
     labels.add(l1, "l1", "components")

@@ -13,11 +13,11 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knownmf.divergences import beta_of
-from knownmf.labels import Labels, labels_of, row_names
 from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
+from knownmf.table_labels import TableLabels, labels_of, row_names
 from knownmf.validation import about_complex, advice_for_negative, check_range, number, real_array
 
 GAP_TOL = 1e-4  # of activations, where something is learned
@@ -222,7 +222,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         start_name: str = "H_init",
     ) -> Observations:
         """Return the data, which are X as an array, and what came with them, checked."""
-        labels = Labels()
+        labels = TableLabels()
         is_whole = self.components is not None and len(real_array(self.components, "components", 2)) == n_components
         labels.add(self.components, "components", "components" if is_whole else None, "features")
         labels.add(X, "X", "samples", "features")

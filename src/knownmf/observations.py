@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
-from knownmf.labels import Labels, labels_of
 from knownmf.native import Block
+from knownmf.table_labels import TableLabels, labels_of
 from knownmf.validation import check_range, check_sparse, check_zeros_and_ones, real_array, sparse_array
 
 
@@ -72,7 +72,7 @@ class Observations:
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
         axes: Axes = SPECTROGRAM,
-        labels: Labels | None = None,
+        labels: TableLabels | None = None,
     ) -> Self:
         """Return observations for a basis of so many bins and components, from arrays with these axes.
 
@@ -85,7 +85,7 @@ class Observations:
         TypeError
             If something is not an array of real numbers, or a sparse V comes with what only a dense one can have.
         """
-        labels = Labels() if labels is None else labels.copy()
+        labels = TableLabels() if labels is None else labels.copy()
         labels.add(V, axes.data, *axes.in_order(axes.bins))
         for name, values, inner in (
             ("weights", weights, axes.bins),

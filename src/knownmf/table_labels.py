@@ -11,7 +11,7 @@ from knownmf.wording import listed
 SHOWN = 3  # labels that a message names
 
 
-class Labels:
+class TableLabels:
     """The labels of axes such as "bins" or "components": those of the first table that has labels for the axis.
 
     A table whose labels differ is refused, also if only their order differs. Arrays have no labels, and agree with
