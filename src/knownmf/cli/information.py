@@ -1,4 +1,4 @@
-"""Describe the files that knownmf writes besides dictionaries and recordings: activations and events."""
+"""The command info: describe a file by its content."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
 from knownmf.archives import array_header, array_names, array_values, opened_archive
-from knownmf.wording import counted, listed, percent
+from knownmf.cli import options
+from knownmf.cli.console import UserError, input_errors, print_line, print_table
+from knownmf.cli.inputs import load_dictionary
+from knownmf.cli.summaries import describe_dictionary, describe_recording, describe_settings
+from knownmf.wording import counted, listed, percent, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["describe_archive", "describe_csv"]
+__all__ = ["info"]
 
 # More bytes than the labels and the convergence flags of any real result. A damaged or hostile file may state more.
 _MAX_BYTES = 2**26
@@ -24,7 +32,30 @@ _MAX_BYTES = 2**26
 _REMEDY = "write the activations again with `knownmf decompose`"
 
 
-def describe_archive(path: Path) -> str | None:
+def info(file: options.AnyFile) -> None:
+    """Describe a file: a recording, a dictionary, activations or events."""
+    ending = file.suffix.lower()
+    if file.is_dir():
+        raise UserError(f'"{file}" is a folder: pass a file.')
+    if ending not in (".csv", ".npz"):
+        _print_recording(file)
+        return
+    with input_errors():
+        description = _describe_csv(file) if ending == ".csv" else _describe_archive(file)
+    if description is not None:
+        print_line(f"{file}: {description}")
+        return
+    basis = load_dictionary(file)
+    print_line(f"{file}: dictionary, {describe_dictionary(basis)}")
+    table = Table("sound", "components", "strongest frequency", box=box.SIMPLE_HEAD)
+    for label in basis.names:
+        columns = basis.W[:, basis.components_of(label)]
+        peak = basis.frequencies[columns.sum(axis=1).argmax()]
+        table.add_row(Text(printable(label)), str(columns.shape[1]), f"{peak:.0f} Hz")
+    print_table(table)
+
+
+def _describe_archive(path: Path) -> str | None:
     """Return a description of the activations in a ``.npz`` file, or None if the file may be a dictionary.
 
     Raises
@@ -44,12 +75,12 @@ def describe_archive(path: Path) -> str | None:
                     f'"{path}" is a .npz file, but neither a dictionary nor activations that knownmf has written.'
                 )
             try:
-                return _describe_archived_activations(archive)
+                return __describe_archived_activations(archive)
             except ValueError as error:
                 raise ValueError(f'"{path}" contains invalid activations ({error}): {_REMEDY}.') from error
 
 
-def describe_csv(path: Path) -> str:
+def _describe_csv(path: Path) -> str:
     """Return a description of the events or the activations in a ``.csv`` file.
 
     Raises
@@ -71,7 +102,22 @@ def describe_csv(path: Path) -> str:
     raise ValueError(f"{other}: its columns are {listed(columns) or 'missing'}.")
 
 
-def _describe_archived_activations(archive: zipfile.ZipFile) -> str:
+def _print_recording(file: Path) -> None:
+    """Print the length and the format of a recording."""
+    from knownmf.audio.recordings import NotARecordingError, describe
+
+    with input_errors():
+        try:
+            found = describe(file)
+        except NotARecordingError as error:
+            raise UserError(
+                f'"{file}" is not a recording in a format that can be read, and not a .npz or .csv file of knownmf.'
+            ) from error
+    length = describe_recording(found.n_samples / found.sr, found.sr, found.n_channels)
+    print_line(f"{file}: {length}, {found.format} {found.subtype}")
+
+
+def __describe_archived_activations(archive: zipfile.ZipFile) -> str:
     """Return how many components, sounds and frames there are, the settings, and how good the activations are."""
     _, (n_components, n_frames) = array_header(archive, "H")
     labels, converged = _small_array(archive, "labels"), _small_array(archive, "converged")
@@ -82,7 +128,7 @@ def _describe_archived_activations(archive: zipfile.ZipFile) -> str:
         f"{counted(n_frames, 'frame')}"
     ]
     if "hop_length" in settings:
-        parts.append(f"for {settings['sr']} Hz, windows of {settings['n_fft']} samples every {settings['hop_length']}")
+        parts.append(describe_settings(settings))
     if "explained" in settings:
         parts.append(f"{percent(settings['explained'])} of the recording explained")
     if "tol" in settings:
