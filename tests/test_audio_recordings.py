@@ -14,7 +14,8 @@ import soundfile
 
 from knownmf import demo
 from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe, write
-from knownmf.audio.recordings import as_channels, describe, resampled
+from knownmf.audio.recordings import describe
+from knownmf.audio.samples import as_channels, resampled
 from knownmf.dictionary import Dictionary
 
 SR = 22050

@@ -9,7 +9,7 @@ import pytest
 from knownmf import demo
 from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe
 from knownmf.audio.decomposition import decomposition_memory
-from knownmf.audio.recordings import resampled
+from knownmf.audio.samples import resampled
 from knownmf.audio.separation import separation_memory
 from knownmf.dictionary import Dictionary
 

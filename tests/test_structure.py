@@ -50,7 +50,16 @@ LAYERS = [
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
     "learning": ["known", "passes", "descent", "starts", "fitting"],
-    "audio": ["containers", "recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
+    "audio": [
+        "containers",
+        "samples",
+        "recordings",
+        "spectrograms",
+        "decomposition",
+        "learning",
+        "separation",
+        "transcription",
+    ],
     "cli": [
         "console",
         "options",
@@ -240,7 +249,7 @@ def test_the_readme_shows_every_command():
 def test_the_sounds_of_the_package_are_small_and_licensed(sounds):
     files = sorted(sounds.glob("*.flac"))
     assert sum(path.stat().st_size for path in files) < 1.5e6
-    licenses = (sounds / "LICENCES.md").read_text(encoding="utf8")
+    licenses = (sounds / "LICENSES.md").read_text(encoding="utf8")
     assert not [path.name for path in files if path.name not in licenses]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knownmf.activations import Activations, activations, solve_with
-from knownmf.audio.recordings import as_channels, check_rate, resampled, resampled_length
+from knownmf.audio.samples import as_channels, check_rate, resampled, resampled_length
 from knownmf.audio.spectrograms import count_frames, frame_times, magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from knownmf.audio.decomposition import SHORTER, Decomposition, Progress, check_learning, decompose_spectrogram
-from knownmf.audio.recordings import as_channels, check_rate, resampled, resampled_length
+from knownmf.audio.samples import as_channels, check_rate, resampled, resampled_length
 from knownmf.audio.spectrograms import count_frames, frame_times, istft, magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.memory import check_memory
