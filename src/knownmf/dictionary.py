@@ -110,7 +110,7 @@ class Dictionary:
             )
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Raise an AttributeError: what is checked once stays valid."""
+        """Raise an AttributeError, because the values were checked together."""
         raise AttributeError(self._unchangeable(name))
 
     def __delattr__(self, name: str) -> None:
@@ -119,13 +119,14 @@ class Dictionary:
 
     @staticmethod
     def _unchangeable(name: str) -> str:
+        """Return the message about an attribute that was set or deleted."""
         return (
             f"{name} cannot be set: a Dictionary does not change. Make a new one, for example "
             "Dictionary(old.W, labels, **old.settings)."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how pickle and copy make an equal dictionary: by the constructor, so that W is read-only again."""
+        """Let pickle and copy call the constructor, so that W is read-only in the new dictionary too."""
         return functools.partial(type(self), **self.settings), (self._W, self.labels)
 
     @property

@@ -2,7 +2,6 @@
 
 import math
 import reprlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +15,10 @@ from knownmf.divergences import beta_of
 from knownmf.learning import Loss, fit_basis, known_basis
 from knownmf.memory import check_memory
 from knownmf.observations import Observations
+from knownmf.solver import Progress
 from knownmf.validation import number, whole_number
 
 __all__ = ["REST", "SHORTER", "Decomposition", "Progress", "decompose", "decompose_spectrogram", "decomposition_memory"]
-
-# A function that is called as progress(done, total) during the computation.
-Progress = Callable[[int, int], object]
 
 # What to do if there is too little memory, for messages.
 SHORTER = "take a shorter recording, or fewer channels"
@@ -32,7 +29,7 @@ REST = "rest"
 # Number of passes over the recording when components are learned; docs/learning.md shows what more passes would gain.
 PASSES = 100
 
-# Over so many frames at a time, energies are added up: temporary arrays stay small.
+# Energies are added up over this number of frames at a time, so that temporary arrays stay small.
 FRAMES_AT_A_TIME = 128
 
 # A resampling filter does not attenuate frequencies below this share of the Nyquist frequency.
