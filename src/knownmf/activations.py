@@ -1,12 +1,12 @@
-"""Activations of a known basis, or the basis of known activations: one call, one proven answer."""
+"""The functions activations, for a known basis, and basis, for known activations."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import beta_of
-from knownmf.labels import Labels
 from knownmf.observations import SAMPLES, Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_dominant_bins, warn_of_missed
+from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, real_array
 
 
@@ -27,27 +27,27 @@ def activations(
 ) -> Activations:
     r"""Find the activations of known basis vectors: ``V ~ background + W H`` with W untouched.
 
-    Every frame x (a column of V) is solved on its own: over h >= 0,
+    Every frame x (a column of V) is a problem of its own: over h >= 0,
 
     .. math:: \min_h \sum_f m_f d_\beta(x_f | v_f) + \sum_k l_{1k} h_k + \tfrac12 \sum_k l_{2k} h_k^2,
               \qquad v = b + W h
 
-    by Newton steps whose quadratic model is solved exactly over the nonnegative [1]_, until a bound on the distance
-    to the optimum is below ``tol``. For beta in [1, 2] the problem is convex and the bound is a duality gap: the
-    answer is the global optimum to within ``gap``. Outside it is a stationary point.
+    It is solved by Newton steps, each of which minimizes a quadratic model exactly over h >= 0 [1]_. The steps end when
+    a bound on the distance to the optimum is at most ``tol``. For beta in [1, 2] the problem is convex and the bound is
+    a duality gap: the result is the global optimum to within ``gap``. For any other beta it is a stationary point.
 
     Parameters
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
-        The data, any numeric type, not negative but with least squares ("frobenius"). NaN (or a masked entry, None,
-        pandas.NA) means missing. A sparse matrix is for Kullback-Leibler and Frobenius, without a background and with
-        weights per bin at most; it is never made dense as a whole.
+        The data, any numeric type; not negative, except with least squares ("frobenius"). NaN (or a masked entry, None,
+        pandas.NA) means missing. A sparse matrix can be used for Kullback-Leibler and Frobenius, without a background
+        and without weights of single entries. It is never converted to a dense array as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
-        The beta-divergence (1, 2 and 0 by name). Below 1, data under 1e-15 of the frame's largest value are raised
-        to it (a bin of zero would cost infinity): that is part of the objective reported. Where no atom and no
-        background reach a bin with data, beta <= 1 counts the model there as that floor.
+        The beta-divergence; the names stand for 1, 2 and 0. Below 1, the divergence of 0 or its slope is infinite.
+        Therefore, data below 1e-15 times the largest value of the frame are replaced by this limit, also in
+        ``objective``. For beta <= 1, the model counts as this limit in bins that no component and no background reach.
     l1, l2 : float or array_like (n_components,) or (n_components, n_frames), default 0
         Penalties, not negative, in the units of the formula above. They favor few components (l1) or small activations
         (l2). If beta is 1 and the columns of W have equal sums, an l1 that is the same for all components only
@@ -57,7 +57,7 @@ def activations(
     background : array_like, (n_bins,) or (n_bins, n_frames), optional
         A known part of the model, not negative.
     support : array_like of bool, (n_components,) or (n_components, n_frames), optional
-        Where an activation may differ from zero (a score, an alignment). Everywhere if not given.
+        Where an activation may differ from zero, for example from a score. By default, everywhere.
     H_init : array_like, (n_components, n_frames), optional
         A warm start, not negative; outside the support it counts as zero. For beta in [1, 2] it changes the time, not
         the optimum; outside, it may lead to another stationary point.
@@ -67,7 +67,7 @@ def activations(
         has nearly all of that sum, because of a large weight or of large data, the tolerance says little about the
         other bins: choose a smaller one.
     max_iter : int, default 200
-        Most Newton steps for a frame; a handful is usual.
+        The largest number of Newton steps for a frame. Most frames need a few.
     progress : callable, optional
         Called as ``progress(frames_done, n_frames)`` as the work proceeds.
 
@@ -82,7 +82,7 @@ def activations(
         If a shape does not fit, a value is negative or infinite, or a parameter is out of range. Also if two tables
         (pandas, polars) have different labels for the same axis, or the same ones in another order.
     TypeError
-        If something is not an array of real numbers, or a sparse V comes with what only a dense one can have.
+        If an argument is not an array of real numbers, or if V is sparse and an option needs a dense V.
 
     Warns
     -----
@@ -93,8 +93,8 @@ def activations(
 
     Notes
     -----
-    Frames run in :func:`knownmf.get_num_threads` threads. The answer of a frame does not depend on its neighbors, on
-    their number or on the threads, to the last bit.
+    Frames are solved in :func:`knownmf.get_num_threads` threads. To the last bit, the result of a frame depends neither
+    on the other frames nor on the number of threads.
 
     References
     ----------
@@ -112,7 +112,7 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    labels = Labels()
+    labels = TableLabels()
     labels.add(W, "W", "bins", "components")
     W = real_array(W, "W", 2)
     n_bins, n_components = W.shape
@@ -135,7 +135,7 @@ def solve_with(
     max_iter: int = 200,
     progress: Progress | None = None,
 ) -> Activations:
-    """Return the activations of observations that have been checked, by a solver for what their frames share."""
+    """Return the activations of checked observations. Weights or a support that all frames share go to the solver."""
     weights, support, rest = observations.split()
     return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter).solve_observations(rest, progress)
 
@@ -157,7 +157,7 @@ def basis(
 ) -> Activations:
     """Find the basis vectors of known activations: ``V ~ background + W H`` with H untouched.
 
-    This is :func:`activations` of the transpose: what its documentation says of frames holds for bins here.
+    This is :func:`activations` of the transpose. What its documentation says about frames is true for bins here.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def basis(
     array([[0.4, 0.4],
            [0.2, 0.1]])
     """
-    labels = Labels()
+    labels = TableLabels()
     labels.add(V, "V", "bins", "frames")
     labels.add(H, "H", "components", "frames")
     labels.add(weights, "weights", "bins", "frames")
@@ -212,7 +212,7 @@ def basis(
     return found
 
 
-def shared_or_own(values: ArrayLike, labels: Labels, name: str) -> tuple[ArrayLike, ArrayLike | None]:
+def shared_or_own(values: ArrayLike, labels: TableLabels, name: str) -> tuple[ArrayLike, ArrayLike | None]:
     """Return penalties as those that all frames share, and as those of each frame if they have two dimensions."""
     if np.ndim(values) == 2:
         return 0.0, values
