@@ -1,5 +1,7 @@
 """The class Dictionary: basis vectors with labels, and the settings of their spectrograms."""
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ def beta_of(beta_loss: object) -> float:
     if isinstance(beta_loss, str):
         if beta_loss in BETA_OF:
             return BETA_OF[beta_loss]
-    elif isinstance(beta_loss, Real):
+    elif beta_loss is not True and beta_loss is not False and isinstance(beta_loss, Real):
         low, high = BETA_RANGE
         if low <= float(beta_loss) <= high:
             return float(beta_loss)

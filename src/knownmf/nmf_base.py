@@ -1,5 +1,7 @@
 """What an estimator does with components once it has them: the part of NMF that learns nothing."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """Read, write, check and resample recordings."""
 
+from __future__ import annotations
+
 import io
 import math
 import os
@@ -133,10 +135,7 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
         block = blocks.pop()
         y[:, end - len(block) : end] = block.T
         end -= len(block)
-    try:
-        return _checked(y), info.sr
-    except ValueError as error:
-        raise ValueError(f'"{path}": {error}') from error
+    return _checked(y, f'"{path}"'), info.sr
 
 
 def describe(path: str | os.PathLike[str]) -> RecordingInfo:
@@ -161,6 +160,8 @@ def _decoded(path: Path, blocks: list[np.ndarray] | None) -> RecordingInfo:
     """Decode a file, append its samples to `blocks`, if they are wanted, and warn if the file is cut off."""
     check_memory(path.stat().st_size, f'reading "{path}"', "split the recording")
     content = path.read_bytes()  # raises OSError for a missing file, a folder or a disk error
+    if not content:
+        raise NotARecordingError(f'"{path}" is empty: it has no bytes. Copy or record it again.')
     length = header_length(content)
     file = _Content(content)
     del content  # otherwise, writing would copy it
@@ -174,7 +175,8 @@ def _decoded(path: Path, blocks: list[np.ndarray] | None) -> RecordingInfo:
             raise error
     except soundfile.LibsndfileError as failure:
         raise NotARecordingError(
-            f'"{path}" is not a recording that can be read ({failure.error_string}): pass a WAV, FLAC, OGG or MP3 file.'
+            f'"{path}" is not a recording that can be read ({failure.error_string.rstrip(" .")}): pass a WAV, FLAC, '
+            "OGG, MP3 or AIFF file, or convert it to one of these."
         ) from failure
     if length.ratio > 1:
         n_stated = None if math.isinf(length.ratio) else round(info.n_samples * length.ratio)
@@ -308,7 +310,7 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
     samples = np.atleast_2d(samples.astype(np.float64, copy=False))
     if samples.ndim != 2:
         raise ValueError(f"y has shape {samples.shape}, expected (n_samples,) or (n_channels, n_samples).")
-    samples = _checked(samples)
+    samples = _checked(samples, "y")
     _check_axes(samples)
     return samples
 
@@ -346,19 +348,19 @@ def _check_axes(samples: np.ndarray) -> None:
         )
 
 
-def _checked(samples: np.ndarray) -> np.ndarray:
+def _checked(samples: np.ndarray, name: str) -> np.ndarray:
     """Return samples of shape (n_channels, n_samples). Raise a ValueError if there are none, or one cannot be used."""
     if not samples.size:
-        raise ValueError("the recording is empty: it has no samples.")
+        raise ValueError(f"{name} is empty: it has no samples.")
     faulty = int(np.count_nonzero(~np.isfinite(samples)))
     if faulty:
-        are = "is" if faulty == 1 else "are"
+        are, them = ("is", "it") if faulty == 1 else ("are", "them")
         raise ValueError(
-            f"the recording has {counted(faulty, 'sample')} that {are} infinite or not a number: replace them first."
+            f"{name} has {counted(faulty, 'sample')} that {are} infinite or not a number: replace {them} first."
         )
     peak = max(samples.max(), -samples.min())
     if peak > LARGEST_SAMPLE:
-        raise ValueError(f"the recording has a peak of {peak:.3g} times full scale: scale it to a peak of 1 first.")
+        raise ValueError(f"{name} has a peak of {peak:.3g} times full scale: scale it to a peak of 1 first.")
     return samples
 
 
