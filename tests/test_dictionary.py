@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from knownmf.dictionary import Dictionary
@@ -372,3 +373,18 @@ def test_invalid_entries_of_a_file_are_named(kit, tmp_path, changes, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         Dictionary.load(path)
     assert "d.npz" in str(caught.value)
+
+
+def test_a_table_whose_columns_are_the_labels_in_another_order_is_refused():
+    table = pd.DataFrame(np.eye(5, 2), columns=["kick", "snare"])
+    settings = {"sr": 8000, "n_fft": 8, "hop_length": 4}
+    assert Dictionary(table, ["kick", "snare"], **settings).labels == ("kick", "snare")
+    assert Dictionary(table, ["tom", "snare"], **settings).labels == ("tom", "snare")
+    with pytest.raises(ValueError, match=r"order differs, at position 0 W has 'kick' and labels 'snare'"):
+        Dictionary(table, ["snare", "kick"], **settings)
+
+
+def test_masked_values_of_a_basis_are_refused():
+    masked = np.ma.masked_equal(np.eye(5, 2), 1)
+    with pytest.raises(ValueError, match=r"W has masked values: .* W\.filled\(0\)"):
+        Dictionary(masked, ["kick", "snare"], sr=8000, n_fft=8, hop_length=4)

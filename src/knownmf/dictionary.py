@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from knownmf.dictionary_files import FORMAT, FORMAT_VERSION, LONGEST_LABEL, SETTINGS, stored_dictionary
 from knownmf.files import written_aside
+from knownmf.labels import describe_difference, labels_of
 from knownmf.validation import about_complex, number, whole_number
 from knownmf.wording import counted
 
@@ -89,9 +90,11 @@ class Dictionary:
         power: float = 1.0,
     ) -> None:
         basis = _checked_basis(W)
+        names = _checked_labels(labels, basis.shape[1])
+        _check_order(W, names)
         vars(self).update(  # not by assignment, which __setattr__ refuses
             _W=basis,
-            labels=_checked_labels(labels, basis.shape[1]),
+            labels=names,
             sr=whole_number(sr, "sr", meaning="the sample rate in Hz"),
             n_fft=whole_number(n_fft, "n_fft", meaning="the window's length in samples"),
             hop_length=whole_number(hop_length, "hop_length", meaning="the samples from frame to frame"),
@@ -280,6 +283,8 @@ class Dictionary:
 
 def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
     """Return a read-only copy of a basis in single or double precision. Raise if it is invalid."""
+    if np.ma.is_masked(W):
+        raise ValueError("W has masked values: the values of a basis must be known. Replace them, W.filled(0).")
     try:
         basis = np.array(W, order="C")
     except ValueError as error:
@@ -301,6 +306,15 @@ def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
             )
     basis.flags.writeable = False
     return basis
+
+
+def _check_order(W: object, labels: Sequence[str]) -> None:
+    """Raise if W is a table whose columns have the given labels in another order."""
+    table = labels_of(W)
+    columns = list(table[1]) if len(table) == 2 else []
+    if columns != list(labels) and sorted(map(str, columns)) == sorted(labels):
+        difference = describe_difference("W", columns, "labels", labels)
+        raise ValueError(f"labels has the names of the columns of W: {difference}. Pass labels=list(W.columns).")
 
 
 def _checked_labels(labels: Sequence[str], n_components: int) -> tuple[str, ...]:
