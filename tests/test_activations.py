@@ -5,6 +5,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import nnls
 from scipy.sparse import csc_array
@@ -12,7 +13,7 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 
 import naive
-from knownmf import Solver, activations, basis, get_num_threads, set_num_threads
+from knownmf import Dictionary, Solver, activations, basis, get_num_threads, set_num_threads
 from problems import BETAS, random_problem
 
 
@@ -368,21 +369,41 @@ def objective(V, W, H, beta):
     return ((V**beta + (beta - 1) * v**beta - beta * V * v ** (beta - 1)) / (beta * (beta - 1))).sum(axis=0)
 
 
+@pytest.mark.parametrize(("level", "warns"), [(-30.0, True), (0.0, False)])
+def test_least_squares_warns_of_data_that_are_nearly_all_negative(level, warns):
+    """Decibels are accepted there, and their activations are zero."""
+    V = level + np.random.default_rng(0).normal(size=(30, 40))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = activations(V, np.ones((30, 1)), beta_loss="frobenius")
+    assert found.H.any() != warns
+    assert [str(one.message).partition(":")[0] for one in caught] == warns * [
+        "1200 of 1200 values of V are negative, but the model is not"
+    ]
+    assert all("librosa.db_to_amplitude" in str(one.message) and one.filename == __file__ for one in caught)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
             ({"V": -np.ones((30, 12))}, ValueError, r"V\[0, 0\] is -1.0 \(and 359 more\): negative values"),
-            ({"V": np.full((30, 12), np.inf)}, ValueError, r"V\[0, 0\] is inf .*use NaN if it is missing"),
-            ({"V": np.ones(30)}, ValueError, "V has 1 dimensions, expected 2"),
-            ({"V": np.ones((29, 12))}, ValueError, "V has 29 bins but W has 30"),
+            ({"V": np.full((30, 12), np.inf)}, ValueError, r"V\[0, 0\] is inf .*use NaN for what is missing"),
+            ({"V": np.ones(30)}, ValueError, "V has 1 dimension, expected 2"),
+            ({"V": np.ones((29, 12))}, ValueError, r"V has 29 bins but W has 30: both need the same bins\.$"),
+            ({"V": np.ones((12, 30))}, ValueError, r"V has 12 bins but W has 30: .* pass V\.T\."),
+            ({"W": np.ones((6, 30))}, ValueError, r"V has 30 bins but W has 6: .* pass W\.T\."),
+            ({"V": pd.DataFrame({"gene": ["a"] * 30, "s": [1.0] * 30})}, TypeError, r"V\[0, 0\] is 'a'.*column 'gene'"),
+            ({"W": Dictionary(np.eye(5), list("abcde"), sr=9, n_fft=8, hop_length=4)}, TypeError, "its attribute W"),
+            ({"H_init": activations(np.eye(3), np.eye(3))}, TypeError, "H_init is an .* Activations.* its attribute H"),
+            ({"beta_loss": True}, ValueError, "beta_loss is True"),
             ({"V": np.ones((0, 12)), "W": np.ones((0, 6))}, ValueError, r"V has no bins\."),
             ({"V": np.ones((30, 12)) * 1j}, TypeError, r"V is complex: pass its magnitude, np.abs\(V\)"),
             ({"V": csc_array(np.ones((30, 12)) * 1j)}, TypeError, r"V is complex: pass its magnitude, np.abs\(V\)"),
             ({"V": [["a"] * 12] * 30}, TypeError, "V holds text, not real numbers"),
             ({"V": [[1.0], [1.0, 2.0]]}, ValueError, "V is not a rectangular array"),
             ({"W": np.ones((30, 0))}, ValueError, "W has no columns"),
-            ({"W": np.full((30, 6), np.nan)}, ValueError, r"W\[0, 0\] is nan .*NaN values cannot be used"),
+            ({"W": np.full((30, 6), np.nan)}, ValueError, r"W\[0, 0\] is nan .*: NaN \(missing or masked\)"),
             ({"W": -np.ones((30, 6))}, ValueError, r"W\[0, 0\] is -1.0 .*negative"),
             ({"beta_loss": "kl"}, ValueError, "beta_loss is 'kl'"),
             ({"l1": -1.0}, ValueError, "l1 is -1.0: negative"),

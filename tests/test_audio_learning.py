@@ -154,7 +154,7 @@ def test_progress():
         ({"a": (np.ones(2), SR)}, {}, "take 1 of 'a': expected a pair"),
         ({"a": ["kick.wav"]}, {}, "got str"),
         ({"a": [(np.zeros(100), SR)]}, {}, "take 1 of 'a' is silent"),
-        ({"a": [(np.ones(9), SR), (np.zeros(0), SR)]}, {}, "take 2 of 'a': the recording is empty"),
+        ({"a": [(np.ones(9), SR), (np.zeros(0), SR)]}, {}, "take 2 of 'a': y is empty"),
         ({"a": [(np.array([np.nan]), SR)]}, {}, "take 1 of 'a': .* not a number"),
         ({" ": [(np.ones(9), SR)]}, {}, "labels are strings"),
         ({"a": [(np.ones(9), SR)]}, {"n_components": 0}, "n_components is 0"),
@@ -181,3 +181,8 @@ def test_mistakes_are_named(sounds, options, complaint):
 def test_a_window_that_does_not_fit_into_memory_is_refused():
     with pytest.raises(MemoryError, match="a window of 35184372088832 samples needs about"):
         learn({"a": [(np.ones(9), SR)]}, n_fft=2**45)
+
+
+def test_a_list_of_files_is_not_a_mapping_of_sounds():
+    with pytest.raises(TypeError, match=r"sounds is of type list, expected a dict .* knownmf\.audio\.read"):
+        learn(["kick.wav"])

@@ -302,17 +302,25 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         read(tmp_path / "none.wav")
     with pytest.raises(OSError, match=r"directory|Permission"):
         read(tmp_path)
-    for name, content in (("empty.wav", b""), ("text.wav", b"not a sound"), ("text.mp3", b"no sound either")):
+    for name, content in (("text.wav", b"not a sound"), ("text.mp3", b"no sound either")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name}.*not a recording that can be read") as caught:
             read(tmp_path / name)
         assert "<" not in str(caught.value)
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(ValueError, match=r'empty\.wav" is empty: it has no bytes'):
+        read(tmp_path / "empty.wav")
     soundfile.write(tmp_path / "short.wav", np.zeros((0, 1)), 8000)
     with pytest.raises(ValueError, match=r"short\.wav.*empty"):
         read(tmp_path / "short.wav")
     soundfile.write(tmp_path / "nan.wav", np.array([0, np.nan, np.inf]), 8000, subtype="FLOAT")
-    with pytest.raises(ValueError, match=r"nan\.wav.*2 samples that are infinite or not a number"):
+    with pytest.raises(ValueError, match=r"nan\.wav.*2 samples that are infinite or not a number") as caught:
         read(tmp_path / "nan.wav")
+    assert str(caught.value).count("nan.wav") == 1
+    assert "the recording" not in str(caught.value)
+    with pytest.raises(OSError, match="nowhere") as failed:
+        write(tmp_path / "nowhere" / "new.wav", np.zeros(9), 8000)
+    assert failed.value.filename == str(tmp_path / "nowhere" / "new.wav")
 
 
 @pytest.mark.parametrize(

@@ -175,8 +175,23 @@ def test_a_sound_with_the_label_rest_is_refused_with_free(here):
 def test_separate_does_not_change_other_files_in_the_folder(here):
     Path("stems").mkdir()
     Path("stems/notes.txt").write_text("mine")
-    assert run(*SEPARATE).exit_code == 0
+    assert "Note" not in run(*SEPARATE).stderr
     assert files("stems") == ["high.wav", "low.wav", "notes.txt"]
+
+
+def test_separate_names_stems_of_another_dictionary_in_the_folder(here):
+    Path("stems").mkdir()
+    Path("stems/kick.wav").write_bytes(b"")
+    done = run(*SEPARATE)
+    assert done.exit_code == 0
+    assert done.stderr.startswith('Note: The folder "stems" also contains 1 other .wav file (kick.wav), which')
+    assert files("stems") == ["high.wav", "kick.wav", "low.wav"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(here):
+    Path("hits").mkdir()
+    done = run("transcribe", "hits", "--dictionary", "tones.npz", "--out", "events.csv")
+    assert (done.exit_code, done.stderr) == (2, 'knownmf: "hits" is a folder: pass a file.\n')
 
 
 def test_decompose_writes_activations_and_their_gaps(here):
@@ -227,11 +242,11 @@ def test_transcribe_writes_events_and_a_picture(here):
     assert low == pytest.approx([0.25, 1.0], abs=0.05)
     assert all(float(event["offset_s"]) > float(event["onset_s"]) for event in events)
     assert Path("picture.png").exists()
-    assert "2 low" in done.stdout
+    assert "low (2)" in done.stdout
 
 
 def test_transcribe_uses_its_thresholds(here):
-    assert "1 low" in run(*TRANSCRIBE, "--min-gap", "2").stdout
+    assert "low (1)" in run(*TRANSCRIBE, "--min-gap", "2").stdout
     done = run(*TRANSCRIBE, "--threshold-own", "2", "--force")
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert """Invalid value for '--threshold-own': "2", expected a number from 0 to 1. See""" in done.stderr
@@ -307,7 +322,7 @@ def test_the_part_of_the_dictionary_is_told_apart_from_what_was_learned(here):
     assert 50 < float(own.split()[0]) < 90 < float(all_of_it.split()[0])
     line, all_of_it, own = summary("--adapt", 0.3)
     assert line.startswith(f"The adapted dictionary explains {all_of_it} of the energy")
-    assert line.endswith(f"; before it was adapted, it explains {own}.")
+    assert line.endswith(f"; before it was adapted, it explained {own}.")
     line, all_of_it, own = summary("--adapt", 0.3, "--free", 1)
     assert line.startswith(
         f"The adapted dictionary and 1 component learned from the recording explain {all_of_it} of the energy"
@@ -446,11 +461,11 @@ def test_info_names_activations_with_invalid_settings(here, settings):
 def test_the_summary_of_many_sounds_is_short():
     events = [audio.Event(0.0, 0.1, f"note {n}", 1 / (n + 1)) for n in range(41)] + [audio.Event(1.0, 1.1, "note 3", 1)]
     assert describe_events(events, 88) == (
-        "42 events of 41 sounds, the strongest first: 2 note 3, 1 note 0, 1 note 1, 1 note 2, 1 note 4, 1 note 5, "
-        "1 note 6, 1 note 7 and 33 more. The other 47 sounds have no events."
+        "42 events of 41 sounds, the strongest first: note 3 (2), note 0 (1), note 1 (1), note 2 (1), note 4 (1), "
+        "note 5 (1), note 6 (1), note 7 (1) and 33 more. The other 47 sounds have no events."
     )
-    assert describe_events(events[:1], 1) == "1 event of 1 sound: 1 note 0."
-    assert describe_events(events[:1], 2) == "1 event of 1 sound: 1 note 0. The other 1 sound has no events."
+    assert describe_events(events[:1], 1) == "1 event of 1 sound: note 0 (1)."
+    assert describe_events(events[:1], 2) == "1 event of 1 sound: note 0 (1). The other 1 sound has no events."
     assert describe_events([], 3) == "0 events"
 
 

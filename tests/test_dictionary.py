@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 
@@ -96,13 +97,16 @@ def test_types(given, kept):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"W": np.ones(5)}, r"W has 1 dimensions, expected 2: its shape is \(5,\)"),
+        ({"W": np.ones(5)}, r"W has 1 dimension, expected 2: its shape is \(5,\)"),
         ({"W": np.ones((5, 0)), "labels": []}, r"shape \(5, 0\)"),
         ({"W": [[1, 2], [3]]}, "W is not a rectangular array"),
-        ({"W": np.full((5, 2), np.nan)}, r"W\[0, 0\] is nan \(and 9 more\): NaN values"),
+        ({"W": np.full((5, 2), np.nan)}, r"W\[0, 0\] is nan \(and 9 more\): NaN \(missing or masked\) values"),
         ({"W": np.full((5, 2), np.inf)}, r"W\[0, 0\] is inf \(and 9 more\): infinite values"),
         ({"W": -np.eye(5, 2)}, r"W\[0, 0\] is -1\.0 \(and 1 more\): negative values"),
-        ({"W": np.ma.masked_equal(np.eye(5, 2), 1)}, r"W\[0, 0\] is nan \(and 1 more\): NaN values"),
+        (
+            {"W": np.ma.masked_equal(np.eye(5, 2), 1)},
+            r"W\[0, 0\] is nan \(and 1 more\): NaN \(missing or masked\) values",
+        ),
         ({"W": np.ones((4, 2))}, "W has 4 bins, but n_fft=8 makes spectra of 5"),
         ({"labels": ["a"]}, "2 components but there are 1 labels"),
         ({"labels": "ab"}, "a list with one string per component"),
@@ -386,3 +390,12 @@ def test_invalid_entries_of_a_file_are_named(kit, tmp_path, changes, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         Dictionary.load(path)
     assert "d.npz" in str(caught.value)
+
+
+def test_a_table_whose_columns_are_the_labels_in_another_order_is_refused():
+    table = pd.DataFrame(np.eye(5, 2), columns=["kick", "snare"])
+    settings = {"sr": 8000, "n_fft": 8, "hop_length": 4}
+    assert Dictionary(table, ["kick", "snare"], **settings).labels == ("kick", "snare")
+    assert Dictionary(table, ["tom", "snare"], **settings).labels == ("tom", "snare")
+    with pytest.raises(ValueError, match=r"order differs, at position 0 W has 'kick' and labels 'snare'"):
+        Dictionary(table, ["snare", "kick"], **settings)

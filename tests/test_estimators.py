@@ -196,7 +196,7 @@ class TestRefusals:
             model.transform(X[:, :9])
         with pytest.raises(ValueError, match="X has 3 columns, expected one for each of 4 components"):
             model.inverse_transform(X[:, :3])
-        with pytest.raises(ValueError, match="W has 1 dimensions, expected 2"):
+        with pytest.raises(ValueError, match="W has 1 dimension, expected 2"):
             NMF.from_basis(W[:, 0])
 
 

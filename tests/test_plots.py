@@ -247,3 +247,10 @@ def test_an_infinite_gap_can_be_drawn():
     figure = decomposition_picture(found)
     assert panel(figure, "Gap").lines[2].get_ydata() == pytest.approx([10])
     assert drawn(figure).shape == (1120, 1600, 4)
+
+
+def test_what_is_not_a_decomposition_is_named():
+    with pytest.raises(TypeError, match=r"decomposition is of type ndarray, expected a knownmf\.audio\.Decomposition"):
+        decomposition_picture(np.zeros(9))
+    with pytest.raises(TypeError, match=r"pass its attribute decomposition\."):
+        decomposition_picture(SimpleNamespace(decomposition=None, events=[]))

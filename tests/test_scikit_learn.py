@@ -299,7 +299,7 @@ class TestCustomStarts:
             ({"H": np.ones((2, 4))}, r"H has shape \(2, 4\), expected \(2, 5\)"),
             ({"H": -np.ones((2, 5))}, r"H\[0, 0\] is -1.0"),
             ({"W": -np.ones((6, 2))}, r"^W\[0, 0\] is -1.0"),
-            ({"H": np.ones(5)}, "H has 1 dimensions, expected 2"),
+            ({"H": np.ones(5)}, "H has 1 dimension, expected 2"),
         ],
     )
     def test_what_does_not_fit_is_named(self, change, message):

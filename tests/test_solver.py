@@ -160,7 +160,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            ({"W": np.ones(3)}, ValueError, "W has 1 dimensions, expected 2"),
+            ({"W": np.ones(3)}, ValueError, "W has 1 dimension, expected 2"),
             ({"W": np.ones((3, 0))}, ValueError, "W has no columns"),
             ({"W": -np.ones((3, 2))}, ValueError, r"W\[0, 0\] is -1.0"),
             ({"W": np.full((3, 2), np.nan)}, ValueError, r"W\[0, 0\] is nan"),
@@ -187,7 +187,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            ({"V": np.ones(3)}, ValueError, "V has 1 dimensions"),
+            ({"V": np.ones(3)}, ValueError, "V has 1 dimension"),
             ({"V": np.ones((4, 5))}, ValueError, "V has 4 bins but W has 3"),
             ({"V": -np.ones((3, 5))}, ValueError, r"V\[0, 0\] is -1.0"),
             ({"V": [[1.0], [1.0, 2.0], [0.0]]}, ValueError, "V is not a rectangular array"),

@@ -261,3 +261,12 @@ def test_the_package_contains_the_sounds_and_the_type_marker(sounds):
         "src/knownmf",
         "src/knownmf_command.py",
     ]
+
+
+@pytest.mark.parametrize("name", ["activations", "basis", "Dictionary", "NMF", "NMF.fit", "NMF.transform"])
+def test_help_shows_short_types(name):
+    """NumPy's ArrayLike is a union of a dozen types, which would make the first line of help() unreadable."""
+    function = knownmf
+    for part in name.split("."):
+        function = getattr(function, part)
+    assert "_NestedSequence" not in str(inspect.signature(function))

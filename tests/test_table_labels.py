@@ -186,3 +186,12 @@ def test_a_bool_is_no_number():
     with pytest.raises(TypeError, match=r"^alpha_W holds a bool"):
         NMF.from_basis(W, alpha_W=True)
     assert np.array_equal(activations(V > 0, W, weights=[True, False]).H, activations(V, W, weights=[1, 0]).H)
+
+
+def test_a_transposed_table_is_called_transposed():
+    genes, samples = ["TP53", "MYC", "KRAS"], ["a", "b"]
+    W = pd.DataFrame(np.ones((3, 1)), genes, ["signature"])
+    with pytest.raises(ValueError, match=r"V has no 'TP53'.* V may be transposed: pass V\.T\.$"):
+        activations(pd.DataFrame(np.ones((2, 3)), samples, genes), W)
+    with pytest.raises(ValueError, match=r"Select the same labels"):
+        activations(pd.DataFrame(np.ones((3, 2)), genes[::-1], samples), W)

@@ -1,4 +1,6 @@
-"""The functions activations, for a known basis, and basis, for known activations."""
+"""Compute the activations of a known basis, or the basis of known activations, with a bound on their error."""
+
+from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,35 +27,36 @@ def activations(
     *,
     progress: Progress | None = None,
 ) -> Activations:
-    r"""Find the activations of known basis vectors: ``V ~ background + W H`` with W untouched.
+    r"""Find the activations of known basis vectors: ``V ~ background + W H``, without changing W.
 
-    Every frame x (a column of V) is a problem of its own: over h >= 0,
+    For every frame x (a column of V) by itself, find the h >= 0 that minimizes
 
-    .. math:: \min_h \sum_f m_f d_\beta(x_f | v_f) + \sum_k l_{1k} h_k + \tfrac12 \sum_k l_{2k} h_k^2,
+    .. math:: \sum_f m_f d_\beta(x_f | v_f) + \sum_k l_{1k} h_k + \tfrac12 \sum_k l_{2k} h_k^2,
               \qquad v = b + W h
 
-    It is solved by Newton steps, each of which minimizes a quadratic model exactly over h >= 0 [1]_. The steps end when
-    a bound on the distance to the optimum is at most ``tol``. For beta in [1, 2] the problem is convex and the bound is
-    a duality gap: the result is the global optimum to within ``gap``. For any other beta it is a stationary point.
+    The method is Newton's; each step minimizes a quadratic model exactly over h >= 0 [1]_. It stops when a bound on the
+    distance from the optimum is at most ``tol``. For beta in [1, 2], the problem is convex, and the bound is a duality
+    gap: the result is the global optimum to within ``gap``. For any other beta, it is close to a stationary point.
 
     Parameters
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
-        The data, any numeric type; not negative, except with least squares ("frobenius"). NaN (or a masked entry, None,
-        pandas.NA) means missing. A sparse matrix can be used for Kullback-Leibler and Frobenius, without a background
-        and without weights of single entries. It is never converted to a dense array as a whole.
+        The data: real numbers of any type. They must not be negative, except with ``beta_loss="frobenius"``. NaN (or a
+        masked entry, None, pandas.NA) means missing. A sparse matrix can be used for Kullback-Leibler and Frobenius,
+        with weights for each bin, but without a background; it is never converted to a dense array as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
-        The beta-divergence; the names stand for 1, 2 and 0. Below 1, the divergence of 0 or its slope is infinite.
-        Therefore, data below 1e-15 times the largest value of the frame are replaced by this limit, also in
-        ``objective``. For beta <= 1, the model counts as this limit in bins that no component and no background reach.
+        The loss: a beta-divergence. The three names stand for 1, 2 and 0. If beta is below 1, a value of 0 would have
+        an infinite loss: data below 1e-15 of the largest value of the frame are replaced by this floor, and the
+        objective is that of the replaced data. If beta is at most 1, and no component and no background can reach a bin
+        with data, the model in this bin counts as the floor.
     l1, l2 : float or array_like (n_components,) or (n_components, n_frames), default 0
         Penalties, not negative, in the units of the formula above. They favor few components (l1) or small activations
         (l2). If beta is 1 and the columns of W have equal sums, an l1 that is the same for all components only
         multiplies H by a number: the sum of H is then known already. It selects nothing there.
     weights : array_like, (n_bins,) or (n_bins, n_frames), optional
-        How much a bin counts, not negative; 0 is as good as missing.
+        How much a bin counts, not negative. A weight of 0 has the same effect as a missing value.
     background : array_like, (n_bins,) or (n_bins, n_frames), optional
         A known part of the model, not negative.
     support : array_like of bool, (n_components,) or (n_components, n_frames), optional
@@ -67,14 +70,15 @@ def activations(
         has nearly all of that sum, because of a large weight or of large data, the tolerance says little about the
         other bins: choose a smaller one.
     max_iter : int, default 200
-        The largest number of Newton steps for a frame. Most frames need a few.
+        The largest number of Newton steps for a frame. Most frames need fewer than ten.
     progress : callable, optional
-        Called as ``progress(frames_done, n_frames)`` as the work proceeds.
+        Called as ``progress(frames_done, n_frames)`` after each block of frames.
 
     Returns
     -------
     Activations
-        ``H`` in V's type if that is float32, else float64, and the certificate of every frame.
+        The activations ``H``, in float32 if V is, else in float64, and the bounds of every frame: ``gap``,
+        ``relative_gap``, ``kkt`` and ``converged``.
 
     Raises
     ------
@@ -82,19 +86,20 @@ def activations(
         If a shape does not fit, a value is negative or infinite, or a parameter is out of range. Also if two tables
         (pandas, polars) have different labels for the same axis, or the same ones in another order.
     TypeError
-        If an argument is not an array of real numbers, or if V is sparse and an option needs a dense V.
+        If something is not an array of real numbers, or a sparse V is combined with an option for dense arrays only.
 
     Warns
     -----
     ConvergenceWarning
         Once, if frames miss ``tol``: how many, and the worst. ``converged`` says which.
     UserWarning
-        Once, if in most frames one bin has nearly all of what ``tol`` is relative to.
+        Once, if in most frames one bin has nearly all of what ``tol`` is relative to. Also if nearly all data are
+        negative (with ``beta_loss="frobenius"``), as decibels are: nearly all activations are then zero.
 
     Notes
     -----
-    Frames are solved in :func:`knownmf.get_num_threads` threads. To the last bit, the result of a frame depends neither
-    on the other frames nor on the number of threads.
+    Frames are solved in :func:`knownmf.get_num_threads` threads. The result for a frame does not depend on the other
+    frames, on their number or on the number of threads, to the last bit.
 
     References
     ----------
@@ -155,9 +160,10 @@ def basis(
     *,
     progress: Progress | None = None,
 ) -> Activations:
-    """Find the basis vectors of known activations: ``V ~ background + W H`` with H untouched.
+    """Find the basis vectors of known activations: ``V ~ background + W H``, without changing H.
 
-    This is :func:`activations` of the transpose. What its documentation says about frames is true for bins here.
+    This is ``activations(V.T, H.T)``. Therefore each bin has a bound of its own here, and :class:`Activations`, which
+    is also the type of this result, calls the bins frames.
 
     Parameters
     ----------

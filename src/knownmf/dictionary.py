@@ -1,5 +1,7 @@
 """The class Dictionary: basis vectors with labels, and the settings of their spectrograms."""
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ import numpy.typing as npt
 
 from knownmf.dictionary_files import FORMAT, FORMAT_VERSION, LONGEST_LABEL, SETTINGS, stored_dictionary
 from knownmf.files import written_aside
+from knownmf.table_labels import describe_difference, labels_of
 from knownmf.validation import check_range, number, real_array, whole_number
 from knownmf.wording import counted, listed
 
@@ -89,9 +92,11 @@ class Dictionary:
         power: float = 1.0,
     ) -> None:
         basis = _checked_basis(W)
+        names = _checked_labels(labels, basis.shape[1])
+        _check_order(W, names)
         vars(self).update(  # not by assignment, which __setattr__ refuses
             _W=basis,
-            labels=_checked_labels(labels, basis.shape[1]),
+            labels=names,
             sr=whole_number(sr, "sr", meaning="the sample rate in Hz"),
             n_fft=whole_number(n_fft, "n_fft", meaning="the window's length in samples"),
             hop_length=whole_number(hop_length, "hop_length", meaning="the samples from frame to frame"),
@@ -286,6 +291,15 @@ def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
     basis = np.array(values, np.float32 if values.dtype == np.float32 else np.float64, order="C")
     basis.flags.writeable = False
     return basis
+
+
+def _check_order(W: object, labels: Sequence[str]) -> None:
+    """Raise if W is a table whose columns have the given labels in another order."""
+    table = labels_of(W)
+    columns = list(table[1]) if len(table) == 2 else []
+    if columns != list(labels) and sorted(map(str, columns)) == sorted(labels):
+        difference = describe_difference("W", columns, "labels", labels)
+        raise ValueError(f"labels has the names of the columns of W: {difference}. Pass labels=list(W.columns).")
 
 
 def _checked_labels(labels: Sequence[str], n_components: int) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """NMF, an estimator with the API and the axes of scikit-learn."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import replace
 from typing import Any, Self

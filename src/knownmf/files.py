@@ -29,7 +29,12 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     # At no time may the new content be read by more users than the old one.
     mode = 0o666 if existing is None or stat.S_ISLNK(existing.st_mode) else existing.st_mode & 0o666
     with temporary_name(path.parent) as temporary:
-        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        except OSError as error:
+            error.filename = os.fspath(path)  # the user does not know the name of the temporary file
+            raise
+        with open(descriptor, "wb") as file:
             yield file
         put_in_place(temporary, path)
 

@@ -1,5 +1,7 @@
 """The base class of NMF, with everything but learning."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 from collections.abc import Callable, Iterator

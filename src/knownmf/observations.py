@@ -4,6 +4,7 @@ Callers name the data and its axes differently: a spectrogram V has a frame in e
 sample in each row. Both are checked here under their own names and axes, and kept as a spectrogram.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +14,15 @@ from scipy.sparse import issparse
 
 from knownmf.native import Block
 from knownmf.table_labels import TableLabels, labels_of
-from knownmf.validation import check_range, check_sparse, check_zeros_and_ones, real_array, sparse_array
+from knownmf.validation import (
+    advice_for_negative,
+    check_range,
+    check_sparse,
+    check_zeros_and_ones,
+    level_of_caller,
+    real_array,
+    sparse_array,
+)
 
 
 class Axes(NamedTuple):
@@ -29,6 +38,10 @@ class Axes(NamedTuple):
         """Return the names of the rows and of the columns of an array with an axis ``inner`` and one of frames."""
         return (self.frames, inner) if self.frames_in_rows else (inner, self.frames)
 
+
+# With least squares, there is a warning if more than this share of at least so many data is negative. Data from which
+# a baseline was subtracted are negative in about half of the entries; decibels are often negative in all of them.
+MOSTLY_NEGATIVE, FEWEST_NEGATIVE = 0.9, 1000
 
 SPECTROGRAM = Axes("V", "bins", "frames")
 SAMPLES = Axes("X", "features", "samples", frames_in_rows=True)
@@ -109,8 +122,11 @@ class Observations:
         if not data.shape[0]:
             raise ValueError(f"{axes.data} has no {axes.bins}.")
         if data.shape[0] != n_bins:
+            turned = axes.data if n_frames == n_bins else "W" if data.shape[0] == n_components else ""
+            remedy = f" {turned} may be transposed: pass {turned}.T." if turned else ""
             raise ValueError(
                 f"{axes.data} has {data.shape[0]} {axes.bins} but W has {n_bins}: both need the same {axes.bins}."
+                + remedy
             )
         if issparse(data):
             check_sparse(beta, background=background)
@@ -198,7 +214,21 @@ def check_data(V: Any, axes: Axes, beta: float) -> Any:
         return sparse_array(V.T if axes.frames_in_rows else V, axes.data, signed)
     data = real_array(V, axes.data, 2)
     check_range(data, axes.data, missing=True, signed=signed, kind="data")
+    if signed and data.size >= FEWEST_NEGATIVE and np.fmin.reduce(data, axis=None) < 0.0:
+        _warn_of_negative(data, axes.data)
     return data.T if axes.frames_in_rows else data
+
+
+def _warn_of_negative(data: NDArray, name: str) -> None:
+    """Warn if nearly all data are negative: least squares takes them, but the model cannot come close to them."""
+    n_negative, n_observed = int((data < 0).sum()), int((~np.isnan(data)).sum())
+    if n_negative > MOSTLY_NEGATIVE * max(n_observed, FEWEST_NEGATIVE):
+        warnings.warn(
+            f"{n_negative} of {n_observed} values of {name} are negative, but the model is not: nearly all activations "
+            f"are zero. Remedy: {advice_for_negative(data, name, 'data')}.",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
 
 
 def _check_rows(

@@ -76,6 +76,7 @@ def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Even
     >>> decomposition_picture(found).get_size_inches()
     array([16. , 11.2])
     """
+    _check(decomposition, events)
     spacing = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.02, hspace=0.02)
     figure = Figure(figsize=(16, 11.2), dpi=100, layout=spacing)
     FigureCanvasAgg(figure)
@@ -104,6 +105,20 @@ def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Even
     return figure
 
 
+def _check(decomposition: object, events: object) -> None:
+    """Raise a TypeError that says what to pass if the arguments are something else, such as a whole transcription."""
+    if not hasattr(decomposition, "found") or not hasattr(decomposition, "dictionary"):
+        remedy = "pass its attribute decomposition" if hasattr(decomposition, "decomposition") else "pass one"
+        raise TypeError(
+            f"decomposition is of type {type(decomposition).__name__}, expected a knownmf.audio.Decomposition, which "
+            f"knownmf.audio.decompose returns: {remedy}."
+        )
+    if hasattr(events, "events"):
+        raise TypeError(
+            f"events is of type {type(events).__name__}, expected a list of Event: pass its attribute events."
+        )
+
+
 def _draw_spectrogram(axes: Axes, decomposition: Decomposition, edges: tuple[float, float]) -> None:
     dictionary = decomposition.dictionary
     image = _log_rows(_fewer(decomposition.V, _COLUMNS), dictionary.frequencies)
@@ -125,7 +140,7 @@ def _draw_spectrogram(axes: Axes, decomposition: Decomposition, edges: tuple[flo
     _label_frequencies(axes, dictionary)
     axes.set_ylabel("frequency (Hz)")
     bar = axes.figure.colorbar(shown, ax=axes, pad=0.01, aspect=30)
-    bar.set_label("dB below the loudest")
+    bar.set_label("dB relative to the loudest")
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\u2212")))
 
 

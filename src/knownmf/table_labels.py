@@ -44,7 +44,8 @@ class TableLabels:
         ValueError
             If an axis has other labels in another argument, or the same ones in another order.
         """
-        for axis, labels in zip(axes, labels_of(values), strict=False):
+        given = labels_of(values)
+        for place, (axis, labels) in enumerate(zip(axes, given, strict=False)):
             if labels is None or axis is None:
                 continue
             if axis not in self._first:
@@ -53,9 +54,14 @@ class TableLabels:
             first_name, first = self._first[axis]
             difference = describe_difference(first_name, first, name, labels)
             if difference:
+                remedy = (
+                    "Select the same labels in the same order in both tables, for example by the method reindex of "
+                    "pandas."
+                )
+                if len(given) == 2 and given[1 - place] is not None and list(given[1 - place]) == list(first):
+                    remedy = f"{name} may be transposed: pass {name}.T."
                 raise ValueError(
-                    f"{first_name} and {name} do not have the same labels for their {axis}: {difference}. Select the "
-                    "same labels in the same order in both tables, for example by the method reindex of pandas."
+                    f"{first_name} and {name} do not have the same labels for their {axis}: {difference}. {remedy}"
                 )
 
 

@@ -4,6 +4,7 @@ Every message says what was passed, what was expected and what to do.
 """
 
 import sys
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -18,6 +19,9 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
     """
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
+    for kind, attribute in (("Activations", "H"), ("Dictionary", "W")):
+        if type(values).__name__ == kind and hasattr(values, attribute):
+            raise TypeError(f"{name} is an object of type {kind}, expected an array: pass its attribute {attribute}.")
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -25,17 +29,30 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
     if array.dtype.kind == "c":
         raise TypeError(about_complex(name))
     if array.dtype.kind == "O":
-        array = _numbers(array, name)
+        array = _numbers(array, name, getattr(values, "columns", None))
     if array.dtype.kind not in "fiub" or (array.dtype.kind == "b" and not array.ndim):
         raise TypeError(f"{name} holds {_kind_of(array)}, not real numbers: pass numbers.")
     if array.ndim not in n_dims:
-        expected = " or ".join(str(n) for n in n_dims)
-        raise ValueError(f"{name} has {array.ndim} dimensions, expected {expected}: its shape is {array.shape}.")
+        raise ValueError(about_dimensions(array.shape, name, *n_dims))
     return np.where(values.mask, np.nan, array) if isinstance(values, np.ma.MaskedArray) else array
 
 
-def _numbers(array: NDArray[np.object_], name: str) -> NDArray[np.float64]:
-    """Return an array of objects as numbers; None and the missing values of pandas become NaN."""
+def about_dimensions(shape: tuple[int, ...], name: str, *n_dims: int) -> str:
+    """Return the message about an array with a wrong number of dimensions."""
+    n, expected = len(shape), " or ".join(str(n) for n in n_dims)
+    remedy = ""
+    if n == 1 and 2 in n_dims:
+        remedy = f" To use it as a single column, pass np.reshape({name}, (-1, 1)); as a single row, (1, -1)."
+    return (
+        f"{name} has {n} {'dimension' if n == 1 else 'dimensions'}, expected {expected}: its shape is {shape}.{remedy}"
+    )
+
+
+def _numbers(array: NDArray[np.object_], name: str, columns: Sequence[object] | None) -> NDArray[np.float64]:
+    """Return an array of objects as numbers; None and the missing values of pandas become NaN.
+
+    If the array was a table, ``columns`` are the names of its columns, for the message.
+    """
     numbers = np.empty(array.shape)
     for index, value in np.ndenumerate(array):
         if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
@@ -47,7 +64,11 @@ def _numbers(array: NDArray[np.object_], name: str) -> NDArray[np.float64]:
                 numbers[index] = float(value)
             except (TypeError, ValueError, OverflowError) as error:
                 place = f"{name}[{', '.join(map(str, index))}]" if index else name
-                raise TypeError(f"{place} is {value!r}, not a real number ({error}): pass numbers.") from error
+                remedy = "pass numbers"
+                if columns is not None and len(index) == 2:
+                    column = columns[index[1]]
+                    remedy = f"leave out the column {column!r}, or make it the index (set_index of pandas)"
+                raise TypeError(f"{place} is {value!r}, not a real number ({error}): {remedy}.") from error
     return numbers
 
 
@@ -68,7 +89,7 @@ def sparse_array(values: Any, name: str, signed: bool = False) -> Any:
     Raise if an entry is infinite or NaN, or if it is negative and ``signed`` is false.
     """
     if values.ndim != 2:
-        raise ValueError(f"{name} has {values.ndim} dimensions, expected 2: its shape is {values.shape}.")
+        raise ValueError(about_dimensions(values.shape, name, 2))
     if values.dtype.kind == "c":
         raise TypeError(about_complex(name))
     if values.dtype.kind not in "fiub":
@@ -135,9 +156,9 @@ def check_range(
     if low < 0 and not signed:
         wrong, what, remedy = array < 0, "negative", advice_for_negative(array, name.removesuffix(".data"), kind)
     elif high == np.inf or low == -np.inf:
-        wrong, what, remedy = np.isinf(array), "infinite", "use NaN if it is missing" if missing else "replace it"
+        wrong, what, remedy = np.isinf(array), "infinite", "use NaN for what is missing" if missing else "replace them"
     elif not missing and array.dtype.kind == "f" and np.isnan(array).any():
-        wrong, what, remedy = np.isnan(array), "NaN", "replace it"
+        wrong, what, remedy = np.isnan(array), "NaN (missing or masked)", "replace them"
     else:
         return
     where = tuple(int(i) for i in np.argwhere(wrong)[0])

@@ -1,5 +1,7 @@
 """Decompose the spectrogram of a recording into the components of a dictionary."""
 
+from __future__ import annotations
+
 import math
 import reprlib
 from dataclasses import dataclass

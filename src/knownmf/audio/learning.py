@@ -1,5 +1,7 @@
 """Learn dictionaries from isolated sounds."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
 
@@ -155,6 +157,11 @@ def _checked_takes(
     sounds: Mapping[str, Iterable[tuple[npt.ArrayLike, int]]],
 ) -> dict[str, list[tuple[np.ndarray, int]]]:
     """Return the takes of each label with samples of shape (n_channels, n_samples); raise if one is invalid."""
+    if not isinstance(sounds, Mapping):
+        raise TypeError(
+            f"sounds is of type {type(sounds).__name__}, expected a dict with a list of pairs for each label, such as "
+            '{"kick": [(y, sr)]}: read files with knownmf.audio.read.'
+        )
     takes: dict[str, list[tuple[np.ndarray, int]]] = {}
     for label, of_label in sounds.items():
         takes[label] = []
@@ -190,8 +197,8 @@ def _checked_take(take: object) -> tuple[np.ndarray, int]:
     """Return samples of shape (n_channels, n_samples) and their sample rate; raise if the take is invalid."""
     if not isinstance(take, tuple | list) or len(take) != 2:
         raise ValueError(
-            f"expected a pair (y, sr), got {type(take).__name__}: "
-            'pass a list of pairs for each label, such as {"kick": [(y, sr)]}.'
+            f"expected a pair (y, sr), got {type(take).__name__}: pass a list of pairs for each label, such as "
+            '{"kick": [(y, sr)]}, where knownmf.audio.read("kick.wav") returns a pair.'
         )
     y, sr = take
     channels = as_channels(y)  # first, because its message says more if y and sr are in the wrong order

@@ -1,5 +1,7 @@
 """Read and write recordings."""
 
+from __future__ import annotations
+
 import io
 import math
 import os
@@ -106,10 +108,7 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
         block = blocks.pop()
         y[:, end - len(block) : end] = block.T
         end -= len(block)
-    try:
-        return checked_samples(y), info.sr
-    except ValueError as error:
-        raise ValueError(f'"{path}": {error}') from error
+    return checked_samples(y, f'"{path}"'), info.sr
 
 
 def describe(path: str | os.PathLike[str]) -> RecordingInfo:
@@ -203,6 +202,8 @@ def _decoded(path: Path, blocks: list[np.ndarray] | None) -> RecordingInfo:
     """Decode a file, append its samples to `blocks`, if they are wanted, and warn if the file is cut off."""
     check_memory(path.stat().st_size, f'reading "{path}"', "split the recording")
     content = path.read_bytes()  # raises OSError for a missing file, a folder or a disk error
+    if not content:
+        raise NotARecordingError(f'"{path}" is empty: it has no bytes. Copy or record it again.')
     length = header_length(content)
     file = _Content(content)
     del content  # otherwise, writing would copy it
@@ -216,7 +217,8 @@ def _decoded(path: Path, blocks: list[np.ndarray] | None) -> RecordingInfo:
             raise error
     except soundfile.LibsndfileError as failure:
         raise NotARecordingError(
-            f'"{path}" is not a recording that can be read ({failure.error_string}): pass a WAV, FLAC, OGG or MP3 file.'
+            f'"{path}" is not a recording that can be read ({failure.error_string.rstrip(" .")}): pass a WAV, FLAC, '
+            "OGG, MP3 or AIFF file, or convert it to one of these."
         ) from failure
     if length.ratio > 1:
         n_stated = None if math.isinf(length.ratio) else round(info.n_samples * length.ratio)

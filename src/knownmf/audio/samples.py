@@ -70,24 +70,24 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
     samples = np.atleast_2d(samples.astype(np.float64, copy=False))
     if samples.ndim != 2:
         raise ValueError(f"y has shape {samples.shape}, expected (n_samples,) or (n_channels, n_samples).")
-    samples = checked_samples(samples)
+    samples = checked_samples(samples, "y")
     _check_axes(samples)
     return samples
 
 
-def checked_samples(samples: np.ndarray) -> np.ndarray:
+def checked_samples(samples: np.ndarray, name: str) -> np.ndarray:
     """Return samples of shape (n_channels, n_samples). Raise a ValueError if there are none, or one cannot be used."""
     if not samples.size:
-        raise ValueError("the recording is empty: it has no samples.")
+        raise ValueError(f"{name} is empty: it has no samples.")
     faulty = int(np.count_nonzero(~np.isfinite(samples)))
     if faulty:
-        are = "is" if faulty == 1 else "are"
+        are, them = ("is", "it") if faulty == 1 else ("are", "them")
         raise ValueError(
-            f"the recording has {counted(faulty, 'sample')} that {are} infinite or not a number: replace them first."
+            f"{name} has {counted(faulty, 'sample')} that {are} infinite or not a number: replace {them} first."
         )
     peak = max(samples.max(), -samples.min())
     if peak > LARGEST_SAMPLE:
-        raise ValueError(f"the recording has a peak of {peak:.3g} times full scale: scale it to a peak of 1 first.")
+        raise ValueError(f"{name} has a peak of {peak:.3g} times full scale: scale it to a peak of 1 first.")
     return samples
 
 

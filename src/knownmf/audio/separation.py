@@ -1,5 +1,7 @@
 """Separate a recording into one stem per sound."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Spectrograms of recordings, computed with the analysis settings of a dictionary."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """Transcribe a recording into a list of events, each with a label, an onset, an offset and a strength."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -144,7 +144,7 @@ def separate(
     learned from the recording and written to `rest.wav`.
 
     At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
-    reproduce. If it is low, there is something else in the recording.
+    reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
     names = file_names([*basis.names, *[REST] * (free > 0)], ".wav")
@@ -175,6 +175,15 @@ def separate(
     stems = f"{counted(len(names), 'stem')} ({listed(list(names.values()))})"
     length = describe_recording(y.shape[1] / sr, sr, y.shape[0])
     print_line(f"Wrote {stems} into {out}, each with {length}", quiet=quiet)
+    written = {*names.values(), recording.name}
+    others = sorted(path.name for path in out.glob("*.wav") if path.name not in written)
+    if others:
+        warnings.warn(
+            f'The folder "{out}" also contains {counted(len(others), "other .wav file")} ({listed(others)}), which '
+            "this command did not write: only the stems that it wrote add up to the recording.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def decompose(
@@ -199,7 +208,7 @@ def decompose(
     and, for each frame, how close it is to the best possible result (`gap`, `relative_gap`, `kkt`, `converged`).
 
     At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
-    reproduce. If it is low, there is something else in the recording.
+    reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
@@ -264,7 +273,7 @@ def transcribe(
     larger ones.
 
     At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
-    reproduce. If it is low, there is something else in the recording.
+    reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".csv",))

@@ -263,4 +263,6 @@ def _describe_os_error(error: OSError) -> str:
     """Return the reason of an OSError, with the name of the file if there is one."""
     if error.strerror is None:
         return str(error)
+    if error.errno == errno.EISDIR and error.filename is not None:
+        return f'"{error.filename}" is a folder: pass a file.'
     return f"{error.strerror}." if error.filename is None else f'"{error.filename}": {error.strerror}.'

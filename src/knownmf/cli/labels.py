@@ -229,7 +229,7 @@ def _doubts_about_folders(sounds: dict[str, list[Take]], only_one: bool) -> list
     if not doubted:
         return []
     first = next(iter(doubted))
-    others = f" (and so on in {counted(len(doubted) - 1, 'other folder')})" if len(doubted) > 1 else ""
+    others = f" (and likewise in {counted(len(doubted) - 1, 'other folder')})" if len(doubted) > 1 else ""
     return [
         f'All files in the folder "{first}" count as one sound, although their names are '
         f"{_listed(sorted(doubted[first]))}{others}. If these are different sounds, pass this folder instead of the "

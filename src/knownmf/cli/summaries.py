@@ -62,7 +62,7 @@ def describe_events(events: Sequence[Event], n_sounds: int) -> str:
     --------
     >>> from knownmf.audio import Event
     >>> describe_events([Event(0.1, 0.2, "hat", 0.2), Event(0.5, 0.9, "kick", 1.0), Event(0.6, 0.7, "hat", 0.3)], 88)
-    '3 events of 2 sounds, the strongest first: 1 kick, 2 hat. The other 86 sounds have no events.'
+    '3 events of 2 sounds, the strongest first: kick (1), hat (2). The other 86 sounds have no events.'
     """
     if not events:
         return "0 events"
@@ -72,7 +72,7 @@ def describe_events(events: Sequence[Event], n_sounds: int) -> str:
         counts[event.label] = counts.get(event.label, 0) + 1
         strengths[event.label] = strengths.get(event.label, 0) + event.strength
     labels = sorted(counts, key=lambda label: -strengths[label])
-    strongest = listed([f"{counts[label]} {label}" for label in labels])
+    strongest = listed([f"{label} ({counts[label]})" for label in labels])
     silent = n_sounds - len(labels)
     others = f" The other {counted(silent, 'sound')} {'has' if silent == 1 else 'have'} no events." if silent else ""
     order = ", the strongest first" if len(labels) > 1 else ""
@@ -83,16 +83,17 @@ def describe_decomposition(decomposition: Decomposition) -> list[str]:
     """Return two lines: how much of the recording is explained, and how many frames have reached their optimum."""
     found = decomposition.found
     frames, bound = counted(len(found.converged), "frame"), percent(found.tol, digits=3)
+    have = "has" if len(found.converged) == 1 else "have"
     share, worst = percent(float(found.converged.mean())), percent(float(found.criterion.max()), digits=2)
     if 1 <= found.beta <= 2:
         converged = (
-            f"{share} of {frames} have converged to within {bound} of the best fit that these components can reach; "
+            f"{share} of {frames} {have} converged to within {bound} of the best fit that these components can reach; "
             f"the worst to within {worst}."
         )
     else:
         converged = (
-            f"{share} of {frames} have converged: they meet the conditions of a best fit with these components within "
-            f"{bound}; the worst within {worst}. (With this beta_loss there may be other optima.)"
+            f"{share} of {frames} {have} converged: they meet the conditions of a best fit with these components "
+            f"within {bound}; the worst within {worst}. (With this beta_loss there may be other optima.)"
         )
     return [_describe_share(decomposition), converged]
 
@@ -101,10 +102,11 @@ def describe_doubt(decomposition: Decomposition) -> str | None:
     """Return what may be wrong and what to try if the dictionary explains too little of the recording, else None."""
     if decomposition.fits:
         return None
+    explains = "Before it was adapted, the dictionary explained" if decomposition.adapted else "The dictionary explains"
     doubt = (
-        f"The dictionary explains only {percent(decomposition.explained_by_dictionary)} of the recording: its sounds "
-        "may not be those in the recording. Learn a dictionary from all sounds and notes that are in it, with enough "
-        "components (the default of learn)."
+        f"{explains} only {percent(decomposition.explained_by_dictionary)} of the recording: its sounds may not be "
+        "those in the recording. Learn a dictionary from all sounds and notes that are in it, with enough components "
+        "(the default of learn)."
     )
     if not decomposition.adapted:
         doubt += " If they are the same sounds, but in another room or tuning, separate or decompose with --adapt 0.3."
@@ -127,7 +129,7 @@ def _describe_share(decomposition: Decomposition) -> str:
             f"adapted is {own}."
         )
     if decomposition.adapted:
-        return f"The adapted dictionary explains {explained}; before it was adapted, it explains {own}."
+        return f"The adapted dictionary explains {explained}; before it was adapted, it explained {own}."
     if decomposition.n_free:
         remaining = percent(max(0.0, decomposition.explained - decomposition.explained_by_dictionary))
         return f"The dictionary and {learned} explain {explained}: the dictionary {own}, the others {remaining}."
