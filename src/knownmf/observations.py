@@ -40,8 +40,9 @@ class Axes(NamedTuple):
 
 
 # With least squares, there is a warning if more than this share of the data is negative. Data from which a baseline
-# was subtracted are negative in about half of the entries; decibels are often negative in all of them.
-MOSTLY_NEGATIVE = 0.9
+# was subtracted are negative in about half of the entries; decibels are often negative in all of them. A few values may
+# all be negative by chance, for example one frame of noise.
+MOSTLY_NEGATIVE, AT_LEAST_NEGATIVE = 0.9, 50
 
 SPECTROGRAM = Axes("V", "bins", "frames")
 SAMPLES = Axes("X", "features", "samples", frames_in_rows=True)
@@ -220,7 +221,7 @@ def check_data(V: Any, axes: Axes, beta: float) -> Any:
 def _warn_of_negative(data: NDArray, name: str) -> None:
     """Warn if nearly all data are negative: least squares takes them, but the model cannot come close to them."""
     n_negative, n_observed = np.count_nonzero(data < 0), np.count_nonzero(data == data)
-    if n_negative > MOSTLY_NEGATIVE * n_observed:
+    if n_negative > max(AT_LEAST_NEGATIVE, MOSTLY_NEGATIVE * n_observed):
         warnings.warn(
             f"{n_negative} of {n_observed} values of {name} are negative, but the model is not: nearly all activations "
             f"are zero. Remedy: {advice_for_negative(data, name, 'data')}.",
