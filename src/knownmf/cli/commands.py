@@ -558,6 +558,8 @@ def _print_recording(file: Path) -> None:
         try:
             found = describe(file)
         except NotARecordingError as error:
+            if error.__cause__ is None:  # the file is empty or truncated, whatever it was
+                raise
             raise UserError(
                 f'"{file}" is not a recording in a format that can be read, and not a .npz or .csv file of knownmf.'
             ) from error
