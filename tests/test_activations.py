@@ -381,6 +381,7 @@ def test_least_squares_warns_of_data_that_are_nearly_all_negative(level, warns):
         "1200 of 1200 values of V are negative, but the model is not"
     ]
     assert all("librosa.db_to_amplitude" in str(one.message) and one.filename == __file__ for one in caught)
+    activations(-np.ones((30, 1)), np.ones((30, 1)), beta_loss="frobenius")  # one frame: no warning
 
 
 class TestRefusals:

@@ -188,6 +188,14 @@ def test_separate_names_stems_of_another_dictionary_in_the_folder(here):
     assert files("stems") == ["high.wav", "kick.wav", "low.wav"]
 
 
+@pytest.mark.parametrize("command", ["info", "learn"])
+def test_an_empty_file_is_called_empty(command, here):
+    Path("empty.wav").touch()
+    done = run(command, "empty.wav", *(("--out", "empty.npz") if command == "learn" else ()))
+    assert done.exit_code == 2
+    assert done.stderr == 'knownmf: "empty.wav" is empty: it has no bytes. Copy or record it again.\n'
+
+
 def test_a_folder_in_the_place_of_a_file_is_named(here):
     Path("hits").mkdir()
     done = run("transcribe", "hits", "--dictionary", "tones.npz", "--out", "events.csv")

@@ -30,16 +30,16 @@ class NMF(BaseNMF):
     from which learning starts. It may be *softly known*: learned, but tied to its template by ``template_strength``. Or
     it is unknown and learned from scratch. Without ``components`` this is plain NMF.
 
-    **For those who come from scikit-learn's NMF**: names and the penalized objective are the same, but
+    **If you know scikit-learn's NMF**: names and the penalized objective are the same, but
 
     - the loss is Kullback-Leibler unless you say ``beta_loss="frobenius"``;
     - ``tol`` is the relative decrease of the objective per pass at which learning stops; the activations are then
       solved on their own, to within ``gap_tol`` of their optimum, so that ``transform(X)`` is what ``fit_transform(X)``
       returned;
-    - the answer for a sample does not depend on the other samples, and penalties do not grow with ``max_iter``;
-    - NaN in X means missing; zeros of a start are not stuck at zero.
+    - the activations of a sample do not depend on the other samples;
+    - NaN in X means missing; initial values of zero can become positive.
 
-    Learning lowers, over the activations h of all samples and what is free in the components w,
+    Learning minimizes, over the activations h of all samples and the entries of the components w that are not frozen,
 
     .. math:: \sum_{t, f} m_{tf} d_\beta(x_{tf} | v_{tf})
               + \alpha_W n_{features} \sum_{t, k} \left(l1\_ratio\, h_{tk} + \tfrac12 (1 - l1\_ratio)\, h_{tk}^2\right)
@@ -51,29 +51,32 @@ class NMF(BaseNMF):
     Parameters
     ----------
     n_components : int, "auto" or None, default "auto"
-        Number of components in all; "auto" and None mean as many as are known, or as ``H`` of a custom start has. Those
-        that are not known are learned.
+        Number of all components, known and unknown; the unknown ones are learned. "auto" and None mean the number of
+        known components, or of those in ``H`` with ``init="custom"``.
     components : array_like, (n_known, n_features), optional
-        The known components, not negative, a component a row. NaN where an entry that is not frozen is unknown.
+        The known components, not negative, one in each row. Entries that are not frozen may be NaN, which means
+        unknown.
     frozen : bool or array_like of bool, (n_known,) or (n_known, n_features), default True
-        What stays as it is, to the last bit: everything, some components, or some entries. The rest of the known
-        components is where learning starts.
+        What does not change, to the last bit: all known components, some of them, or some of their entries. The other
+        entries of the known components are the initial values for learning.
     template_strength : float or array_like (n_known,), default 0.0
-        How strongly what is known but not frozen is tied to its values in ``components``: the weight of a sample that
-        consists of the template, with activation 1, compared with the samples of X. 0 means that it moves freely.
+        How strongly the known entries that are not frozen are tied to their values in ``components`` (the template).
+        A strength s has the effect of one more sample with the weight s, which is equal to the template and has the
+        activation 1. With 0, the entries are learned without a tie.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar", "custom"} or None, default None
-        How unknown components and their activations start, as in scikit-learn; where others are known, on what those
-        leave of X. None is "nndsvda", or "random" where there are more components than samples or features, or
-        entries of X are missing or weighted. "custom" starts from ``W`` and ``H`` of ``fit_transform``.
+        How the initial values of unknown components and of their activations are computed, as in scikit-learn. If
+        other components are known, they are computed from the part of X that these do not explain. None means
+        "nndsvda", or "random" if there are more components than samples or features, or if entries of X are missing or
+        weighted. With "custom", pass the initial values as ``W`` and ``H`` to ``fit_transform``.
     random_state : int, RandomState instance or None, default None
         The source of random numbers for ``init``.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
         The beta-divergence to minimize.
     tol : float, default 1e-4
-        Learning stops when a pass lowers the objective by no more than this share of it. Where everything is known, the
-        bound that ``gap_tol`` is otherwise.
+        Learning stops when a pass lowers the objective by at most this share of it. If all components are known and
+        ``gap_tol`` is None, this is the bound for the activations, as described for ``gap_tol``.
     max_iter : int, default 200
-        Most passes over the data.
+        The largest number of passes over the data.
     gap_tol : float or None, default None
         Bound on the relative duality gap of every sample's activations (on the KKT residual for beta outside [1, 2]).
         If it is None, it is ``tol`` if everything is known, and 1e-4 if something is learned or ``tol`` is 0.
@@ -93,13 +96,13 @@ class NMF(BaseNMF):
     Attributes
     ----------
     components_ : (n_components, n_features) ndarray
-        The components, the known ones first; what is frozen is bit for bit what was given.
+        The components, the known ones first. Frozen entries are equal to those that were given, to the last bit.
     n_components_ : int
-        Their number.
+        The number of components.
     n_features_in_ : int
         Number of features of the components.
     feature_names_in_ : (n_features_in_,) ndarray of str
-        Names of the features, where X had any in ``fit``.
+        Names of the features, if X had any in ``fit``.
     objective_history_ : (n_iter_,) ndarray
         The objective after every pass, never rising. The last value is that of the activations that ``fit_transform``
         returns; see Notes. After ``fit``.
@@ -107,10 +110,10 @@ class NMF(BaseNMF):
         Square root of twice the divergence between the training data and the model, as in scikit-learn (for
         "frobenius" the norm of the difference). After ``fit``.
     n_iter_ : int
-        Passes over the data, the last of which solved the activations: 1 where nothing was learned.
+        The number of passes plus one, for the solution of the activations: 1 if nothing was learned.
     gap_tol_ : float
-        The tolerance that ``transform`` holds: that of ``gap_tol``, or less where ``fit`` had learned activations that
-        are better than it makes sure.
+        The tolerance that ``transform`` uses: ``gap_tol``, or a smaller one if ``fit`` needed it to return activations
+        that are as good as those of the last pass.
 
     Notes
     -----
@@ -227,7 +230,7 @@ class NMF(BaseNMF):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            The data, not negative, except with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
             and Frobenius.
         y : ignored
         W, H : array_like, (n_samples, n_components) and (n_components, n_features), optional
@@ -266,7 +269,7 @@ class NMF(BaseNMF):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            The data, not negative, except with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
             and Frobenius.
         y : ignored
         W, H, weights, background, support, H_init : array_like, optional
@@ -343,7 +346,7 @@ class NMF(BaseNMF):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The block, not negative but with "frobenius"; NaN means missing.
+            The block, not negative, except with "frobenius"; NaN means missing.
         y : ignored
         weights, background, support : array_like, optional
             As in ``fit``.

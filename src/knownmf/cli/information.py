@@ -75,7 +75,7 @@ def _describe_archive(path: Path) -> str | None:
                     f'"{path}" is a .npz file, but neither a dictionary nor activations that knownmf has written.'
                 )
             try:
-                return __describe_archived_activations(archive)
+                return _describe_archived_activations(archive)
             except ValueError as error:
                 raise ValueError(f'"{path}" contains invalid activations ({error}): {_REMEDY}.') from error
 
@@ -110,6 +110,8 @@ def _print_recording(file: Path) -> None:
         try:
             found = describe(file)
         except NotARecordingError as error:
+            if error.__cause__ is None:  # the file is empty or truncated, whatever it was
+                raise
             raise UserError(
                 f'"{file}" is not a recording in a format that can be read, and not a .npz or .csv file of knownmf.'
             ) from error
@@ -117,7 +119,7 @@ def _print_recording(file: Path) -> None:
     print_line(f"{file}: {length}, {found.format} {found.subtype}")
 
 
-def __describe_archived_activations(archive: zipfile.ZipFile) -> str:
+def _describe_archived_activations(archive: zipfile.ZipFile) -> str:
     """Return how many components, sounds and frames there are, the settings, and how good the activations are."""
     _, (n_components, n_frames) = array_header(archive, "H")
     labels, converged = _small_array(archive, "labels"), _small_array(archive, "converged")
