@@ -464,7 +464,7 @@ def test_silence_between_sounds_costs_what_it_costs_alone(beta):
         np.testing.assert_array_equal(found.objective, alone)
 
 
-def test_threads_with_bases_of_their_own_do_not_meet():
+def test_threads_with_different_bases_do_not_affect_each_other():
     rng = np.random.default_rng(0)
     bases = [rng.gamma(1, 1, (2000, 10)) for _ in range(2)]
     x = rng.gamma(1, 1, (2000, 1))

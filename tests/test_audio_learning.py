@@ -108,7 +108,7 @@ def test_a_sound_of_more_states_gets_more_components(n_states, expected):
         assert unexplained(learn({"a": [(y, SR)]}, n_components=expected // 2), y) > 0.05
 
 
-def test_what_nothing_explains_gets_as_many_as_there_may_be():
+def test_noise_gets_the_largest_number_of_components():
     y = np.random.default_rng(0).normal(size=4 * 8000)
     dictionary = learn({"a": [(y, 8000)]})
     assert dictionary.n_components == 32

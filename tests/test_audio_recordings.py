@@ -14,7 +14,8 @@ import soundfile
 
 from knownmf import demo
 from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe, write
-from knownmf.audio.recordings import as_channels, describe, resampled
+from knownmf.audio.recordings import describe
+from knownmf.audio.samples import as_channels, resampled
 from knownmf.dictionary import Dictionary
 
 SR = 22050
@@ -53,8 +54,8 @@ def test_lossy_formats_are_read(tmp_path, suffix):
     assert sr == SR
     assert len(y) == 1
     assert y.shape[1] >= SR
-    heard = np.abs(np.fft.rfft(y[0, :SR]))
-    assert heard.argmax() == 440
+    spectrum = np.abs(np.fft.rfft(y[0, :SR]))
+    assert spectrum.argmax() == 440
 
 
 def test_one_channel_is_still_two_dimensional(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from knownmf import demo
 from knownmf.audio import decompose, learn, read, separate, spectrogram, transcribe
 from knownmf.audio.decomposition import decomposition_memory
-from knownmf.audio.recordings import resampled
+from knownmf.audio.samples import resampled
 from knownmf.audio.separation import separation_memory
 from knownmf.dictionary import Dictionary
 
@@ -52,8 +52,8 @@ def test_free_components_keep_an_unknown_sound_out_of_the_known_stems(beat, free
     separation = separate(y, sr, known, free=free)
     assert list(separation.stems) == [*known.names, "rest"]
     assert missing(separation.stems, y) < -120
-    heard = [label for label in known.names if truth.get(label) is not None and truth[label].any()]
-    for label in heard:
+    audible = [label for label in known.names if truth.get(label) is not None and truth[label].any()]
+    for label in audible:
         assert demo.si_sdr(separation.stems[label], truth[label]) > demo.si_sdr(before[label], truth[label])
     assert demo.si_sdr(separation.stems["rest"], truth["snare"]) > demo.si_sdr(y, truth["snare"]) + 3
     learned = separation.decomposition.dictionary
@@ -72,7 +72,7 @@ def test_templates_follow_the_recording_as_far_as_they_may(drums, beat):
     assert fit[0] > fit[1] > fit[2]
 
 
-def test_silence_teaches_nothing(drums):
+def test_free_components_of_silence_are_silent(drums):
     stems = separate(np.zeros(SR), SR, drums, free=2, adapt=0.5).stems
     assert list(stems) == [*drums.names, "rest"]
     assert not any(stem.any() for stem in stems.values())
@@ -91,7 +91,7 @@ def test_stems_add_up_at_every_rate_and_keep_the_shape(drums, beat, rate, n_chan
     assert missing(separation.stems, y) < -120
 
 
-def test_the_band_above_the_dictionary_goes_to_who_sounds_on_top():
+def test_frequencies_above_the_dictionary_go_to_the_sound_with_the_highest_ones():
     rng = np.random.default_rng(0)
     hiss, hum = rng.normal(size=44100), np.sin(2 * np.pi * 200 * np.arange(44100) / 44100)
     dictionary = learn({"hiss": [(hiss, 44100)], "hum": [(hum, 44100)]}, sr=16000)
@@ -100,7 +100,7 @@ def test_the_band_above_the_dictionary_goes_to_who_sounds_on_top():
     assert above["hiss"] > 100 * above["hum"]
 
 
-def test_channels_stay_where_they_are(drums, beat):
+def test_the_ratio_of_the_channels_is_kept_in_the_stems(drums, beat):
     y, sr, _ = beat
     stems = separate(np.concatenate([y, 0.5 * y]), sr, drums).stems
     alone = separate(y, sr, drums).stems

@@ -56,7 +56,7 @@ def test_the_demo_reaches_its_mark(drums):
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_other_sample_rates(hits, drums, rate):
-    from knownmf.audio.recordings import resampled
+    from knownmf.audio.samples import resampled
 
     score = [(0.2, "kick", 1.0), (0.7, "snare", 0.9), (1.2, "hihat", 0.6), (1.5, "kick", 0.7)]
     y = resampled(played(hits, score, 2.0)[np.newaxis], SR, rate)

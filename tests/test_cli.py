@@ -32,7 +32,7 @@ from commands import (
 from knownmf import audio
 from knownmf.audio import decomposition
 from knownmf.cli import commands as cli_commands
-from knownmf.cli.console import option_names
+from knownmf.cli.console import reworded
 from knownmf.cli.summaries import describe_events, describe_recording
 from knownmf.dictionary import Dictionary
 from knownmf.wording import counted, percent
@@ -435,8 +435,35 @@ def test_info_does_not_decompress_more_than_activations_have(here):
     done = run("info", "bomb.npz")
     assert (done.exit_code, done.stderr) == (
         2,
-        'knownmf: "bomb.npz" is damaged: write the activations again with `knownmf decompose`.\n',
+        'knownmf: "bomb.npz" contains invalid activations (labels is larger than in any real result): write the '
+        "activations again with `knownmf decompose`.\n",
     )
+
+
+def test_info_names_damaged_activations(here):
+    run(*DECOMPOSE)
+    content = Path("activations.npz").read_bytes()
+    n_named = 0
+    for position in range(0, len(content), len(content) // 50):
+        damaged = bytearray(content)
+        damaged[position : position + 2] = b"\xff\xff"
+        Path("damaged.npz").write_bytes(damaged)
+        done = run("info", "damaged.npz")
+        assert done.exit_code == 0 or (done.exit_code == 2 and '"damaged.npz"' in done.stderr), position
+        n_named += done.exit_code == 2
+    assert n_named > 5
+
+
+@pytest.mark.parametrize("settings", ['{"hop_length": 64}', '{"tol": "x"}', "3", "{"])
+def test_info_names_activations_with_invalid_settings(here, settings):
+    run(*DECOMPOSE)
+    with np.load("activations.npz") as stored:
+        arrays = dict(stored)
+    np.savez("odd.npz", **arrays | {"settings": np.array(settings)})
+    done = run("info", "odd.npz")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith('knownmf: "odd.npz" ')
+    assert done.stderr.endswith("write the activations again with `knownmf decompose`.\n")
 
 
 def test_the_summary_of_many_sounds_is_short():
@@ -562,7 +589,7 @@ def test_help_says_the_range_the_default_and_what_a_larger_value_does(option, wo
     ],
 )
 def test_messages_of_the_library_name_options(message, shown):
-    assert option_names(message) == shown
+    assert reworded(message) == shown
 
 
 def test_version():

@@ -471,8 +471,8 @@ def test_refusals_name_the_file(here):
     done = run("separate", "song.wav", "--dictionary", "rest.npz", "--out", "stems", "--free", "2")
     assert (done.exit_code, done.stderr) == (
         2,
-        'knownmf: "rest.npz" already has a sound named "rest", the label of what --free learns: leave out --free, or '
-        "learn the dictionary with another label.\n",
+        'knownmf: "rest.npz" already has a sound named "rest", the label of free components: pass --free 0, or a '
+        "dictionary with another label.\n",
     )
     Dictionary(basis.W, ["low", "high", "high"], **{**basis.settings, "sr": 2**40}).save("fast.npz")
     done = run(*DECOMPOSE[:3], "fast.npz", *DECOMPOSE[4:])
@@ -483,6 +483,22 @@ def test_refusals_name_the_file(here):
     soundfile.write("x__2.wav", np.r_[np.zeros(999), 1e-320], 8000, subtype="DOUBLE")
     done = run("learn", "x__1.wav", "x__2.wav", "--out", "x.npz", "--n-fft", "64")
     assert (done.exit_code, done.stderr[:30]) == (2, 'knownmf: "x__2.wav" is silent:')
+
+
+def test_refusals_name_the_file_once_whatever_its_name(here):
+    basis = Dictionary.load("tones.npz")
+    Dictionary(basis.W, ["rest", "high", "high"], **basis.settings).save("the recording.npz")
+    done = run("decompose", "song.wav", "--dictionary", "the recording.npz", "--out", "a.npz", "--free", "2")
+    assert done.exit_code == 2
+    assert done.stderr.startswith('knownmf: "the recording.npz" already has a sound named "rest"')
+
+
+def test_too_little_memory_is_reported_with_the_names_of_options(here, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    monkeypatch.setattr(audio.recordings, "check_memory", lambda *arguments: None)
+    done = run("learn", "song.wav", "--out", "a.npz", "--n-fft", "1000000")
+    assert done.exit_code == 1
+    assert done.stderr.endswith("are available: choose a smaller --n-fft.\n")
 
 
 def test_an_error_in_knownmf_keeps_its_traceback(here, monkeypatch):

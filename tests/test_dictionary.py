@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 
 from knownmf.dictionary import Dictionary
 
@@ -96,13 +97,13 @@ def test_types(given, kept):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"W": np.ones(5)}, r"shape \(5,\); \(n_bins, n_components\)"),
+        ({"W": np.ones(5)}, r"W has 1 dimensions, expected 2: its shape is \(5,\)"),
         ({"W": np.ones((5, 0)), "labels": []}, r"shape \(5, 0\)"),
-        ({"W": [[1, 2], [3]]}, "not a matrix of numbers"),
-        ({"W": [["x", "y"]] * 5}, "real, nonnegative numbers"),
-        ({"W": np.ones((5, 2), complex)}, r"W is complex: pass its magnitude, np\.abs\(W\)"),
-        ({"W": np.full((5, 2), np.nan)}, "10 entries that are infinite or not a number"),
-        ({"W": -np.eye(5, 2)}, "2 entries that are negative, the first at bin 0 of component 0"),
+        ({"W": [[1, 2], [3]]}, "W is not a rectangular array"),
+        ({"W": np.full((5, 2), np.nan)}, r"W\[0, 0\] is nan \(and 9 more\): NaN values"),
+        ({"W": np.full((5, 2), np.inf)}, r"W\[0, 0\] is inf \(and 9 more\): infinite values"),
+        ({"W": -np.eye(5, 2)}, r"W\[0, 0\] is -1\.0 \(and 1 more\): negative values"),
+        ({"W": np.ma.masked_equal(np.eye(5, 2), 1)}, r"W\[0, 0\] is nan \(and 1 more\): NaN values"),
         ({"W": np.ones((4, 2))}, "W has 4 bins, but n_fft=8 makes spectra of 5"),
         ({"labels": ["a"]}, "2 components but there are 1 labels"),
         ({"labels": "ab"}, "a list with one string per component"),
@@ -128,6 +129,19 @@ def test_invalid_arguments_are_named(changes, complaint):
     arguments = {"W": np.ones((5, 2)), "labels": ["a", "b"]} | KIT | changes
     with pytest.raises(ValueError, match=complaint):
         Dictionary(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("W", "complaint"),
+    [
+        ([["x", "y"]] * 5, "W holds text, not real numbers"),
+        (np.ones((5, 2), complex), r"W is complex: pass its magnitude, np\.abs\(W\)"),
+        (scipy.sparse.csr_array(np.ones((5, 2))), r"W is a sparse matrix: pass W\.toarray\(\)"),
+    ],
+)
+def test_what_is_no_array_of_real_numbers_is_refused(W, complaint):
+    with pytest.raises(TypeError, match=complaint):
+        Dictionary(W, ["a", "b"], **KIT)
 
 
 def test_saved_and_loaded_are_equal(kit, tmp_path):
@@ -357,7 +371,7 @@ def test_pickles_and_single_arrays_are_refused(kit, tmp_path):
         ({"format_version": "x"}, "no readable format version"),
         ({"format_version": 0}, "no readable format version"),
         ({"W": None, "sr": None}, "lacks W, sr"),
-        ({"W": -np.ones((5, 3))}, "invalid dictionary: W has 15 entries that are negative"),
+        ({"W": -np.ones((5, 3))}, r"invalid dictionary: W\[0, 0\] is -1\.0 \(and 14 more\): negative"),
         ({"labels": np.array(["a"])}, "invalid dictionary: W has 3 components but there are 1 labels"),
         ({"labels": np.arange(3)}, "the labels are not strings"),
         ({"n_fft": 16}, "invalid dictionary: W has 5 bins"),

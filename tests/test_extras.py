@@ -49,7 +49,7 @@ def test_an_import_names_the_missing_package_and_the_command(module, package):
     assert done.stdout == f"{package}: {message(package)}\n"
 
 
-def test_the_application_too():
+def test_importing_the_application_names_the_missing_package():
     done = run_without(["typer"], "from knownmf.cli import app")
     assert done.stderr.splitlines()[-1].endswith(message("typer"))
 

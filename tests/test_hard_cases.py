@@ -106,7 +106,7 @@ def test_hard_cases_stay_exact(hard, beta, dtype, seed):
 
 
 @pytest.mark.parametrize("seed", [18, 34, 48, 50, 57, 58])
-def test_atoms_alike_to_the_ninth_digit_get_off_the_ground(seed):
+def test_frames_of_nearly_equal_atoms_converge(seed):
     """Curvature of a condition past 1e15, where pivoting may end above its start and a ridge may slow every step."""
     rng = np.random.default_rng(seed)
     apart = np.array([0.0, 1e-3, 1e-5, 1e-7, 1e-9])

@@ -416,7 +416,7 @@ class TestSparse:
 
     @pytest.mark.parametrize("kind", [np.float64, np.float32])
     @pytest.mark.parametrize("beta", [1.0, 2.0])
-    def test_neighbours_change_no_bit(self, beta, kind):
+    def test_neighbors_change_no_bit(self, beta, kind):
         X, W = counts(5)
         X[7], X[11, 3] = 0.0, 1e5
         weights = np.random.default_rng(5).gamma(2.0, 0.5, 40)

@@ -162,7 +162,7 @@ def test_a_solver_knows_what_it_holds(beta_loss, n_components):
 
 @pytest.mark.plain_library
 @needs_proc
-def test_nothing_leaks():
+def test_repeated_calls_do_not_increase_the_memory():
     once = resident_growth(100, 200, 64, "kullback-leibler")[0]
     often = resident_growth(100, 200, 64, "kullback-leibler", again=100)[0]
     assert often <= once + 10

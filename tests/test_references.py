@@ -95,7 +95,7 @@ def test_every_frame_ends_at_the_optimum(make, seed):
 
 
 @pytest.mark.parametrize("make", PROBLEMS)
-def test_so_it_does_with_weights(make):
+def test_every_frame_ends_at_the_optimum_with_weights(make):
     """Weights are a change of scale of the bins; those of single frames are solved in another way than those of all."""
     rng = np.random.default_rng(0)
     V, W = make(rng)
@@ -123,7 +123,7 @@ def test_well_conditioned_activations_are_the_same(seed):
 
 @pytest.mark.parametrize("make", PROBLEMS)
 @pytest.mark.parametrize("beta", [1.0, 1.5])
-def test_no_problem_stops_the_other_losses(make, beta):
+def test_hard_problems_converge_for_the_other_losses(make, beta):
     """SciPy has no reference for them: the gap, which other tests hold against the truth, is the proof."""
     V, W = make(np.random.default_rng(0))
     V = np.maximum(V, 0.0)

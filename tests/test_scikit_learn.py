@@ -60,7 +60,7 @@ class TestStarts:
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("init", STARTS)
 @pytest.mark.parametrize("beta", BETAS)
-def test_any_start_gives_what_is_asked_for_and_nothing_negative(beta, init, penalty):
+def test_factors_have_the_right_shape_and_are_nonnegative_for_every_init(beta, init, penalty):
     for shape in ((30, 10), (10, 30)):
         X = data(*shape)
         model = NMF(5, beta_loss=beta, init=init, random_state=0, max_iter=10, **penalty)

@@ -33,7 +33,7 @@ def solver_and_rest(W, beta, keywords, **settings):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("beta", BETAS)
-def test_it_does_what_the_function_does(beta, options, dtype):
+def test_a_solver_returns_the_same_as_activations(beta, options, dtype):
     V, W, keywords = random_problem(20, options, n_bins=20, n_components=9, n_frames=25, positive=beta < 1)
     V = V.astype(dtype)
     with warnings.catch_warnings():
@@ -119,7 +119,7 @@ def test_a_stream_is_solved_a_frame_at_a_time():
     np.testing.assert_allclose(np.hstack(stream), whole.H, rtol=1e-3, atol=1e-3)
 
 
-def test_it_says_what_it_is():
+def test_the_repr_of_a_solver():
     solver = Solver(np.ones((5, 3)), "itakura-saito", tol=1e-3)
     assert repr(solver) == "Solver(5 bins x 3 components, beta=0, tol=0.001)"
     assert (solver.n_bins, solver.n_components, solver.beta, solver.tol, solver.max_iter) == (5, 3, 0.0, 1e-3, 200)

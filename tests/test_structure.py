@@ -21,9 +21,9 @@ PACKAGE = ROOT / "src" / "knownmf"
 # The layers from bottom to top: a module imports only from modules before it in this list.
 LAYERS = [
     "wording",
-    "divergences",
     "validation",
-    "labels",
+    "divergences",
+    "table_labels",
     "files",
     "memory",
     "extras",
@@ -39,6 +39,7 @@ LAYERS = [
     "prepared",
     "nmf_base",
     "estimators",
+    "archives",
     "dictionary_files",
     "dictionary",
     "audio",
@@ -49,7 +50,16 @@ LAYERS = [
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
     "learning": ["known", "passes", "descent", "starts", "fitting"],
-    "audio": ["containers", "recordings", "spectrograms", "decomposition", "learning", "separation", "transcription"],
+    "audio": [
+        "containers",
+        "samples",
+        "recordings",
+        "spectrograms",
+        "decomposition",
+        "learning",
+        "separation",
+        "transcription",
+    ],
     "cli": [
         "console",
         "options",

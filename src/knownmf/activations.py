@@ -1,4 +1,4 @@
-"""Compute the activations of a known basis, or the basis of known activations, with a bound on their error."""
+"""The functions activations, for a known basis, and basis, for known activations."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import beta_of
-from knownmf.labels import Labels
 from knownmf.observations import SAMPLES, Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_dominant_bins, warn_of_missed
+from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, real_array
 
 
@@ -29,28 +29,27 @@ def activations(
 ) -> Activations:
     r"""Find the activations of known basis vectors: ``V ~ background + W H``, without changing W.
 
-    For every frame x (a column of V) by itself, find the h >= 0 that minimizes
+    Every frame x (a column of V) is a problem of its own: over h >= 0,
 
-    .. math:: \sum_f m_f d_\beta(x_f | v_f) + \sum_k l_{1k} h_k + \tfrac12 \sum_k l_{2k} h_k^2,
+    .. math:: \min_h \sum_f m_f d_\beta(x_f | v_f) + \sum_k l_{1k} h_k + \tfrac12 \sum_k l_{2k} h_k^2,
               \qquad v = b + W h
 
-    The method is Newton's; each step minimizes a quadratic model exactly over h >= 0 [1]_. It stops when a bound on the
-    distance from the optimum is at most ``tol``. For beta in [1, 2], the problem is convex, and the bound is a duality
-    gap: the result is the global optimum to within ``gap``. For any other beta, it is close to a stationary point.
+    It is solved by Newton steps, each of which minimizes a quadratic model exactly over h >= 0 [1]_. The steps end when
+    a bound on the distance to the optimum is at most ``tol``. For beta in [1, 2] the problem is convex and the bound is
+    a duality gap: the result is the global optimum to within ``gap``. For any other beta it is a stationary point.
 
     Parameters
     ----------
     V : array_like or sparse matrix, (n_bins, n_frames)
-        The data: real numbers of any type. They must not be negative, except with ``beta_loss="frobenius"``. NaN (or a
-        masked entry, None, pandas.NA) means missing. A sparse matrix can be used for Kullback-Leibler and Frobenius,
-        with weights for each bin, but without a background; it is never converted to a dense array as a whole.
+        The data, any numeric type; not negative, except with least squares ("frobenius"). NaN (or a masked entry, None,
+        pandas.NA) means missing. A sparse matrix can be used for Kullback-Leibler and Frobenius, without a background
+        and without weights of single entries. It is never converted to a dense array as a whole.
     W : array_like, (n_bins, n_components)
         The basis vectors, not negative. A column of zeros gets activations of zero.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
-        The loss: a beta-divergence. The three names stand for 1, 2 and 0. If beta is below 1, a value of 0 would have
-        an infinite loss: data below 1e-15 of the largest value of the frame are replaced by this floor, and the
-        objective is that of the replaced data. If beta is at most 1, and no component and no background can reach a bin
-        with data, the model in this bin counts as the floor.
+        The beta-divergence; the names stand for 1, 2 and 0. Below 1, the divergence of 0 or its slope is infinite.
+        Therefore, data below 1e-15 times the largest value of the frame are replaced by this limit, also in
+        ``objective``. For beta <= 1, the model counts as this limit in bins that no component and no background reach.
     l1, l2 : float or array_like (n_components,) or (n_components, n_frames), default 0
         Penalties, not negative, in the units of the formula above. They favor few components (l1) or small activations
         (l2). If beta is 1 and the columns of W have equal sums, an l1 that is the same for all components only
@@ -60,7 +59,7 @@ def activations(
     background : array_like, (n_bins,) or (n_bins, n_frames), optional
         A known part of the model, not negative.
     support : array_like of bool, (n_components,) or (n_components, n_frames), optional
-        Where an activation may differ from zero (a score, an alignment). Everywhere if not given.
+        Where an activation may differ from zero, for example from a score. By default, everywhere.
     H_init : array_like, (n_components, n_frames), optional
         A warm start, not negative; outside the support it counts as zero. For beta in [1, 2] it changes the time, not
         the optimum; outside, it may lead to another stationary point.
@@ -70,7 +69,7 @@ def activations(
         has nearly all of that sum, because of a large weight or of large data, the tolerance says little about the
         other bins: choose a smaller one.
     max_iter : int, default 200
-        The largest number of Newton steps for a frame. Most frames need fewer than ten.
+        The largest number of Newton steps for a frame. Most frames need a few.
     progress : callable, optional
         Called as ``progress(frames_done, n_frames)`` after each block of frames.
 
@@ -86,7 +85,7 @@ def activations(
         If a shape does not fit, a value is negative or infinite, or a parameter is out of range. Also if two tables
         (pandas, polars) have different labels for the same axis, or the same ones in another order.
     TypeError
-        If something is not an array of real numbers, or a sparse V is combined with an option for dense arrays only.
+        If an argument is not an array of real numbers, or if V is sparse and an option needs a dense V.
 
     Warns
     -----
@@ -98,8 +97,8 @@ def activations(
 
     Notes
     -----
-    Frames are solved in :func:`knownmf.get_num_threads` threads. The result for a frame does not depend on the other
-    frames, on their number or on the number of threads, to the last bit.
+    Frames are solved in :func:`knownmf.get_num_threads` threads. To the last bit, the result of a frame depends neither
+    on the other frames nor on the number of threads.
 
     References
     ----------
@@ -117,7 +116,7 @@ def activations(
     >>> bool(found.relative_gap[0] <= 1e-12)
     True
     """
-    labels = Labels()
+    labels = TableLabels()
     labels.add(W, "W", "bins", "components")
     W = real_array(W, "W", 2)
     n_bins, n_components = W.shape
@@ -140,7 +139,7 @@ def solve_with(
     max_iter: int = 200,
     progress: Progress | None = None,
 ) -> Activations:
-    """Return the activations of observations that have been checked, by a solver for what their frames share."""
+    """Return the activations of checked observations. Weights or a support that all frames share go to the solver."""
     weights, support, rest = observations.split()
     return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter).solve_observations(rest, progress)
 
@@ -162,8 +161,7 @@ def basis(
 ) -> Activations:
     """Find the basis vectors of known activations: ``V ~ background + W H``, without changing H.
 
-    This is ``activations(V.T, H.T)``. Therefore each bin has a bound of its own here, and :class:`Activations`, which
-    is also the type of this result, calls the bins frames.
+    This is :func:`activations` of the transpose. What its documentation says about frames is true for bins here.
 
     Parameters
     ----------
@@ -195,7 +193,7 @@ def basis(
     array([[0.4, 0.4],
            [0.2, 0.1]])
     """
-    labels = Labels()
+    labels = TableLabels()
     labels.add(V, "V", "bins", "frames")
     labels.add(H, "H", "components", "frames")
     labels.add(weights, "weights", "bins", "frames")
@@ -218,7 +216,7 @@ def basis(
     return found
 
 
-def shared_or_own(values: ArrayLike, labels: Labels, name: str) -> tuple[ArrayLike, ArrayLike | None]:
+def shared_or_own(values: ArrayLike, labels: TableLabels, name: str) -> tuple[ArrayLike, ArrayLike | None]:
     """Return penalties as those that all frames share, and as those of each frame if they have two dimensions."""
     if np.ndim(values) == 2:
         return 0.0, values

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from knownmf.dictionary_files import FORMAT, FORMAT_VERSION, LONGEST_LABEL, SETTINGS, stored_dictionary
 from knownmf.files import written_aside
-from knownmf.labels import describe_difference, labels_of
-from knownmf.validation import about_complex, number, whole_number
-from knownmf.wording import counted
+from knownmf.table_labels import describe_difference, labels_of
+from knownmf.validation import check_range, number, real_array, whole_number
+from knownmf.wording import counted, listed
 
 __all__ = ["Dictionary"]
 
@@ -58,6 +58,8 @@ class Dictionary:
     ------
     ValueError
         If an argument is invalid, or the arguments do not fit together. The message names the argument.
+    TypeError
+        If W is not an array of real numbers.
 
     Examples
     --------
@@ -113,7 +115,7 @@ class Dictionary:
             )
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Raise an AttributeError: what is checked once stays valid."""
+        """Raise an AttributeError, because the values were checked together."""
         raise AttributeError(self._unchangeable(name))
 
     def __delattr__(self, name: str) -> None:
@@ -122,13 +124,14 @@ class Dictionary:
 
     @staticmethod
     def _unchangeable(name: str) -> str:
+        """Return the message about an attribute that was set or deleted."""
         return (
             f"{name} cannot be set: a Dictionary does not change. Make a new one, for example "
             "Dictionary(old.W, labels, **old.settings)."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how pickle and copy make an equal dictionary: by the constructor, so that W is read-only again."""
+        """Let pickle and copy call the constructor, so that W is read-only in the new dictionary too."""
         return functools.partial(type(self), **self.settings), (self._W, self.labels)
 
     @property
@@ -204,12 +207,10 @@ class Dictionary:
         return found
 
     def __repr__(self) -> str:
-        names = self.names
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        components, sounds = counted(self.n_components, "component"), counted(len(self.names), "sound")
         return (
-            f"Dictionary({counted(self.n_components, 'component')} of {counted(len(names), 'sound')}: {shown}; "
-            f"sr={self.sr}, n_fft={self.n_fft}, hop_length={self.hop_length}, window={self.window!r}, "
-            f"power={self.power})"
+            f"Dictionary({components} of {sounds}: {listed(self.names, 6)}; sr={self.sr}, n_fft={self.n_fft}, "
+            f"hop_length={self.hop_length}, window={self.window!r}, power={self.power})"
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -283,27 +284,11 @@ class Dictionary:
 
 def _checked_basis(W: npt.ArrayLike) -> np.ndarray:
     """Return a read-only copy of a basis in single or double precision. Raise if it is invalid."""
-    if np.ma.is_masked(W):
-        raise ValueError("W has masked values: the values of a basis must be known. Replace them, W.filled(0).")
-    try:
-        basis = np.array(W, order="C")
-    except ValueError as error:
-        raise ValueError(f"W is not a matrix of numbers: {error}") from error
-    if basis.dtype.kind == "c":
-        raise ValueError(about_complex("W"))
-    if basis.dtype.kind not in "biuf":
-        raise ValueError(f"W has values of type {basis.dtype}; real, nonnegative numbers are needed.")
-    if basis.dtype not in (np.float32, np.float64):
-        basis = basis.astype(np.float64)
-    if basis.ndim != 2 or not basis.size:
-        raise ValueError(f"W has shape {basis.shape}; (n_bins, n_components) with at least one of each is needed.")
-    for fault, name in ((~np.isfinite(basis), "infinite or not a number"), (basis < 0, "negative")):
-        if fault.any():
-            row, column = np.argwhere(fault)[0]
-            raise ValueError(
-                f"W has {counted(int(fault.sum()), 'entry', 'entries')} that are {name}, the first at bin {row} of "
-                f"component {column}: the values of a basis must be finite and nonnegative."
-            )
+    values = real_array(W, "W", 2)
+    if not values.size:
+        raise ValueError(f"W has shape {values.shape}; (n_bins, n_components) with at least one of each is needed.")
+    check_range(values, "W", kind="factor")
+    basis = np.array(values, np.float32 if values.dtype == np.float32 else np.float64, order="C")
     basis.flags.writeable = False
     return basis
 

@@ -1,18 +1,13 @@
-"""Read the files of dictionaries. They may come from anywhere, so nothing in them is used before it was checked."""
+"""Read the files of dictionaries."""
 
-import contextlib
-import errno
-import io
 import math
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from knownmf.archives import array_header, array_names, array_values, opened_archive
 from knownmf.memory import check_memory
 from knownmf.validation import whole_number
 
@@ -29,21 +24,6 @@ SETTINGS = ("sr", "n_fft", "hop_length", "window", "power")
 LONGEST_LABEL = 1000  # characters
 MOST_BYTES = 1000  # of a single value
 
-# The exceptions that zipfile and NumPy raise for damaged archives, in addition to ValueError.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-)
-
 
 def stored_dictionary(path: Path) -> tuple[np.ndarray, list[str], dict[str, Any]]:
     """Return the basis, the labels and the settings in a file. Raise if it is not a dictionary.
@@ -51,52 +31,34 @@ def stored_dictionary(path: Path) -> tuple[np.ndarray, list[str], dict[str, Any]
     Only the arrays of a dictionary are decompressed, each after its type and its shape were checked. Therefore, no file
     takes more memory than a dictionary of this shape does.
     """
-    with _opened(path) as archive:
-        _check_format(path, archive)
-        try:
-            settings = {name: _single_value(archive, name) for name in SETTINGS}
-            n_fft = whole_number(settings["n_fft"], "n_fft", meaning="the window's length in samples")
-            _check_headers(path, archive, n_fft)
-            W, labels = _values(archive, "W"), _values(archive, "labels")
-        except ValueError as error:
-            raise ValueError(f'"{path}" contains an invalid dictionary: {error}') from error
+    with path.open("rb") as file:
+        _check_start(path, file.peek(6))
+        with opened_archive(file, path, "save the dictionary again") as archive:
+            _check_format(path, archive)
+            try:
+                settings = {name: _single_value(archive, name) for name in SETTINGS}
+                n_fft = whole_number(settings["n_fft"], "n_fft", meaning="the window's length in samples")
+                _check_headers(path, archive, n_fft)
+                W, labels = array_values(archive, "W"), array_values(archive, "labels")
+            except ValueError as error:
+                raise ValueError(f'"{path}" contains an invalid dictionary: {error}') from error
     return W, [str(label) for label in labels], settings
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an .npz file. Raise a ValueError if it is none or if it is damaged."""
-    with path.open("rb") as file:
-        start = file.peek(6)
-        if start.startswith(b"\x93NUMPY"):
-            raise ValueError(f'"{path}" is a single array, not a dictionary: write one with `Dictionary.save`.')
-        if not start.startswith(b"PK"):
-            raise ValueError(
-                f'"{path}" is not a knownmf dictionary: it is not an .npz file. Write dictionaries with '
-                "`Dictionary.save` or `knownmf learn`."
-            )
-        try:
-            with _zip_file(file) as archive:
-                yield archive
-        except _DAMAGE as error:
-            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-                raise  # an error of the disk; a damaged file has offsets that are invalid arguments
-            raise ValueError(
-                f'"{path}" is damaged or not an .npz file ({error}): save the dictionary again.'
-            ) from error
-
-
-def _zip_file(file: BinaryIO) -> zipfile.ZipFile:
-    """Return an open archive. Raise one of `_DAMAGE` if it is none."""
-    try:
-        return zipfile.ZipFile(file if file.seekable() else io.BytesIO(file.read()))
-    except ValueError as error:  # for example because the name of a member is not valid
-        raise zipfile.BadZipFile(str(error)) from error
+def _check_start(path: Path, start: bytes) -> None:
+    """Raise if a file with these first bytes is not an .npz file."""
+    if start.startswith(b"\x93NUMPY"):
+        raise ValueError(f'"{path}" is a single array, not a dictionary: write one with `Dictionary.save`.')
+    if not start.startswith(b"PK"):
+        raise ValueError(
+            f'"{path}" is not a knownmf dictionary: it is not an .npz file. Write dictionaries with '
+            "`Dictionary.save` or `knownmf learn`."
+        )
 
 
 def _check_format(path: Path, archive: zipfile.ZipFile) -> None:
     """Raise unless the entries of a file are those of a dictionary in a known version of the format."""
-    entries = {name.removesuffix(".npy") for name in archive.namelist()}
+    entries = array_names(archive)
 
     def value(name: str) -> object:
         try:
@@ -122,46 +84,24 @@ def _check_format(path: Path, archive: zipfile.ZipFile) -> None:
         raise ValueError(f'"{path}" lacks {", ".join(missing)}: it is incomplete, save the dictionary again.')
 
 
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[np.dtype, tuple[int, ...]]:
-    """Return the type and the shape of an array in a file, without decompressing its values."""
-    member = archive.getinfo(f"{name}.npy")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others may take any amount of memory
-        raise ValueError(f"{name} is compressed by a method that np.savez_compressed does not use")
-    with archive.open(member) as file:
-        if np.lib.format.read_magic(file) != (1, 0):  # in other versions, the length of the header has no limit
-            raise ValueError(f"{name} has a format that np.save does not use for such arrays")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype.hasobject:
-            raise ValueError(f"{name} contains pickled objects, which are never loaded")
-        if file.tell() + dtype.itemsize * math.prod(shape) != member.file_size:
-            raise ValueError(f"{name} does not have the size that its shape {shape} needs")
-    return dtype, shape
-
-
-def _values(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """Return an array in a file. Its header must have been checked."""
-    with archive.open(f"{name}.npy") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
 def _single_value(archive: zipfile.ZipFile, name: str) -> Any:
     """Return a single stored value."""
-    dtype, shape = _header(archive, name)
+    dtype, shape = array_header(archive, name)
     if shape:
         raise ValueError(f"{name} has shape {shape} instead of being one value")
     if dtype.itemsize > MOST_BYTES:
         raise ValueError(f"{name} takes {dtype.itemsize} bytes, which is more than any value needs")
-    return _values(archive, name).item()
+    return array_values(archive, name).item()
 
 
 def _check_headers(path: Path, archive: zipfile.ZipFile, n_fft: int) -> None:
     """Raise unless the basis and the labels in a file fit together, and into memory."""
-    dtype, shape = _header(archive, "W")
+    dtype, shape = array_header(archive, "W")
     if dtype.kind not in "biuf" or len(shape) != 2:
         raise ValueError(f"W has values of type {dtype} and shape {shape}; a matrix of real numbers is needed")
     if shape[0] != n_fft // 2 + 1:
         raise ValueError(f"W has {shape[0]} bins, but n_fft={n_fft} makes spectra of {n_fft // 2 + 1}")
-    of_labels, n_labels = _header(archive, "labels")
+    of_labels, n_labels = array_header(archive, "labels")
     if of_labels.kind != "U" or len(n_labels) != 1:
         raise ValueError(f"the labels are not strings but {of_labels} of shape {n_labels}")
     if shape[1:] != n_labels:

@@ -12,7 +12,7 @@ with the limits ``x log(x / v) - x + v`` (Kullback-Leibler, beta = 1) and ``x / 
    beta-divergence", Neural Computation 23(9), 2011.
 """
 
-from numbers import Real
+from knownmf.validation import number
 
 BETA_OF = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 BETA_RANGE = (-1.0, 3.0)
@@ -41,12 +41,6 @@ def beta_of(beta_loss: object) -> float:
     >>> beta_of("kullback-leibler"), beta_of(0.5)
     (1.0, 0.5)
     """
-    if isinstance(beta_loss, str):
-        if beta_loss in BETA_OF:
-            return BETA_OF[beta_loss]
-    elif beta_loss is not True and beta_loss is not False and isinstance(beta_loss, Real):
-        low, high = BETA_RANGE
-        if low <= float(beta_loss) <= high:
-            return float(beta_loss)
-    names = ", ".join(repr(name) for name in BETA_OF)
-    raise ValueError(f"beta_loss is {beta_loss!r}: choose one of {names}, or a number from -1 to 3.")
+    if isinstance(beta_loss, str) and beta_loss in BETA_OF:
+        return BETA_OF[beta_loss]
+    return number(beta_loss, "beta_loss", *BETA_RANGE, "both", f"one of {', '.join(map(repr, BETA_OF))}, or beta")

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from knownmf.labels import Labels
 from knownmf.learning import Callback, KnownBasis, Learned, Statistics, fit_basis, update_basis
 from knownmf.learning.starts import start_of
 from knownmf.nmf_base import BaseNMF, restored_on_failure
 from knownmf.observations import Observations
 from knownmf.prepared import solve_no_worse
+from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, level_of_caller, number, real_array, whole_number
 
 
@@ -390,7 +390,7 @@ class NMF(BaseNMF):
 
     def _custom_components(self, X: ArrayLike, H: ArrayLike, known: KnownBasis) -> NDArray[np.float64]:
         """Return the components of a custom start, checked."""
-        labels = Labels()
+        labels = TableLabels()
         labels.add(X, "X", "samples", "features")
         labels.add(H, "H", "components", "features")
         custom = real_array(H, "H", 2)

@@ -5,7 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["TooLittleMemoryError", "available_memory", "check_memory", "in_bytes"]
+from knownmf.wording import size_of_memory
+
+__all__ = ["TooLittleMemoryError", "available_memory", "check_memory"]
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -35,19 +37,9 @@ def check_memory(n_bytes: float, what: str, remedy: str) -> None:
     available = available_memory()
     if n_bytes > available:
         raise TooLittleMemoryError(
-            f"{what} needs about {in_bytes(n_bytes)} of memory, but only {in_bytes(available)} are available: {remedy}."
+            f"{what} needs about {size_of_memory(n_bytes)} of memory, but only {size_of_memory(available)} are "
+            f"available: {remedy}."
         )
-
-
-def in_bytes(n_bytes: float) -> str:
-    """Return a size in a readable unit.
-
-    Examples
-    --------
-    >>> in_bytes(3.2 * 2**30), in_bytes(2**20 * 12.3)
-    ('3.2 GiB', '12 MiB')
-    """
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
 def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> float:

@@ -1,4 +1,4 @@
-"""What an estimator does with components once it has them: the part of NMF that learns nothing."""
+"""The base class of NMF, with everything but learning."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knownmf.divergences import beta_of
-from knownmf.labels import Labels, labels_of, row_names
 from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
+from knownmf.table_labels import TableLabels, labels_of, row_names
 from knownmf.validation import about_complex, advice_for_negative, check_range, number, real_array
 
-GAP_TOL = 1e-4  # of activations, where something is learned
+GAP_TOL = 1e-4  # the default tolerance of the activations if some components are learned
 
 Estimator = TypeVar("Estimator", bound="BaseNMF")
 Arguments = ParamSpec("Arguments")
@@ -48,7 +48,7 @@ def restored_on_failure(
 
 
 class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Activations of data for components that are there, and the checks of all parameters and data.
+    """Find activations for the components, and check all parameters and data.
 
     Subclasses have the parameters of :class:`knownmf.NMF`, and set the components by ``_set_components``.
     """
@@ -158,7 +158,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return names
 
     def __getstate__(self) -> Any:
-        # The prepared components are several times the size of the components, and soon made again.
+        # The prepared components take several times the memory of the components, and little time to prepare again.
         return super().__getstate__() | {"_prepared": None}
 
     @property
@@ -198,7 +198,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return checked
 
     def _check_fitted(self) -> None:
-        """Raise unless there are components. Do what parameters that were set since then ask for."""
+        """Raise if there are no components. Apply parameters that have changed since the components were set."""
         check_is_fitted(self, "components_")
         if self._follows_parameters:
             known = self._known(None)
@@ -225,8 +225,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         start: ArrayLike | None = None,
         start_name: str = "H_init",
     ) -> Observations:
-        """Return the data, which are X as an array, and what came with them, checked."""
-        labels = Labels()
+        """Check the data with the arrays that were passed with them. ``data`` are X as an array."""
+        labels = TableLabels()
         is_whole = self.components is not None and len(real_array(self.components, "components", 2)) == n_components
         labels.add(self.components, "components", "components" if is_whole else None, "features")
         labels.add(X, "X", "samples", "features")
@@ -238,7 +238,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return checked
 
     def _loss(self, n_features: int, n_samples: float) -> Loss:
-        """Return what is minimized, all penalties checked."""
+        """Check the penalties, and return the function that is minimized."""
         l1 = number(self.l1_ratio, "l1_ratio", 0, 1, "both")
         check_range(real_array(self.alpha_W, "alpha_W", 0), "alpha_W")
         alpha_H = self.alpha_W if self.alpha_H == "same" else self.alpha_H
@@ -250,7 +250,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _set_components(
         self, known: KnownBasis, components: NDArray | None = None, dtype: DTypeLike = np.float32
     ) -> None:
-        """Keep components, in a type that holds what is known of them to the last bit."""
+        """Set the components, in a type that represents the known ones exactly."""
         of_known = known.components.dtype
         kept = of_known if of_known in (np.float32, np.float64) else np.dtype(np.float64)
         if known.free.any():
@@ -263,7 +263,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._follows_parameters = False
 
     def _take_known_components(self, known: KnownBasis) -> None:
-        """Keep components of which nothing is to be learned, with the names of their features, until others are set."""
+        """Set components that are known completely, and the names of their features."""
         self._set_components(known)
         self._follows_parameters = True
         self.__dict__.pop("feature_names_in_", None)
@@ -272,18 +272,18 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self.feature_names_in_ = np.array(list(columns[0]), dtype=object)
 
     def _set_tolerance(self) -> None:
-        """Set the tolerance of the activations, and remember the parameters that it comes from."""
+        """Set the tolerance of the activations, and store the parameters that it was computed from."""
         self.gap_tol_, self._tols = self._gap_tol(self._learns), (self.tol, self.gap_tol)
 
     def _gap_tol(self, learns: bool) -> float:
-        """Return the tolerance of the activations, both tolerances checked."""
+        """Check both tolerances, and return that of the activations."""
         tol = number(self.tol, "tol")
         if self.gap_tol is not None:
             return number(self.gap_tol, "gap_tol")
         return GAP_TOL if learns or tol == 0.0 else tol
 
     def _activations(self, observations: Observations) -> Activations:
-        """Return the activations of observations, by components and parameters as they are now."""
+        """Return the activations of observations for the present components and parameters."""
         found = self._prepare().solve(observations)
         self._warn_of_missed(found)
         return found
@@ -302,7 +302,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 @contextlib.contextmanager
 def _complex_data_named() -> Iterator[None]:
-    """Replace scikit-learn's message about complex data, which shows all of them, by one that says what to do."""
+    """Replace the message of scikit-learn about complex data, which prints the data, by one that says what to do."""
     try:
         yield
     except ValueError as error:

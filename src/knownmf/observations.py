@@ -1,4 +1,4 @@
-"""Observations: the data of some frames and what came with them, checked once, and handed out as blocks of frames.
+"""The data of frames, with their weights, background, support and start: checked once, then split into blocks.
 
 Callers name the data and its axes differently: a spectrogram V has a frame in each column, scikit-learn's X has a
 sample in each row. Both are checked here under their own names and axes, and kept as a spectrogram.
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
-from knownmf.labels import Labels, labels_of
 from knownmf.native import Block
+from knownmf.table_labels import TableLabels, labels_of
 from knownmf.validation import (
     advice_for_negative,
     check_range,
@@ -26,7 +26,7 @@ from knownmf.validation import (
 
 
 class Axes(NamedTuple):
-    """What a caller calls the data, its axes and the activations to start from."""
+    """The caller's names of the data, of its axes and of the activations to start from."""
 
     data: str
     bins: str
@@ -35,7 +35,7 @@ class Axes(NamedTuple):
     frames_in_rows: bool = False
 
     def in_order(self, inner: str) -> tuple[str, str]:
-        """Return what the rows and the columns of an array are that has an axis ``inner`` and one for the frames."""
+        """Return the names of the rows and of the columns of an array with an axis ``inner`` and one of frames."""
         return (self.frames, inner) if self.frames_in_rows else (inner, self.frames)
 
 
@@ -50,9 +50,9 @@ SAMPLES = Axes("X", "features", "samples", frames_in_rows=True)
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """The data of some frames, a frame a column, and what belongs to them.
+    """The data of frames, one in each column, and the arrays that were passed with them.
 
-    What has one dimension is shared by all frames; what has two has a column for each frame.
+    An array with one dimension is shared by all frames; one with two dimensions has a column for each frame.
 
     Attributes
     ----------
@@ -90,11 +90,13 @@ class Observations:
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
         axes: Axes = SPECTROGRAM,
-        labels: Labels | None = None,
+        labels: TableLabels | None = None,
         l1: ArrayLike | None = None,
         l2: ArrayLike | None = None,
     ) -> Self:
-        """Return observations for a basis of so many bins and components, from arrays with these axes.
+        """Check arrays with the axes of the caller, and return them as observations.
+
+        ``n_bins`` and ``n_components`` are those of the basis.
 
         Labels of tables are compared with ``labels``, which are those of the basis, and with each other.
 
@@ -103,9 +105,9 @@ class Observations:
         ValueError
             If a shape or a label does not fit, or a value is negative or infinite.
         TypeError
-            If something is not an array of real numbers, or a sparse V comes with what only a dense one can have.
+            If an argument is not an array of real numbers, or if V is sparse and an option needs a dense V.
         """
-        labels = Labels() if labels is None else labels.copy()
+        labels = TableLabels() if labels is None else labels.copy()
         labels.add(V, axes.data, *axes.in_order(axes.bins))
         for name, values, inner in (
             ("weights", weights, axes.bins),
@@ -184,7 +186,7 @@ class Observations:
         return weights, support, rest
 
     def block(self, chunk: slice) -> Block:
-        """Return a block of frames as the native code takes it, a frame a row in double precision."""
+        """Return a block of frames for the native code: in double precision, with one frame in each row."""
         n = len(range(self.n_frames)[chunk])
         block = Block(
             n,

@@ -34,7 +34,7 @@ class PreparedComponents:
         return self.loss == loss and self.tol == tol and np.array_equal(self.components, components)
 
     def solve(self, observations: Observations) -> Activations:
-        """Return the activations of observations; weights or a support that frames share need another solver."""
+        """Return the activations of observations. If all frames share weights or a support, prepare another solver."""
         weights, support, rest = observations.split()
         if weights is None and support is None:
             return self.solver.solve_observations(rest)

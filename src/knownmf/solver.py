@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
-from knownmf.labels import Labels
 from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
 from knownmf.observations import SPECTROGRAM, Observations
+from knownmf.table_labels import TableLabels
 from knownmf.threads import get_num_threads, run_in_threads
 from knownmf.validation import (
     check_range,
@@ -164,7 +164,7 @@ class Solver:
         tol: float = 1e-4,
         max_iter: int = 200,
     ):
-        self._labels = Labels()
+        self._labels = TableLabels()
         self._labels.add(W, "W", "bins", "components")
         for name, values, axis in (
             ("l1", l1, "components"),

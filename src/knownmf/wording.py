@@ -1,10 +1,10 @@
-"""Format numbers and names for messages: counted nouns, percentages, text without control codes."""
+"""Format numbers and names for messages: counted nouns, percentages, sizes, text without control codes."""
 
 import math
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["counted", "listed", "percent", "printable"]
+__all__ = ["counted", "listed", "percent", "printable", "size_of_memory"]
 
 # The joiners of emoji and of Arabic and Indic scripts: format characters that do not change how other text is shown.
 _JOINERS = "\u200c\u200d"
@@ -64,6 +64,17 @@ def percent(share: float, digits: int | None = None) -> str:
         return f"{100 * share:.{digits}g} %"
     # The small number keeps 0.29, which is stored as slightly less, from being shown as 28.9 %.
     return f"{math.floor(share * 1000 + 1e-9) / 10:g} %"
+
+
+def size_of_memory(n_bytes: float) -> str:
+    """Return a number of bytes in a readable unit.
+
+    Examples
+    --------
+    >>> size_of_memory(3.2 * 2**30), size_of_memory(2**20 * 12.3)
+    ('3.2 GiB', '12 MiB')
+    """
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
 def printable(text: str) -> str:

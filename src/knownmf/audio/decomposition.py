@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from knownmf.activations import Activations, activations, solve_with
-from knownmf.audio.recordings import as_channels, check_rate, resampled, resampled_length
+from knownmf.audio.samples import as_channels, check_rate, resampled, resampled_length
 from knownmf.audio.spectrograms import count_frames, frame_times, magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
 from knownmf.learning import Loss, fit_basis, known_basis
 from knownmf.memory import check_memory
 from knownmf.observations import Observations
+from knownmf.solver import Progress
 from knownmf.validation import number, whole_number
 
 __all__ = ["REST", "SHORTER", "Decomposition", "Progress", "decompose", "decompose_spectrogram", "decomposition_memory"]
-
-# A function that is called as progress(done, total) during the computation.
-Progress = Callable[[int, int], object]
 
 # What to do if there is too little memory, for messages.
 SHORTER = "take a shorter recording, or fewer channels"
@@ -34,7 +31,7 @@ REST = "rest"
 # Number of passes over the recording when components are learned; docs/learning.md shows what more passes would gain.
 PASSES = 100
 
-# Over so many frames at a time, energies are added up: temporary arrays stay small.
+# Energies are added up over this number of frames at a time, so that temporary arrays stay small.
 FRAMES_AT_A_TIME = 128
 
 # A resampling filter does not attenuate frequencies below this share of the Nyquist frequency.
@@ -272,7 +269,10 @@ def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
         )
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
-        raise ValueError(f'the dictionary already has a sound named "{REST}": rename it, or pass free=0.')
+        raise ValueError(
+            f'the dictionary already has a sound named "{REST}", the label of free components: pass free=0, or a '
+            "dictionary with another label."
+        )
     number(adapt, "adapt", 0, 1)
 
 

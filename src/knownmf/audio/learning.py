@@ -11,7 +11,7 @@ from scipy.fft import next_fast_len
 from scipy.special import kl_div
 
 from knownmf.audio.decomposition import Progress, decomposition_memory
-from knownmf.audio.recordings import HIGHEST_RATE, as_channels, check_rate, resampled
+from knownmf.audio.samples import HIGHEST_RATE, as_channels, check_rate, resampled
 from knownmf.audio.spectrograms import magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.learning import Loss, fit_basis, known_basis

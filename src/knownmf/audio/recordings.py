@@ -1,11 +1,10 @@
-"""Read, write, check and resample recordings."""
+"""Read and write recordings."""
 
 from __future__ import annotations
 
 import io
 import math
 import os
-import reprlib
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,35 +15,18 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import soxr
 
 from knownmf.audio.containers import header_length
+from knownmf.audio.samples import HIGHEST_RATE, LOWEST_RATE, as_channels, check_rate, checked_samples
 from knownmf.files import written_aside
 from knownmf.memory import check_memory
-from knownmf.validation import level_of_caller, whole_number
+from knownmf.validation import level_of_caller
 from knownmf.wording import counted
 
-__all__ = [
-    "NotARecordingError",
-    "RecordingInfo",
-    "as_channels",
-    "check_rate",
-    "describe",
-    "read",
-    "resampled",
-    "resampled_length",
-    "write",
-]
+__all__ = ["NotARecordingError", "RecordingInfo", "describe", "read", "write"]
 
 # Subtypes that store floating-point samples. All others clip samples above full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
-
-# The sample rates of recordings: from those of slow sensors to those of ultrasound. A header with another one is
-# damaged, or was made to take all memory.
-LOWEST_RATE, HIGHEST_RATE = 100, 10_000_000
-
-# For a ratio of a million, soxr needs more than a minute, and for larger ones it crashes.
-LARGEST_RATIO = HIGHEST_RATE // LOWEST_RATE
 
 # In an MP3 file without a length, libsndfile estimates it. A file counts as truncated only if more than this share and
 # more than this many seconds are missing, which is about as accurate. In other formats, every missing sample counts.
@@ -55,15 +37,6 @@ _UNKNOWN_LENGTH = 2**62
 
 _BLOCK = 2**16  # the number of samples of each channel that are decoded at a time
 _CHECKED_BYTES = 2**26  # before so many bytes more are decoded, it is checked that there is memory for them
-
-# The largest number of channels. Microphone arrays have up to 64; what has more is a spectrogram.
-MOST_CHANNELS = 64
-
-# More channels than this without a single negative sample are a spectrogram, such as one of 12 or 40 bands.
-MOST_UNSIGNED_CHANNELS = 8
-
-# Larger samples are refused, as their squares could overflow. No recording has them.
-LARGEST_SAMPLE = 1e30
 
 # `write` warns about a peak above this multiple of full scale (40 dB): then the samples are not scaled to 1.
 FAR_ABOVE_FULL_SCALE = 100
@@ -135,7 +108,7 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
         block = blocks.pop()
         y[:, end - len(block) : end] = block.T
         end -= len(block)
-    return _checked(y, f'"{path}"'), info.sr
+    return checked_samples(y, f'"{path}"'), info.sr
 
 
 def describe(path: str | os.PathLike[str]) -> RecordingInfo:
@@ -154,50 +127,6 @@ def describe(path: str | os.PathLike[str]) -> RecordingInfo:
         What is actually in the file.
     """
     return _decoded(Path(path), None)
-
-
-def _decoded(path: Path, blocks: list[np.ndarray] | None) -> RecordingInfo:
-    """Decode a file, append its samples to `blocks`, if they are wanted, and warn if the file is cut off."""
-    check_memory(path.stat().st_size, f'reading "{path}"', "split the recording")
-    content = path.read_bytes()  # raises OSError for a missing file, a folder or a disk error
-    if not content:
-        raise NotARecordingError(f'"{path}" is empty: it has no bytes. Copy or record it again.')
-    length = header_length(content)
-    file = _Content(content)
-    del content  # otherwise, writing would copy it
-    if length.field:
-        file.seek(length.position)
-        file.write(length.field)
-        file.seek(0)
-    try:
-        info, n_stated, error = _in_other_thread(lambda: _decode(path, file, blocks))
-        if error is not None and not info.n_samples:
-            raise error
-    except soundfile.LibsndfileError as failure:
-        raise NotARecordingError(
-            f'"{path}" is not a recording that can be read ({failure.error_string.rstrip(" .")}): pass a WAV, FLAC, '
-            "OGG, MP3 or AIFF file, or convert it to one of these."
-        ) from failure
-    if length.ratio > 1:
-        n_stated = None if math.isinf(length.ratio) else round(info.n_samples * length.ratio)
-    elif n_stated is not None and n_stated - info.n_samples <= _tolerated(n_stated, info):
-        n_stated = None
-    if length.ratio > 1 or n_stated is not None or error is not None:
-        if not info.n_samples:
-            raise NotARecordingError(f'"{path}" ends before its first sample: the file is truncated or damaged.')
-        stated = "" if n_stated is None else f", but its header states {n_stated / info.sr:.2f} s"
-        warnings.warn(
-            f'"{path}" ends after {info.n_samples / info.sr:.2f} s{stated}: the file is truncated or damaged. The '
-            "samples up to there are used.",
-            UserWarning,
-            stacklevel=level_of_caller(),
-        )
-    return info
-
-
-def _tolerated(n_stated: int, info: RecordingInfo) -> float:
-    """Return how many samples may be missing in a file with this length in its header."""
-    return max(_MP3_SHARE * n_stated, _MP3_S * info.sr) if info.format == "MP3" else 0
 
 
 def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str | None = None) -> None:
@@ -269,154 +198,48 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
         file.write(content.getbuffer())
 
 
-def as_channels(y: npt.ArrayLike) -> np.ndarray:
-    """Check the samples that a user passed and return them as a float64 array of shape (n_channels, n_samples).
-
-    A recording may have at most as many channels as samples, and at most `MOST_CHANNELS` channels. So an array of shape
-    (n_samples, n_channels) is refused. Only the axes of a square array cannot be told apart; the first one counts as
-    that of the channels.
-
-    Parameters
-    ----------
-    y : array_like of shape (n_samples,) or (n_channels, n_samples)
-        Samples of a floating-point type; full scale is 1.
-
-    Returns
-    -------
-    ndarray of shape (n_channels, n_samples)
-        A view of `y` if it has this type, else a copy.
-
-    Raises
-    ------
-    ValueError
-        If there are no samples, if some are masked, not finite or above 1e30, or if the shape or the type does not
-        match.
-    """
+def _decoded(path: Path, blocks: list[np.ndarray] | None) -> RecordingInfo:
+    """Decode a file, append its samples to `blocks`, if they are wanted, and warn if the file is cut off."""
+    check_memory(path.stat().st_size, f'reading "{path}"', "split the recording")
+    content = path.read_bytes()  # raises OSError for a missing file, a folder or a disk error
+    if not content:
+        raise NotARecordingError(f'"{path}" is empty: it has no bytes. Copy or record it again.')
+    length = header_length(content)
+    file = _Content(content)
+    del content  # otherwise, writing would copy it
+    if length.field:
+        file.seek(length.position)
+        file.write(length.field)
+        file.seek(0)
     try:
-        samples = np.asarray(y)
-    except ValueError as error:
-        raise ValueError(
-            "y is a list of arrays of different lengths, expected samples: all channels need the same length. If y is "
-            "a pair (y, sr), pass its parts one by one."
-        ) from error
-    if samples.ndim == 0:
-        raise ValueError(
-            f"y is {reprlib.repr(y)}, expected an array of samples: the samples come before the sample rate "
-            "(scipy.io.wavfile.read returns them the other way round), and files are read with knownmf.audio.read."
+        info, n_stated, error = _in_other_thread(lambda: _decode(path, file, blocks))
+        if error is not None and not info.n_samples:
+            raise error
+    except soundfile.LibsndfileError as failure:
+        raise NotARecordingError(
+            f'"{path}" is not a recording that can be read ({failure.error_string.rstrip(" .")}): pass a WAV, FLAC, '
+            "OGG, MP3 or AIFF file, or convert it to one of these."
+        ) from failure
+    if length.ratio > 1:
+        n_stated = None if math.isinf(length.ratio) else round(info.n_samples * length.ratio)
+    elif n_stated is not None and n_stated - info.n_samples <= _tolerated(n_stated, info):
+        n_stated = None
+    if length.ratio > 1 or n_stated is not None or error is not None:
+        if not info.n_samples:
+            raise NotARecordingError(f'"{path}" ends before its first sample: the file is truncated or damaged.')
+        stated = "" if n_stated is None else f", but its header states {n_stated / info.sr:.2f} s"
+        warnings.warn(
+            f'"{path}" ends after {info.n_samples / info.sr:.2f} s{stated}: the file is truncated or damaged. The '
+            "samples up to there are used.",
+            UserWarning,
+            stacklevel=level_of_caller(),
         )
-    _check_type(samples.dtype)
-    if np.ma.is_masked(y):
-        raise ValueError("y has masked samples: replace them first, for example by silence, y.filled(0).")
-    samples = np.atleast_2d(samples.astype(np.float64, copy=False))
-    if samples.ndim != 2:
-        raise ValueError(f"y has shape {samples.shape}, expected (n_samples,) or (n_channels, n_samples).")
-    samples = _checked(samples, "y")
-    _check_axes(samples)
-    return samples
+    return info
 
 
-def _check_type(dtype: np.dtype) -> None:
-    """Raise a ValueError that says how to convert samples that are not of a floating-point type."""
-    if dtype.kind == "f":
-        return
-    if dtype.kind == "c":
-        raise ValueError(
-            f"y has complex values ({dtype}), expected samples. If it is a spectrogram, use "
-            "knownmf.activations(np.abs(y), dictionary.W)."
-        )
-    scaled = {"int8": "y / 128", "uint8": "(y - 128.0) / 128", "int16": "y / 32768", "int32": "y / 2147483648"}
-    remedy = f": pass {scaled[dtype.name]}" if dtype.name in scaled else ""
-    raise ValueError(f"y has values of type {dtype}, expected floats with a full scale of 1{remedy}.")
-
-
-def _check_axes(samples: np.ndarray) -> None:
-    """Raise a ValueError if an array of shape (n_channels, n_samples) is transposed or a spectrogram."""
-    n_channels, n_samples = samples.shape
-    many = min(n_channels, n_samples) > MOST_CHANNELS
-    unsigned = min(n_channels, n_samples) > MOST_UNSIGNED_CHANNELS and samples.min() >= 0 and samples.any()
-    if many or unsigned:
-        reason = f"at most {MOST_CHANNELS} are possible" if many else "no sample is negative"
-        raise ValueError(
-            f"y has shape {samples.shape}, which would be {n_samples} samples of {n_channels} channels, but {reason}. "
-            "If y is a spectrogram, use knownmf.activations(y, dictionary.W); if not, pass fewer channels at once."
-        )
-    if n_channels > n_samples:
-        raise ValueError(
-            f"y has shape {samples.shape}, which would be {counted(n_samples, 'sample')} of "
-            f"{counted(n_channels, 'channel')}: pass y.T if the shape is (n_samples, n_channels), as soundfile and "
-            "scipy.io.wavfile return it. A recording needs at least as many samples as channels."
-        )
-
-
-def _checked(samples: np.ndarray, name: str) -> np.ndarray:
-    """Return samples of shape (n_channels, n_samples). Raise a ValueError if there are none, or one cannot be used."""
-    if not samples.size:
-        raise ValueError(f"{name} is empty: it has no samples.")
-    faulty = int(np.count_nonzero(~np.isfinite(samples)))
-    if faulty:
-        are, them = ("is", "it") if faulty == 1 else ("are", "them")
-        raise ValueError(
-            f"{name} has {counted(faulty, 'sample')} that {are} infinite or not a number: replace {them} first."
-        )
-    peak = max(samples.max(), -samples.min())
-    if peak > LARGEST_SAMPLE:
-        raise ValueError(f"{name} has a peak of {peak:.3g} times full scale: scale it to a peak of 1 first.")
-    return samples
-
-
-def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None) -> np.ndarray:
-    """Resample a recording to another sample rate.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_channels, n_samples)
-        Samples at `sr`.
-    sr, sr_new : int
-        Sample rates in Hz.
-    n_samples : int, optional
-        Length of the result: it is cut or padded with zeros at its end. By default the length that `soxr` returns.
-
-    Returns
-    -------
-    ndarray of shape (n_channels, n_samples)
-        Samples at `sr_new`; `y` itself if nothing has to change.
-
-    Raises
-    ------
-    ValueError
-        If a sample rate is not a whole number above 0, or the sample rates differ by a factor of more than 100 000.
-    MemoryError
-        If the result needs more memory than there is.
-    """
-    check_rate(sr)
-    check_rate(sr_new)
-    if sr != sr_new:
-        if max(sr, sr_new) > LARGEST_RATIO * min(sr, sr_new):
-            raise ValueError(
-                f"the recording cannot be resampled from {sr} Hz to {sr_new} Hz: a ratio of at most {LARGEST_RATIO} is "
-                "possible. Check the sample rates."
-            )
-        # soxr collects the result in pieces before it joins them.
-        needed = 2 * y.itemsize * y.shape[0] * resampled_length(y.shape[1], sr, sr_new)
-        check_memory(needed, f"resampling from {sr} Hz to {sr_new} Hz", "take a shorter recording")
-        y = soxr.resample(y.T, sr, sr_new, quality="VHQ").T
-        if not y.shape[1]:  # less than half a sample at the new rate
-            y = np.zeros((len(y), 1))
-    if n_samples is not None and n_samples != y.shape[1]:
-        y = np.pad(y[:, :n_samples], ((0, 0), (0, max(0, n_samples - y.shape[1]))))
-    return y
-
-
-def resampled_length(n_samples: int, sr: int, sr_new: int) -> int:
-    """Return about how many samples a recording has after resampling."""
-    return -(-n_samples * int(sr_new) // int(sr))
-
-
-def check_rate(sr: object) -> None:
-    """Raise a ValueError if `sr` is not a whole number of at least 1."""
-    if isinstance(sr, np.ndarray) and sr.ndim:
-        raise ValueError(f"sr has shape {sr.shape}, expected the sample rate in Hz: pass the samples before it.")
-    whole_number(sr, "sr", meaning="a sample rate in Hz")
+def _tolerated(n_stated: int, info: RecordingInfo) -> float:
+    """Return how many samples may be missing in a file with this length in its header."""
+    return max(_MP3_SHARE * n_stated, _MP3_S * info.sr) if info.format == "MP3" else 0
 
 
 def _in_other_thread(work: Callable[[], _Result]) -> _Result:

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from knownmf.audio.decomposition import SHORTER, Decomposition, Progress, check_learning, decompose_spectrogram
-from knownmf.audio.recordings import as_channels, check_rate, resampled, resampled_length
+from knownmf.audio.samples import as_channels, check_rate, resampled, resampled_length
 from knownmf.audio.spectrograms import count_frames, frame_times, istft, magnitudes, stft
 from knownmf.dictionary import Dictionary
 from knownmf.memory import check_memory
 from knownmf.validation import number
+from knownmf.wording import listed
 
 __all__ = ["Separation", "separate", "separation_memory"]
-
 
 # How many names of stems the repr lists.
 _NAMES_SHOWN = 6
@@ -41,10 +41,9 @@ class Separation:
     def __repr__(self) -> str:
         n_channels, n_samples = next(iter(self.stems.values())).shape
         names = [repr(name) for name in self.stems]
-        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         return (
             f"Separation({len(names)} stems of {n_channels} channels x {n_samples} samples: "
-            f"{', '.join(names[:_NAMES_SHOWN])}{more})"
+            f"{listed(names, _NAMES_SHOWN)})"
         )
 
 

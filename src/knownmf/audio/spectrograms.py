@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from knownmf.audio.recordings import as_channels
+from knownmf.audio.samples import as_channels
 from knownmf.dictionary import Dictionary
 from knownmf.memory import check_memory
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.ndimage import maximum_filter1d
 
 from knownmf.audio.decomposition import Decomposition, Progress, decompose
-from knownmf.audio.recordings import as_channels
+from knownmf.audio.samples import as_channels
 from knownmf.dictionary import Dictionary
 from knownmf.validation import number
 

@@ -1,4 +1,4 @@
-"""The commands learn, separate, decompose, transcribe and info.
+"""The commands learn, separate, decompose and transcribe.
 
 Each command is a plain function, so that the command demo can call it too.
 """
@@ -7,36 +7,16 @@ import logging
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 import knownmf
-from knownmf.cli.console import Command, CommandGroup, UserError, input_errors, print_line, print_table, progress_bar
-from knownmf.cli.information import describe_archive, describe_csv
+from knownmf.cli import options
+from knownmf.cli.console import UserError, input_errors, print_line, print_table, progress_bar
 from knownmf.cli.inputs import find_sounds, load_dictionary, load_sound
-from knownmf.cli.options import (
-    LOSS,
-    MAX_ITER,
-    RARE,
-    TOL,
-    Adapt,
-    Basis,
-    Force,
-    Free,
-    Loss,
-    MaxIter,
-    Picture,
-    Quiet,
-    Recording,
-    Tol,
-    number,
-    to_path,
-    whole_number,
-)
 from knownmf.cli.outputs import (
     check_folder,
     check_outputs,
@@ -54,8 +34,7 @@ from knownmf.cli.summaries import (
     describe_recording,
 )
 from knownmf.extras import audio_extra
-from knownmf.memory import check_memory, in_bytes
-from knownmf.wording import counted, listed, printable
+from knownmf.wording import counted, listed, printable, size_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,127 +44,30 @@ if TYPE_CHECKING:
     from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
 
-__all__ = ["app", "decompose", "info", "learn", "separate", "transcribe"]
+__all__ = ["decompose", "learn", "separate", "transcribe"]
 
-MASK_POWER = 1.5  # the default of knownmf.audio.separate
 REST = "rest"
 PICTURES = (".png", ".pdf", ".svg")
-SHARE = number("a number from 0 to 1", lambda share: 0 <= share <= 1)
 
 # How many file names a row of the table of labels shows.
 NAMES_SHOWN = 3
 
-# The commands say it before they take more memory than this, in bytes.
+# If a command needs more memory than this, in bytes, it prints how much.
 MUCH_MEMORY = 2**30
 
-app = typer.Typer(
-    cls=CommandGroup,
-    help="Separate a recording into sounds of which you have examples.\n\n`knownmf learn` makes a dictionary, a file "
-    "that describes your sounds. The other commands use it to separate a recording into one file per sound, to list "
-    "the hits or notes, and to show how strongly each sound is present over time.",
-    epilog="Start with `knownmf demo`, or with your own sounds:\n\n"
-    "`knownmf learn kick.wav snare.wav hat.wav --out drums.npz`\n\n"
-    "`knownmf separate song.wav --dictionary drums.npz --out stems`",
-    rich_markup_mode="markdown",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
-
-@app.callback(invoke_without_command=True)
-def _print_version_or_help(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    """Print the version or, if there is no command, the help."""
-    if version:
-        print_line(f"knownmf {knownmf.__version__}")
-        raise typer.Exit()
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), nl=False)
-        raise typer.Exit(2)
-
-
-@app.command(cls=Command)
 def learn(
-    sounds: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOUND",
-            parser=lambda text: str(to_path(text)),
-            help="Sound files, folders of sound files, or patterns such as `'*.wav'`. `NAME=SOUND` sets the label.",
-        ),
-    ],
+    sounds: options.Sounds,
     *,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            parser=to_path,
-            help="The dictionary to write: .npz. Required without --dry-run.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the labels, with their files and seconds. Learn nothing.")
-    ] = False,
-    components: Annotated[
-        int | None,
-        typer.Option(
-            "--components",
-            "-n",
-            metavar="NUMBER",
-            rich_help_panel=RARE,
-            parser=whole_number(1),
-            help="Number of components (spectra) of each sound, or of each file with --apart, 1 or more. Larger values "
-            "describe a sound in more detail and take more time. By default 8, 16 or 32, as the sound needs.",
-        ),
-    ] = None,
-    apart: Annotated[
-        bool,
-        typer.Option(
-            "--apart",
-            rich_help_panel=RARE,
-            help="Learn components for each file, not for all files with the same label together.",
-        ),
-    ] = False,
-    sr: Annotated[
-        int | None,
-        typer.Option(
-            "--sr",
-            metavar="HZ",
-            rich_help_panel=RARE,
-            parser=whole_number(1),
-            help="Sample rate of the dictionary in Hz, 1 or more. Larger values include higher frequencies and take "
-            "more time. By default the lowest sample rate of all files.",
-        ),
-    ] = None,
-    n_fft: Annotated[
-        int | None,
-        typer.Option(
-            "--n-fft",
-            metavar="SAMPLES",
-            rich_help_panel=RARE,
-            parser=whole_number(2, 2**24),
-            help="Length of the analysis window in samples, 2 or more. Larger values tell similar pitches apart, "
-            "smaller values tell fast events apart. By default about 93 ms, which is 4096 at 44100 Hz.",
-        ),
-    ] = None,
-    hop_length: Annotated[
-        int | None,
-        typer.Option(
-            "--hop-length",
-            metavar="SAMPLES",
-            rich_help_panel=RARE,
-            parser=whole_number(1, 2**24),
-            help="Number of samples from one frame (one analysis window) to the next, from 1 to --n-fft. Larger values "
-            "take less time and are less exact in time. By default a quarter of --n-fft.",
-        ),
-    ] = None,
-    quiet: Quiet = False,
-    force: Force = False,
+    out: options.NewDictionary = None,
+    dry_run: options.DryRun = False,
+    components: options.Components = None,
+    apart: options.Apart = False,
+    sr: options.SampleRate = None,
+    n_fft: options.WindowLength = None,
+    hop_length: options.HopLength = None,
+    quiet: options.Quiet = False,
+    force: options.Force = False,
 ) -> None:
     """Learn a dictionary from isolated sounds: recordings of one sound each, such as the samples of a drum kit.
 
@@ -241,34 +123,19 @@ def learn(
         )
 
 
-@app.command(cls=Command)
 def separate(
-    recording: Recording,
+    recording: options.Recording,
     *,
-    dictionary: Basis,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for the stems, one .wav file per sound."
-        ),
-    ],
-    mask_power: Annotated[
-        float,
-        typer.Option(
-            "--mask-power",
-            metavar="POWER",
-            parser=number("a number above 0", lambda power: 0 < power < float("inf")),
-            help="How sounds share a frequency at which they sound together, above 0. At 1, in proportion to their "
-            "loudness there. With larger values, the louder sound gets more.",
-        ),
-    ] = MASK_POWER,
-    free: Free = 0,
-    adapt: Adapt = 0.0,
-    beta_loss: Loss = LOSS,
-    tol: Tol = TOL,
-    max_iter: MaxIter = MAX_ITER,
-    quiet: Quiet = False,
-    force: Force = False,
+    dictionary: options.DictionaryFile,
+    out: options.StemsFolder,
+    mask_power: options.MaskPower = 1.5,
+    free: options.Free = 0,
+    adapt: options.Adapt = 0.0,
+    beta_loss: options.Loss = options.LOSS,
+    tol: options.Tol = options.TOL,
+    max_iter: options.MaxIter = options.MAX_ITER,
+    quiet: options.Quiet = False,
+    force: options.Force = False,
 ) -> None:
     """Separate a recording into one file (stem) per sound.
 
@@ -280,7 +147,6 @@ def separate(
     reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
-    _check_free(free, basis, dictionary)
     names = file_names([*basis.names, *[REST] * (free > 0)], ".wav")
     check_folder(out)
     check_outputs([out / name for name in names.values()], force=force, inputs=[recording, dictionary])
@@ -320,29 +186,19 @@ def separate(
         )
 
 
-@app.command(cls=Command)
 def decompose(
-    recording: Recording,
+    recording: options.Recording,
     *,
-    dictionary: Basis,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            parser=to_path,
-            help="The file for the activations: .npz for all results, .csv for a table.",
-        ),
-    ],
-    picture: Picture = None,
-    free: Free = 0,
-    adapt: Adapt = 0.0,
-    beta_loss: Loss = LOSS,
-    tol: Tol = TOL,
-    max_iter: MaxIter = MAX_ITER,
-    quiet: Quiet = False,
-    force: Force = False,
+    dictionary: options.DictionaryFile,
+    out: options.ActivationsFile,
+    picture: options.Picture = None,
+    free: options.Free = 0,
+    adapt: options.Adapt = 0.0,
+    beta_loss: options.Loss = options.LOSS,
+    tol: options.Tol = options.TOL,
+    max_iter: options.MaxIter = options.MAX_ITER,
+    quiet: options.Quiet = False,
+    force: options.Force = False,
 ) -> None:
     """Show how strongly each sound is present over time.
 
@@ -355,7 +211,6 @@ def decompose(
     reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
-    _check_free(free, basis, dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
     _check_picture(picture, force, [recording, dictionary])
     with progress_bar("Decomposing", quiet=quiet) as progress:
@@ -394,61 +249,21 @@ def decompose(
     _write_picture(picture, found, None, quiet)
 
 
-@app.command(cls=Command)
 def transcribe(
-    recording: Recording,
+    recording: options.Recording,
     *,
-    dictionary: Basis,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", parser=to_path, help="The file for the events: .csv.")
-    ],
-    picture: Picture = None,
-    beta_loss: Loss = LOSS,
-    tol: Tol = TOL,
-    max_iter: MaxIter = MAX_ITER,
-    threshold: Annotated[
-        float,
-        typer.Option(
-            "--threshold",
-            metavar="SHARE",
-            parser=SHARE,
-            help="The smallest rise in loudness that counts as an event, relative to the largest rise in the "
-            "recording, from 0 to 1. Larger values list fewer events: they leave out soft ones.",
-        ),
-    ] = 0.03,
-    threshold_own: Annotated[
-        float,
-        typer.Option(
-            "--threshold-own",
-            metavar="SHARE",
-            parser=SHARE,
-            help="The smallest rise in loudness that counts as an event, relative to the largest rise of the same "
-            "sound, from 0 to 1. A rise counts less if similar sounds rise at the same time. Larger values leave out "
-            "the soft events of each sound.",
-        ),
-    ] = 0.12,
-    threshold_share: Annotated[
-        float,
-        typer.Option(
-            "--threshold-share",
-            metavar="SHARE",
-            parser=SHARE,
-            help="The smallest rise in loudness that counts as an event, relative to the sum of the rises of similar "
-            "sounds at the same time, from 0 to 1. With larger values, fewer of several similar sounds are listed.",
-        ),
-    ] = 0.2,
-    min_gap_s: Annotated[
-        float,
-        typer.Option(
-            "--min-gap",
-            metavar="SECONDS",
-            parser=number("a number of seconds, 0 or more", lambda gap: 0 <= gap < float("inf")),
-            help="The shortest time between two events of the same sound in seconds, 0 or more. Of two events that are "
-            "closer, the weaker one is left out. Larger values leave out fast repetitions.",
-        ),
-    ] = 0.08,
-    quiet: Quiet = False,
-    force: Force = False,
+    dictionary: options.DictionaryFile,
+    out: options.EventsFile,
+    picture: options.Picture = None,
+    beta_loss: options.Loss = options.LOSS,
+    tol: options.Tol = options.TOL,
+    max_iter: options.MaxIter = options.MAX_ITER,
+    threshold: options.Threshold = 0.03,
+    threshold_own: options.ThresholdOwn = 0.12,
+    threshold_share: options.ThresholdShare = 0.2,
+    min_gap_s: options.MinGap = 0.08,
+    quiet: options.Quiet = False,
+    force: options.Force = False,
 ) -> None:
     """List the hits or notes of a recording.
 
@@ -490,46 +305,6 @@ def transcribe(
     _write_picture(picture, found.decomposition, found.events, quiet)
 
 
-@app.command(cls=Command)
-def info(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", parser=to_path, help="A recording, or a .npz or .csv file that knownmf has written."
-        ),
-    ],
-) -> None:
-    """Describe a file: a recording, a dictionary, activations or events."""
-    ending = file.suffix.lower()
-    if file.is_dir():
-        raise UserError(f'"{file}" is a folder: pass a file.')
-    if ending not in (".csv", ".npz"):
-        _print_recording(file)
-        return
-    with input_errors():
-        description = describe_csv(file) if ending == ".csv" else describe_archive(file)
-    if description is not None:
-        print_line(f"{file}: {description}")
-        return
-    basis = load_dictionary(file)
-    print_line(f"{file}: dictionary, {describe_dictionary(basis)}")
-    table = Table("sound", "components", "strongest frequency", box=box.SIMPLE_HEAD)
-    for label in basis.names:
-        columns = basis.W[:, basis.components_of(label)]
-        peak = basis.frequencies[columns.sum(axis=1).argmax()]
-        table.add_row(Text(printable(label)), str(columns.shape[1]), f"{peak:.0f} Hz")
-    print_table(table)
-
-
-def _check_free(free: int, basis: "Dictionary", path: Path) -> None:
-    """Raise if components are to be learned but their label is taken."""
-    if free and REST in basis.names:
-        raise UserError(
-            f'"{path}" already has a sound named "{REST}", the label of what --free learns: leave out --free, or learn '
-            "the dictionary with another label."
-        )
-
-
 def _seconds(recordings: "Iterable[tuple[np.ndarray, int]]") -> float:
     """Return the total length of recordings in seconds."""
     return sum(y.shape[1] / rate for y, rate in recordings)
@@ -550,28 +325,10 @@ def _table_of_labels(
     return table
 
 
-def _print_recording(file: Path) -> None:
-    """Print the length and the format of a recording."""
-    from knownmf.audio.recordings import NotARecordingError, describe
-
-    with input_errors():
-        try:
-            found = describe(file)
-        except NotARecordingError as error:
-            if error.__cause__ is None:  # the file is empty or truncated, whatever it was
-                raise
-            raise UserError(
-                f'"{file}" is not a recording in a format that can be read, and not a .npz or .csv file of knownmf.'
-            ) from error
-    length = describe_recording(found.n_samples / found.sr, found.sr, found.n_channels)
-    print_line(f"{file}: {length}, {found.format} {found.subtype}")
-
-
 def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) -> None:
-    """Print how much memory a computation takes, if that is much. Raise if there is too little."""
-    check_memory(n_bytes, f'{what.lower()} "{recording}"', "take a shorter recording, or fewer channels")
+    """Print how much memory a computation takes, if that is much."""
     if n_bytes >= MUCH_MEMORY:
-        print_line(f'{what} "{recording}" takes about {in_bytes(n_bytes)} of memory.', quiet=quiet)
+        print_line(f'{what} "{recording}" takes about {size_of_memory(n_bytes)} of memory.', quiet=quiet)
 
 
 def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:

@@ -23,10 +23,10 @@ __all__ = [
     "CommandGroup",
     "UserError",
     "input_errors",
-    "option_names",
     "print_line",
     "print_table",
     "progress_bar",
+    "reworded",
 ]
 
 RESULTS = Console(highlight=False)
@@ -41,10 +41,8 @@ _UsageError: Any = typer.BadParameter.__base__
 _OPTIONS = {"min_gap_s": "--min-gap", "n_components": "--components"}
 _ALIKE = ("beta_loss", "hop_length", "mask_power", "max_iter", "n_fft", "threshold_own", "threshold_share")
 _ORDINARY_WORDS = ("adapt", "free", "sr", "threshold", "tol")
-_PYTHON_NAME = re.compile(
-    r"""("[^"]*"|'[^'\s]*')|"""  # names of files and labels are left as they are
-    rf"\b({'|'.join((*_OPTIONS, *_ALIKE))}|(?:{'|'.join(_ORDINARY_WORDS)})(?==| is )|tol(?= or ))(=(?=\S))?"
-)
+_PYTHON_NAME = rf"\b({'|'.join((*_OPTIONS, *_ALIKE))}|(?:{'|'.join(_ORDINARY_WORDS)})(?==| is )|tol(?= or ))(=(?=\S))?"
+_QUOTED = r"""("[^"]*"|'[^'\s]*')"""  # names of files and labels, which are left as they are
 
 
 class UserError(Exception):
@@ -96,43 +94,50 @@ class Command(TyperCommand):
 def input_errors(files: Mapping[str, Path] = {}) -> Iterator[None]:
     """Turn an OSError or a ValueError that the input causes into a :class:`UserError`.
 
+    A TooLittleMemoryError keeps its type. The messages of the library are reworded.
+
     Parameters
     ----------
     files : mapping of str to Path
-        The file that should be named where a message of the library has this text, such as "the dictionary".
+        The file that is named where a message of the library has this text, such as "the dictionary".
     """
-
-    def named(message: object) -> str:
-        text = str(message)
-        for words, path in files.items():
-            text = text.replace(words, f'"{path}"')
-        return text
-
     try:
         yield
     except OSError as error:
         raise UserError(_describe_os_error(error)) from error
     except ValueError as error:
-        raise UserError(option_names(named(error))) from error
+        raise UserError(reworded(str(error), files)) from error
     except TooLittleMemoryError as error:
-        raise TooLittleMemoryError(named(error)) from error
+        raise TooLittleMemoryError(reworded(str(error), files)) from error
 
 
-def option_names(message: str) -> str:
-    """Return a message of the library with the names of options instead of those of Python parameters.
+def reworded(message: str, files: Mapping[str, Path] = {}) -> str:
+    """Return a message of the library with the names of files and options, which the library does not know.
+
+    Parameters
+    ----------
+    message : str
+        The message.
+    files : mapping of str to Path
+        As for :func:`input_errors`.
 
     Examples
     --------
-    >>> option_names("hop_length=128 exceeds n_fft=64: rename it, or pass free=0.")
+    >>> reworded("hop_length=128 exceeds n_fft=64: rename it, or pass free=0.")
     '--hop-length 128 exceeds --n-fft 64: rename it, or pass --free 0.'
+    >>> reworded("the recording is empty: it has no samples.", {"the recording": Path("free.wav")})
+    '"free.wav" is empty: it has no samples.'
     """
 
     def replaced(match: re.Match[str]) -> str:
-        quoted, name, equals = match.groups()
+        quoted, words, name, equals = match.groups()
+        if words:
+            return f'"{files[words]}"'
         option = _OPTIONS.get(name, f"--{name}".replace("_", "-"))
         return quoted or option + (" " if equals else "")
 
-    return _PYTHON_NAME.sub(replaced, message)
+    words = "|".join(map(re.escape, files)) or "(?!)"  # the second one matches nothing
+    return re.sub(f"{_QUOTED}|({words})|{_PYTHON_NAME}", replaced, message)
 
 
 @contextlib.contextmanager
@@ -230,7 +235,7 @@ def _print_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning on one line of standard error, without the line of code that `warnings.showwarning` adds."""
-    _print_on_stderr(f"Note: {option_names(str(message))}", "yellow")
+    _print_on_stderr(f"Note: {reworded(str(message))}", "yellow")
 
 
 def _on_one_line(message: str) -> str:

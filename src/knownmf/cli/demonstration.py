@@ -3,15 +3,14 @@
 import csv
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich import box
 from rich.table import Table
 
+from knownmf.cli import options
 from knownmf.cli.commands import decompose, learn, separate, transcribe
 from knownmf.cli.console import UserError, print_line, print_table, progress_bar
-from knownmf.cli.options import Force, Quiet, to_path
 from knownmf.cli.outputs import check_folder, write_rows
 from knownmf.files import written_aside
 
@@ -20,11 +19,9 @@ __all__ = ["demo"]
 
 def demo(
     *,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for all files.")
-    ] = Path("knownmf-demo"),
-    quiet: Quiet = False,
-    force: Force = False,
+    out: options.DemoFolder = Path("knownmf-demo"),
+    quiet: options.Quiet = False,
+    force: options.Force = False,
 ) -> None:
     """Learn four drums, separate a mixture of them, and compare the result with the original tracks.
 
@@ -48,16 +45,16 @@ def demo(
     mix, drums = out / "mix.wav", out / "drums.npz"
     stems, events = out / "stems", out / "events.csv"
     activations, picture = out / "activations.npz", out / "picture.png"
-    options: dict[str, Any] = {"quiet": quiet, "force": True}
+    common: dict[str, Any] = {"quiet": quiet, "force": True}
 
     _print_command(f"learn {out / 'hits'}/*.flac --out {drums}", quiet)
-    learn([str(path) for path in hits], out=drums, **options)
+    learn([str(path) for path in hits], out=drums, **common)
     _print_command(f"separate {mix} --dictionary {drums} --out {stems}", quiet)
-    separate(mix, out=stems, dictionary=drums, **options)
+    separate(mix, out=stems, dictionary=drums, **common)
     _print_command(f"transcribe {mix} --dictionary {drums} --out {events} --picture {picture}", quiet)
-    transcribe(mix, out=events, picture=picture, dictionary=drums, **options)
+    transcribe(mix, out=events, picture=picture, dictionary=drums, **common)
     _print_command(f"decompose {mix} --dictionary {drums} --out {activations}", quiet)
-    decompose(mix, out=activations, dictionary=drums, **options)
+    decompose(mix, out=activations, dictionary=drums, **common)
 
     _print_comparison(truth, stems, events, quiet)
     print_line(

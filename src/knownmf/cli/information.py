@@ -1,27 +1,61 @@
-"""Describe the files that knownmf writes besides dictionaries and recordings: activations and events."""
+"""The command info: describe a file by its content."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
+import math
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from knownmf.wording import counted, listed, percent
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from knownmf.archives import array_header, array_names, array_values, opened_archive
+from knownmf.cli import options
+from knownmf.cli.console import UserError, input_errors, print_line, print_table
+from knownmf.cli.inputs import load_dictionary
+from knownmf.cli.summaries import describe_dictionary, describe_recording, describe_settings
+from knownmf.wording import counted, listed, percent, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["describe_archive", "describe_csv"]
+__all__ = ["info"]
 
 # More bytes than the labels and the convergence flags of any real result. A damaged or hostile file may state more.
 _MAX_BYTES = 2**26
 
+_REMEDY = "write the activations again with `knownmf decompose`"
 
-def describe_archive(path: Path) -> str | None:
+
+def info(file: options.AnyFile) -> None:
+    """Describe a file: a recording, a dictionary, activations or events."""
+    ending = file.suffix.lower()
+    if file.is_dir():
+        raise UserError(f'"{file}" is a folder: pass a file.')
+    if ending not in (".csv", ".npz"):
+        _print_recording(file)
+        return
+    with input_errors():
+        description = _describe_csv(file) if ending == ".csv" else _describe_archive(file)
+    if description is not None:
+        print_line(f"{file}: {description}")
+        return
+    basis = load_dictionary(file)
+    print_line(f"{file}: dictionary, {describe_dictionary(basis)}")
+    table = Table("sound", "components", "strongest frequency", box=box.SIMPLE_HEAD)
+    for label in basis.names:
+        columns = basis.W[:, basis.components_of(label)]
+        peak = basis.frequencies[columns.sum(axis=1).argmax()]
+        table.add_row(Text(printable(label)), str(columns.shape[1]), f"{peak:.0f} Hz")
+    print_table(table)
+
+
+def _describe_archive(path: Path) -> str | None:
     """Return a description of the activations in a ``.npz`` file, or None if the file may be a dictionary.
 
     Raises
@@ -29,40 +63,24 @@ def describe_archive(path: Path) -> str | None:
     OSError, ValueError
         If the file cannot be opened, or is an archive of something else.
     """
-    with path.open("rb") as content:
-        if not zipfile.is_zipfile(content):
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
             return None
-        try:
-            with zipfile.ZipFile(content) as archive:
-                names = {name.removesuffix(".npy") for name in archive.namelist()}
-                if "format" in names:
-                    return None
-                if not {"H", "labels", "converged", "settings"} <= names:
-                    raise ValueError(
-                        f'"{path}" is a .npz file, but neither a dictionary nor activations that knownmf has written.'
-                    )
-                n_components, n_frames = _shape(archive, "H")
-                labels, converged = _array(archive, "labels"), _array(archive, "converged")
-                settings = json.loads(str(_array(archive, "settings")))
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f'"{path}" is damaged: write the activations again with `knownmf decompose`.') from error
-    sounds = list(dict.fromkeys(map(str, labels)))
-    parts = [
-        f"activations, {counted(n_components, 'component')} of {counted(len(sounds), 'sound')} ({listed(sounds)}) in "
-        f"{counted(n_frames, 'frame')}"
-    ]
-    if "hop_length" in settings:
-        parts.append(f"for {settings['sr']} Hz, windows of {settings['n_fft']} samples every {settings['hop_length']}")
-    if "explained" in settings:
-        parts.append(f"{percent(settings['explained'])} of the recording explained")
-    if "tol" in settings:
-        parts.append(
-            f"{converged.sum()} of {n_frames} frames within {percent(settings['tol'], digits=3)} of the optimum"
-        )
-    return ", ".join(parts)
+        with opened_archive(file, path, _REMEDY) as archive:
+            names = array_names(archive)
+            if "format" in names:
+                return None
+            if not {"H", "labels", "converged", "settings"} <= names:
+                raise ValueError(
+                    f'"{path}" is a .npz file, but neither a dictionary nor activations that knownmf has written.'
+                )
+            try:
+                return __describe_archived_activations(archive)
+            except ValueError as error:
+                raise ValueError(f'"{path}" contains invalid activations ({error}): {_REMEDY}.') from error
 
 
-def describe_csv(path: Path) -> str:
+def _describe_csv(path: Path) -> str:
     """Return a description of the events or the activations in a ``.csv`` file.
 
     Raises
@@ -82,6 +100,52 @@ def describe_csv(path: Path) -> str:
     except (UnicodeDecodeError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{other}: it cannot be read as a table of numbers and labels in UTF-8.") from error
     raise ValueError(f"{other}: its columns are {listed(columns) or 'missing'}.")
+
+
+def _print_recording(file: Path) -> None:
+    """Print the length and the format of a recording."""
+    from knownmf.audio.recordings import NotARecordingError, describe
+
+    with input_errors():
+        try:
+            found = describe(file)
+        except NotARecordingError as error:
+            if error.__cause__ is None:  # the file is empty or truncated, whatever it was
+                raise
+            raise UserError(
+                f'"{file}" is not a recording in a format that can be read, and not a .npz or .csv file of knownmf.'
+            ) from error
+    length = describe_recording(found.n_samples / found.sr, found.sr, found.n_channels)
+    print_line(f"{file}: {length}, {found.format} {found.subtype}")
+
+
+def __describe_archived_activations(archive: zipfile.ZipFile) -> str:
+    """Return how many components, sounds and frames there are, the settings, and how good the activations are."""
+    _, (n_components, n_frames) = array_header(archive, "H")
+    labels, converged = _small_array(archive, "labels"), _small_array(archive, "converged")
+    settings = json.loads(str(_small_array(archive, "settings")))
+    sounds = list(dict.fromkeys(map(str, labels)))
+    parts = [
+        f"activations, {counted(n_components, 'component')} of {counted(len(sounds), 'sound')} ({listed(sounds)}) in "
+        f"{counted(n_frames, 'frame')}"
+    ]
+    if "hop_length" in settings:
+        parts.append(describe_settings(settings))
+    if "explained" in settings:
+        parts.append(f"{percent(settings['explained'])} of the recording explained")
+    if "tol" in settings:
+        parts.append(
+            f"{converged.sum()} of {n_frames} frames within {percent(settings['tol'], digits=3)} of the optimum"
+        )
+    return ", ".join(parts)
+
+
+def _small_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Return an array in an archive. Raise if it is larger than in any real result."""
+    dtype, shape = array_header(archive, name)
+    if dtype.itemsize * math.prod(shape) > _MAX_BYTES:
+        raise ValueError(f"{name} is larger than in any real result")
+    return array_values(archive, name)
 
 
 def _describe_events(rows: Iterable[dict[str, str]]) -> str:
@@ -104,31 +168,3 @@ def _describe_activations(rows: Iterable[dict[str, str]], names: list[str]) -> s
     return (
         f"activations, {counted(len(names), 'component')} ({listed(names)}) in {counted(len(times), 'frame')}{length}"
     )
-
-
-def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    """Return the shape of an array in an archive, without reading its values."""
-    with archive.open(f"{name}.npy") as stored:
-        return _header(stored)[0]
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """Return a small array in an archive."""
-    import numpy as np
-
-    with archive.open(f"{name}.npy") as stored:
-        content = stored.read(_MAX_BYTES + 1)
-    shape, item_bytes = _header(io.BytesIO(content))
-    if len(content) > _MAX_BYTES or int(np.prod(shape, dtype=object)) * item_bytes > len(content):
-        raise zipfile.BadZipFile(f"{name} is larger than any real result")
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-
-
-def _header(stored: Any) -> tuple[tuple[int, ...], int]:
-    """Return the shape and the bytes per entry that the header of a stored array states."""
-    import numpy as np
-
-    version = np.lib.format.read_magic(stored)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stored)
-    return shape, dtype.itemsize

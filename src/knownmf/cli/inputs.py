@@ -29,8 +29,8 @@ def find_sounds(given: Iterable[str | Path]) -> dict[str, list[Path]]:
     A file that the user passes, or that lies directly in a folder that the user passes, gets its label from its name,
     as in :func:`knownmf.cli.labels.labels_of_names`. If there are only numbers in the name, it gets the name of the
     folder or, if the user passed the file itself, the whole name. A file in a subfolder gets the name of the subfolder.
-    Labels that differ only in upper case, or in the
-    characters between words, are the same. Hidden files and files with other endings are skipped.
+    Labels that differ only in upper case, or in the characters between words, are the same. Hidden files and files with
+    other endings are skipped.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The options that several commands share, and the types of all options: what they accept, and what they say if not.
+"""The arguments and options of the commands: their help, what they accept, and what they say if not.
 
 The types raise errors in the words of the command line before any work begins. The library would raise them later, and
 in the words of Python.
@@ -11,26 +11,6 @@ from typing import Annotated
 import typer
 
 from knownmf.divergences import BETA_OF, BETA_RANGE
-
-__all__ = [
-    "LOSS",
-    "MAX_ITER",
-    "RARE",
-    "TOL",
-    "Adapt",
-    "Basis",
-    "Force",
-    "Free",
-    "Loss",
-    "MaxIter",
-    "Picture",
-    "Quiet",
-    "Recording",
-    "Tol",
-    "number",
-    "to_path",
-    "whole_number",
-]
 
 # The defaults of knownmf.audio, which is too slow to import here. tests/test_cli.py tests that they are equal.
 LOSS = "kullback-leibler"
@@ -95,11 +75,13 @@ def _loss(text: str) -> str | float:
     return number(f"{names}, or a number from {low:g} to {high:g}", lambda beta: low <= beta <= high)(text)
 
 
+_SHARE = number("a number from 0 to 1", lambda share: 0 <= share <= 1)
+
 Recording = Annotated[
     Path,
     typer.Argument(metavar="RECORDING", parser=to_path, help="The recording: a WAV, FLAC, OGG, MP3 or AIFF file."),
 ]
-Basis = Annotated[
+DictionaryFile = Annotated[
     Path,
     typer.Option(
         "--dictionary",
@@ -172,3 +154,156 @@ Picture = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that already exist.")]
+Sounds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOUND",
+        parser=lambda text: str(to_path(text)),
+        help="Sound files, folders of sound files, or patterns such as `'*.wav'`. `NAME=SOUND` sets the label.",
+    ),
+]
+NewDictionary = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        parser=to_path,
+        help="The dictionary to write: .npz. Required without --dry-run.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show the labels, with their files and seconds. Learn nothing.")
+]
+Components = Annotated[
+    int | None,
+    typer.Option(
+        "--components",
+        "-n",
+        metavar="NUMBER",
+        rich_help_panel=RARE,
+        parser=whole_number(1),
+        help="Number of components (spectra) of each sound, or of each file with --apart, 1 or more. Larger values "
+        "describe a sound in more detail and take more time. By default 8, 16 or 32, as the sound needs.",
+    ),
+]
+Apart = Annotated[
+    bool,
+    typer.Option(
+        "--apart",
+        rich_help_panel=RARE,
+        help="Learn components for each file, not for all files with the same label together.",
+    ),
+]
+SampleRate = Annotated[
+    int | None,
+    typer.Option(
+        "--sr",
+        metavar="HZ",
+        rich_help_panel=RARE,
+        parser=whole_number(1),
+        help="Sample rate of the dictionary in Hz, 1 or more. Larger values include higher frequencies and take "
+        "more time. By default the lowest sample rate of all files.",
+    ),
+]
+WindowLength = Annotated[
+    int | None,
+    typer.Option(
+        "--n-fft",
+        metavar="SAMPLES",
+        rich_help_panel=RARE,
+        parser=whole_number(2, 2**24),
+        help="Length of the analysis window in samples, 2 or more. Larger values tell similar pitches apart, "
+        "smaller values tell fast events apart. By default about 93 ms, which is 4096 at 44100 Hz.",
+    ),
+]
+HopLength = Annotated[
+    int | None,
+    typer.Option(
+        "--hop-length",
+        metavar="SAMPLES",
+        rich_help_panel=RARE,
+        parser=whole_number(1, 2**24),
+        help="Number of samples from one frame (one analysis window) to the next, from 1 to --n-fft. Larger values "
+        "take less time and are less exact in time. By default a quarter of --n-fft.",
+    ),
+]
+StemsFolder = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for the stems, one .wav file per sound."
+    ),
+]
+MaskPower = Annotated[
+    float,
+    typer.Option(
+        "--mask-power",
+        metavar="POWER",
+        parser=number("a number above 0", lambda power: 0 < power < float("inf")),
+        help="How sounds share a frequency at which they sound together, above 0. At 1, in proportion to their "
+        "loudness there. With larger values, the louder sound gets more.",
+    ),
+]
+ActivationsFile = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        parser=to_path,
+        help="The file for the activations: .npz for all results, .csv for a table.",
+    ),
+]
+EventsFile = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", parser=to_path, help="The file for the events: .csv.")
+]
+Threshold = Annotated[
+    float,
+    typer.Option(
+        "--threshold",
+        metavar="SHARE",
+        parser=_SHARE,
+        help="The smallest rise in loudness that counts as an event, relative to the largest rise in the "
+        "recording, from 0 to 1. Larger values list fewer events: they leave out soft ones.",
+    ),
+]
+ThresholdOwn = Annotated[
+    float,
+    typer.Option(
+        "--threshold-own",
+        metavar="SHARE",
+        parser=_SHARE,
+        help="The smallest rise in loudness that counts as an event, relative to the largest rise of the same "
+        "sound, from 0 to 1. A rise counts less if similar sounds rise at the same time. Larger values leave out "
+        "the soft events of each sound.",
+    ),
+]
+ThresholdShare = Annotated[
+    float,
+    typer.Option(
+        "--threshold-share",
+        metavar="SHARE",
+        parser=_SHARE,
+        help="The smallest rise in loudness that counts as an event, relative to the sum of the rises of similar "
+        "sounds at the same time, from 0 to 1. With larger values, fewer of several similar sounds are listed.",
+    ),
+]
+MinGap = Annotated[
+    float,
+    typer.Option(
+        "--min-gap",
+        metavar="SECONDS",
+        parser=number("a number of seconds, 0 or more", lambda gap: 0 <= gap < float("inf")),
+        help="The shortest time between two events of the same sound in seconds, 0 or more. Of two events that are "
+        "closer, the weaker one is left out. Larger values leave out fast repetitions.",
+    ),
+]
+AnyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", parser=to_path, help="A recording, or a .npz or .csv file that knownmf has written."
+    ),
+]
+DemoFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for all files.")
+]

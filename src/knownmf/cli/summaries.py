@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from knownmf.wording import counted, listed, percent
 
@@ -17,6 +17,7 @@ __all__ = [
     "describe_doubt",
     "describe_events",
     "describe_recording",
+    "describe_settings",
 ]
 
 
@@ -24,8 +25,13 @@ def describe_dictionary(dictionary: Dictionary) -> str:
     """Return the size of a dictionary and its analysis settings, in one line."""
     return (
         f"{counted(dictionary.n_components, 'component')} of {counted(len(dictionary.names), 'sound')}, "
-        f"for {dictionary.sr} Hz, windows of {dictionary.n_fft} samples every {dictionary.hop_length}"
+        f"{describe_settings(dictionary.settings)}"
     )
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """Return the settings of a dictionary as a part of a line."""
+    return f"for {settings['sr']} Hz, windows of {settings['n_fft']} samples every {settings['hop_length']}"
 
 
 def describe_recording(seconds: float, sr: int, n_channels: int) -> str:

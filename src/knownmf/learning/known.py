@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from knownmf.labels import Labels
+from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, penalty, real_array
 
 
@@ -69,7 +69,7 @@ def known_basis(
     ValueError
         If shapes do not fit, a value is negative or infinite, or a frozen or tied entry is NaN.
     """
-    labels = Labels()
+    labels = TableLabels()
     labels.add(known, "components", "components", "features")
     labels.add(frozen, "frozen", "components", "features")
     labels.add(template_strength, "template_strength", "components")

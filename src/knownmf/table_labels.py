@@ -6,12 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from knownmf.wording import counted
+from knownmf.wording import listed
 
 SHOWN = 3  # labels that a message names
 
 
-class Labels:
+class TableLabels:
     """The labels of axes such as "bins" or "components": those of the first table that has labels for the axis.
 
     A table whose labels differ is refused, also if only their order differs. Arrays have no labels, and agree with
@@ -99,7 +99,9 @@ def describe_difference(first_name: str, first: Any, second_name: str, second: A
     if _counts_from_zero(first) or _counts_from_zero(second):
         return ""
     lacks = ((second_name, first_only), (first_name, second_only))
-    return " and ".join(f"{name} has no {_some(labels)}" for name, labels in lacks if labels)
+    return " and ".join(
+        f"{name} has no {listed([repr(label) for label in labels], SHOWN)}" for name, labels in lacks if labels
+    )
 
 
 def _is_close(first: list[Any], second: list[Any]) -> bool:
@@ -116,10 +118,5 @@ def _without(labels: list[Any], others: list[Any]) -> list[Any]:
 
 
 def _counts_from_zero(labels: list[Any]) -> bool:
+    """Return whether labels are those that pandas makes by default: 0, 1, 2, ..."""
     return labels == list(range(len(labels)))
-
-
-def _some(labels: list[Any]) -> str:
-    """Return the first labels as text, and how many more there are."""
-    shown = ", ".join(repr(label) for label in labels[:SHOWN])
-    return f"{shown} and {counted(len(labels) - SHOWN, 'more', 'more')}" if len(labels) > SHOWN else shown
