@@ -422,7 +422,7 @@ def warn_of_dominant_bins(
     weights is exact, whatever the tolerance is; for beta outside of [1, 2] the tolerance is not relative to the data.
     """
     weights = observations.weights if weights is None else weights
-    if not 1.0 <= beta <= 2.0 or tol == 0.0 or observations.is_sparse:
+    if observations.n_frames < MOST_BY_CHANCE or not 1.0 <= beta <= 2.0 or tol == 0.0 or observations.is_sparse:
         return
     if beta == 2.0 and (weights is None or weights.ndim == 1):
         return
