@@ -174,6 +174,7 @@ def test_recordings_with_hardly_any_frequencies_of_the_dictionary_still_add_up(d
     assert missing(stems, y) < -120
 
 
+@pytest.mark.plain_library
 @pytest.mark.parametrize("n_channels", [1, 2])
 @pytest.mark.parametrize("n_sounds", [2, 20])
 def test_the_memory_that_it_takes_is_known_before(n_channels, n_sounds):
