@@ -168,7 +168,7 @@ def basis(
     Parameters
     ----------
     V : array_like, (n_bins, n_frames)
-        The data, any numeric type, not negative but with least squares. NaN (or a masked entry) means missing.
+        The data, any numeric type; not negative, except with least squares. NaN (or a masked entry) means missing.
     H : array_like, (n_components, n_frames)
         The activations, not negative. A row of zeros gets a basis vector of zero.
     beta_loss, l1, l2, tol, max_iter, progress

@@ -81,7 +81,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            The data; not negative, except with "frobenius". NaN means missing. Or a sparse matrix, for Kullback-Leibler
             and Frobenius.
         weights, background, support : array_like, optional
             As in ``fit``; what was passed there is not remembered.
@@ -127,7 +127,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
-            The data, not negative but with "frobenius"; NaN means missing. Or a sparse matrix, for Kullback-Leibler
+            The data; not negative, except with "frobenius". NaN means missing. Or a sparse matrix, for Kullback-Leibler
             and Frobenius.
         y : ignored
         weights, background, support : array_like, optional

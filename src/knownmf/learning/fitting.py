@@ -16,8 +16,8 @@ from knownmf.threads import single_threaded_blas
 # passes often lead to worse local minima. Ad hoc: docs/learning.md compares 10, 20 and 30.
 PLAIN_PASSES = 10
 
-
-# What is free in a component of a stream falls no further, so that its powers stay far from the smallest numbers.
+# In a stream, no positive entry that is learned falls below this, so that its powers stay far above the smallest
+# numbers that a computer can represent.
 SMALLEST_ENTRY = 1e-60
 
 

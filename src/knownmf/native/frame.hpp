@@ -163,10 +163,14 @@ inline double rounding_of_sum(Index n) {
     return unit_roundoff * static_cast<double>(n_sums);
 }
 
-// Return the bound for the weighted sums of the atoms, which prepare.hpp adds up in chunks of bins.
+// Bins whose rows of W stay in the first-level cache while columns are read: prepare.hpp adds up the weighted sums of
+// the atoms in chunks of so many.
+constexpr Index bins_of_weighted_sums = 64;
+
+// Return the bound of the rounding errors of the weighted sums of the atoms.
 inline double rounding_of_weighted_sums(Index n_bins) {
-    constexpr Index chunk = 64, of_factors = 16;
-    const Index n_sums = smaller(chunk, n_bins) + n_bins / chunk + of_factors;
+    constexpr Index of_factors = 16;  // as in rounding_of_sum
+    const Index n_sums = smaller(bins_of_weighted_sums, n_bins) + n_bins / bins_of_weighted_sums + of_factors;
     return unit_roundoff * static_cast<double>(n_sums);
 }
 

@@ -83,9 +83,8 @@ inline Status prepare(Basis& basis, const double* W, const volatile std::int32_t
         basis.l1[k] *= unit;
         if (basis.l2[k] > 0.0) basis.l2[k] *= unit * unit;  // the square may be infinite
     }
-    constexpr Index bins_at_once = 64;  // whose rows of W stay in the first-level cache while columns are read
-    for (Index first = 0; first < n_bins; first += bins_at_once) {
-        const Index last = smaller(first + bins_at_once, n_bins);
+    for (Index first = 0; first < n_bins; first += bins_of_weighted_sums) {
+        const Index last = smaller(first + bins_of_weighted_sums, n_bins);
         for (Index k = 0; k < n; ++k) prepare_column(basis, W, k, first, last);
     }
     if (basis.gram == nullptr) return *interrupted != 0 ? Status::interrupted : done;
