@@ -47,7 +47,8 @@ class Certificate {
                 keep_smaller(best, gap_of_shifted_residual(frame_.weighted_sums, frame_.sums.weight));
             }
         }
-        return best;
+        // Activations that miss the total by their rounding may have less than the minimum.
+        return best < 0.0 ? 0.0 : best;
     }
 
     // After gap(): about how much of it rounding may cause. A gap of that size cannot become smaller.
@@ -407,10 +408,18 @@ inline double relative_gap(const Frame& frame) {
 
 // Return what the gap of a frame is relative to: the size of its data; with a fixed total, the sum of what the
 // activations cost if that is larger, as they may be far larger than the data ask for.
-inline double size_of(const Frame& frame, Index n_components) {
+//
+// If there are no data, and components of zeros take the total, what it costs is rounding: a model of 1e-15 of what the
+// total might give counts as zero.
+inline double size_of(const Frame& frame, const Basis& basis) {
     if (!has_fixed_total(frame)) return frame.sums.size;
-    double cost = 0.0;
-    for (Index k = 0; k < n_components; ++k) cost += frame.h[k] * (frame.B[k] + frame.l1[k] + frame.l2[k] * frame.h[k]);
+    double cost = 0.0, most = 0.0;
+    for (Index k = 0; k < basis.n_components; ++k) {
+        cost += frame.h[k] * (frame.B[k] + frame.l1[k] + frame.l2[k] * frame.h[k]);
+        if (frame.allowed[k]) most = larger(most, frame.weighted_sums[k] / basis.units[k] * frame.total);
+    }
+    constexpr double rounding = 1e-15;
+    if (frame.sums.size == 0.0) cost = larger(cost, std::pow(rounding, basis.beta) * most);
     return larger(frame.sums.size, cost);
 }
 
@@ -419,7 +428,7 @@ inline void certify(Frame& frame, const Basis& basis) {
     // Every Newton step rounds the activations and the model anew.
     const Index of_model = basis.n_components + 6 * frame.n_iter + 16;
     frame.rounding.model = unit_roundoff * static_cast<double>(of_model);
-    frame.size = size_of(frame, basis.n_components);
+    frame.size = size_of(frame, basis);
     Certificate certificate(frame, basis);
     frame.gap = certificate.gap();
     frame.is_at_rounding = frame.gap <= certificate.rounding_of_gap();

@@ -121,12 +121,13 @@ class NewtonStep {
         bool positive = true;
         double* Q = program_.Q;
         const Index stride = program_.stride;
-        const double least_diagonal = smallest_diagonal_of(frame);
+        const SmallestDiagonal least = smallest_diagonal_of(frame, basis);
         for (Index p = 0; p < n_; ++p) {
             l2[p] = frame.l2[atoms[p]];
             const double diagonal = Q[p * stride + p] + l2[p];
-            positive = positive && diagonal > 0.0;
-            unit[p] = 1.0 / std::sqrt(larger(diagonal, least_diagonal));
+            // An atom of zeros is here for the sake of a total only: the model has a minimum all the same.
+            positive = positive && (diagonal > 0.0 || frame.weighted_sums[atoms[p]] == 0.0);
+            unit[p] = 1.0 / std::sqrt(larger(diagonal, least.of(basis.units[atoms[p]])));
             base[p] = least_share * frame.h[atoms[p]];
             program_.z[p] = (frame.h[atoms[p]] - base[p]) / unit[p];
         }
@@ -163,14 +164,24 @@ class NewtonStep {
         return positive;
     }
 
-    // Return the smallest curvature of a variable that its unit is taken from. With a total, units must not be too far
-    // apart, as the total adds them up.
-    double smallest_diagonal_of(const Frame& frame) const {
-        constexpr double share = 1e-12;  // of the largest
-        double largest = 0.0;
-        for (Index p = 0; has_total(frame) && p < n_; ++p)
-            largest = larger(largest, program_.Q[p * program_.stride + p] + frame.l2[atoms_[p]]);
-        return larger(share * largest, smallest_diagonal);
+    // The smallest curvature of a variable that its unit is taken from. With a total, units must not be too far apart,
+    // as the total adds them up: it is at least a share of the largest curvature, and of the one that would double the
+    // cost of the activations, per unit of the total, where these have the total.
+    struct SmallestDiagonal {
+        double of_all, of_total;
+
+        double of(double unit) const { return larger(of_all, of_total * unit * unit); }
+    };
+
+    SmallestDiagonal smallest_diagonal_of(const Frame& frame, const Basis& basis) const {
+        constexpr double of_largest = 1e-12, of_cost = 1e-8, most = 1e200;
+        double largest = 0.0, cost = 0.0;
+        for (Index p = 0; has_total(frame) && p < n_; ++p) {
+            const Index k = atoms_[p];
+            largest = larger(largest, program_.Q[p * program_.stride + p] + frame.l2[k]);
+            cost = larger(cost, (frame.B[k] + frame.l1[k]) / basis.units[k]);
+        }
+        return {larger(of_largest * largest, smallest_diagonal), smaller(of_cost * cost / frame.total, most)};
     }
 
     // Return the size of the model over that of the data, where penalties or empty bins of great weight keep all of it
