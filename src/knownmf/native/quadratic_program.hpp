@@ -42,9 +42,9 @@ class QuadraticProgram {
     [[nodiscard]] bool reserve(Index n_variables) {
         n = n_variables;
         stride = padded(n);
-        if (!factor_.reserve(n * stride) || !numbers_.reserve(9 * stride) || !lists_.reserve(4 * stride)) return false;
+        if (!factor_.reserve(n * stride) || !numbers_.reserve(10 * stride) || !lists_.reserve(4 * stride)) return false;
         double* rest = numbers_.begin();
-        for (double** place : {&q, &z, &upper, &row, &y_, &guess_, &packed_, &inverse_, &along_row_}) {
+        for (double** place : {&q, &z, &upper, &row, &y_, &guess_, &swept_, &packed_, &inverse_, &along_row_}) {
             *place = rest;
             rest += stride;
         }
@@ -85,9 +85,9 @@ class QuadraticProgram {
             copy(z, guess_, n);
             lowest = value();
         }
+        copy(z, swept_, n);
         bool positive = true;
         if (pivot(ridge, &positive) && is_no_higher_than(lowest)) return true;
-        copy(guess_, z, n);
         const bool found = exchange_one_by_one();
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
         constexpr int last_sweeps = 100;  // ad hoc: these programs are rare, and a sweep is cheap
@@ -380,13 +380,11 @@ class QuadraticProgram {
     // ---- The active-set method. passive_ is in the order in which variables entered, as the factor is.
 
     bool exchange_one_by_one() {
-        Index n_passive = 0;
-        fill(z, n, 0.0);
         fill(refused_, n, Index{0});
-        compute_gradient();
-        if (has_total) n_passive = begin_with_total();
+        Index n_passive = begin();
         const Index most = 3 * n + 30;  // far more than it takes; SciPy's nnls stops at 3 n
         for (Index trial = 0; trial < most && !is_interrupted(); ++trial) {
+            if (has_total && n_passive <= 1) n_passive = keep_one_that_can_shrink(n_passive);
             fit_multiplier(n_passive);
             const Index entering = steepest(n_passive);
             if (entering < 0) return true;
@@ -399,6 +397,36 @@ class QuadraticProgram {
             }
         }
         return false;
+    }
+
+    // Choose where to start, and the first passive variables; return how many these are. With limits, start from what
+    // the sweeps found, unless it lacks some of the sum or its passive variables depend on each other; without, from
+    // zero.
+    Index begin() {
+        constexpr double rounding = 1e-13;
+        if (is_limited()) {
+            copy(swept_, z, n);
+            keep_limits();
+            const Index n_passive = list_passive();
+            Index n_taken = 0;
+            while (n_taken < n_passive && append(n_taken, passive_[n_taken])) ++n_taken;
+            compute_gradient();
+            const bool has_sum = !has_total || std::fabs(missing_total()) <= rounding * total;
+            if (n_taken == n_passive && has_sum) return descend(n_passive);
+        }
+        fill(z, n, 0.0);
+        compute_gradient();
+        return has_total ? begin_with_total() : 0;
+    }
+
+    // With a sum, a lone passive variable at a bound could keep others from leaving theirs: make the variable passive
+    // that shrinks at the least cost, for any other that grows. Returns the number of passive variables.
+    Index keep_one_that_can_shrink(Index n_passive) {
+        if (n_passive == 1 && z[passive_[0]] > 0.0 && !is_at_upper(passive_[0])) return 1;
+        Index best = -1;
+        for (Index k = 0; k < n; ++k)
+            if (z[k] > 0.0 && (best < 0 || y_[k] * row[best] > y_[best] * row[k])) best = k;
+        return best >= 0 && append(0, best) ? 1 : 0;
     }
 
     // Fill the sum with the variables of the smallest slopes, up to their bounds. The last of them is the first passive
@@ -577,7 +605,8 @@ class QuadraticProgram {
 
     Buffer<double> matrix_, factor_, numbers_;
     Buffer<Index> lists_;
-    double *y_ = nullptr, *guess_ = nullptr, *packed_ = nullptr, *inverse_ = nullptr, *along_row_ = nullptr;
+    double *y_ = nullptr, *guess_ = nullptr, *swept_ = nullptr, *packed_ = nullptr, *inverse_ = nullptr,
+           *along_row_ = nullptr;
     Index *passive_ = nullptr, *wrong_ = nullptr, *merged_ = nullptr, *refused_ = nullptr;
     double stiffness_ = 0.0, multiplier_ = 0.0, multiplier_terms_ = 0.0;  // of the sum
 };
