@@ -324,7 +324,8 @@ class Solver:
         if observations.H_init is not None:
             used = observations.support if observations.support is not None else self._support
             used = used if used.ndim == 2 else used[:, np.newaxis]
-            observations.limits.or_else(self._limits).check_satisfied(observations.H_init * used)
+            H_used = np.where(used > 0, observations.H_init, 0)  # of the same type, which the tolerance depends on
+            observations.limits.or_else(self._limits).check_satisfied(H_used)
         return self.solve_observations(observations, certify_only=True)
 
     def solve_observations(

@@ -80,7 +80,7 @@ class LeastSquares {
     [[nodiscard]] bool set_program(const Frame& frame, const Basis& basis) {
         list_allowed(frame, basis);
         units_ = basis.gram_units;
-        if (n_ == basis.n_components && !needs_slack(frame) && !has_fixed_total(frame)) {
+        if (n_ == basis.n_components && !needs_slack(frame)) {
             if (!program_.reserve(n_)) return false;
             program_.Q = basis.gram;
             return true;
@@ -89,10 +89,6 @@ class LeastSquares {
         for (Index i = 0; i < n_; ++i)
             for (Index j = 0; j < n_; ++j)
                 program_.Q[i * program_.stride + j] = basis.gram[allowed_[i] * basis.component_stride + allowed_[j]];
-        for (Index i = 0; i < n_; ++i) {
-            if (has_curvature(frame, allowed_[i])) continue;
-            program_.Q[i * program_.stride + i] = 0.0;
-        }
         return true;
     }
 
@@ -103,8 +99,9 @@ class LeastSquares {
             return false;
         for (Index i = 0; i < n_; ++i) {
             const Index k = allowed_[i];
-            const double energy = 1.0 / (basis.gram_units[k] * basis.gram_units[k]);
-            own_units_[k] = 1.0 / std::sqrt(energy + frame.l2[k]);
+            const double share = basis.gram[k * basis.component_stride + k];  // 0 of an atom of zeros, else 1
+            const double diagonal = share / (basis.gram_units[k] * basis.gram_units[k]) + frame.l2[k];
+            own_units_[k] = diagonal > 0.0 ? 1.0 / std::sqrt(diagonal) : 1.0;
         }
         units_ = own_units_.begin();
         for (Index i = 0; i < n_; ++i) {
@@ -114,14 +111,10 @@ class LeastSquares {
             const double share = units_[k] / basis.gram_units[k];
             for (Index j = 0; j < n_; ++j)
                 row[j] = source[allowed_[j]] * (share * (units_[allowed_[j]] / basis.gram_units[allowed_[j]]));
-            row[i] = has_curvature(frame, k) ? 1.0 : 0.0;
+            row[i] = frame.l2[k] > 0.0 ? 1.0 : source[k];
         }
         return true;
     }
-
-    // Whether the objective depends on more than the sum of the penalty of a component: only a fixed total allows
-    // others.
-    static bool has_curvature(const Frame& frame, Index k) { return frame.weighted_sums[k] > 0.0 || frame.l2[k] > 0.0; }
 
     void list_allowed(const Frame& frame, const Basis& basis) {
         n_ = 0;

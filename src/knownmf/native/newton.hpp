@@ -128,7 +128,8 @@ class NewtonStep {
         for (Index p = 0; p < n_; ++p) {
             l2[p] = frame.l2[atoms[p]];
             const double diagonal = Q[p * stride + p] + l2[p];
-            positive = positive && diagonal > 0.0;
+            // An atom of zeros is here for the sake of a total only: the model has a minimum all the same.
+            positive = positive && (diagonal > 0.0 || frame.weighted_sums[atoms[p]] == 0.0);
             unit[p] = 1.0 / std::sqrt(larger(diagonal, least_diagonal));
             base[p] = least_share * frame.h[atoms[p]];
             program_.z[p] = (frame.h[atoms[p]] - base[p]) / unit[p];
