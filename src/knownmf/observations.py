@@ -5,6 +5,7 @@ sample in each row. Both are checked here under their own names and axes, and ke
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -67,6 +68,8 @@ class Observations:
         Activations to start from.
     l1, l2 : (n_components,) or (n_components, n_frames) array, or None
         Penalties instead of those of the solver.
+    component_labels, frame_labels : sequence, or None
+        The labels in the tables that were passed.
     """
 
     V: Any
@@ -76,6 +79,8 @@ class Observations:
     H_init: NDArray | None = None
     l1: NDArray | None = None
     l2: NDArray | None = None
+    component_labels: Sequence[Any] | None = None
+    frame_labels: Sequence[Any] | None = None
 
     @classmethod
     def check(
@@ -139,6 +144,8 @@ class Observations:
             _check_rows(H_init, axes.start, per_component, n_frames, axes, may_be_shared=False),
             _check_rows(l1, "l1", per_component, n_frames, axes),
             _check_rows(l2, "l2", per_component, n_frames, axes),
+            labels.of("components"),
+            labels.of(axes.frames),
         )
         if checked.support is not None:
             check_zeros_and_ones(checked.support, "support")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knownmf.extras import audio_extra
+from knownmf.extras import command_extra
 from knownmf.wording import counted, percent, printable
 
-with audio_extra():
+with command_extra():
     from matplotlib import colormaps
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg

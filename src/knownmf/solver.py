@@ -2,16 +2,17 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
+from knownmf.extras import tables_extra
 from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
 from knownmf.observations import SPECTROGRAM, Observations
 from knownmf.table_labels import TableLabels
@@ -26,6 +27,9 @@ from knownmf.validation import (
     real_array,
     whole_number,
 )
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Progress = Callable[[int, int], object]
 
@@ -77,6 +81,8 @@ class Activations:
         The beta-divergence that was minimized.
     tol : float
         The tolerance asked for.
+    component_labels, frame_labels : sequence, or None
+        The labels of the components and of the frames, if tables (pandas, polars) had them.
     """
 
     H: NDArray[np.floating] = field(repr=False)
@@ -88,6 +94,50 @@ class Activations:
     n_iter: NDArray[np.int64] = field(repr=False)
     beta: float
     tol: float
+    component_labels: Sequence[Any] | None = field(default=None, repr=False)
+    frame_labels: Sequence[Any] | None = field(default=None, repr=False)
+
+    def to_frame(self, values: ArrayLike | None = None) -> "DataFrame":
+        """Return the activations as a pandas DataFrame, with the labels of the tables that they were computed from.
+
+        Parameters
+        ----------
+        values : array_like, (n_components, n_frames), optional
+            Other values of the same shape to label instead of ``H``, such as standard errors or a support.
+
+        Returns
+        -------
+        pandas.DataFrame, (n_components, n_frames)
+            A copy. Its index has the labels of the components, its columns those of the frames; where no table had
+            labels, they are 0, 1, 2, ... For polars, use
+            ``pl.from_pandas(found.to_frame().rename_axis("component"), include_index=True)``.
+
+        Raises
+        ------
+        ValueError
+            If ``values`` have another shape.
+        MissingPackageError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import knownmf
+        >>> W = pd.DataFrame([[0.4, 0.4], [0.2, 0.1]], index=["x", "y"], columns=["a", "b"])
+        >>> V = pd.DataFrame([[3.0, 2.0], [1.2, 1.0]], index=["x", "y"], columns=["first", "second"])
+        >>> knownmf.activations(V, W, tol=1e-9).to_frame().round(3)
+           first  second
+        a    4.5     5.0
+        b    3.0     0.0
+        """
+        with tables_extra():
+            import pandas as pd
+        array = self.H if values is None else np.asarray(values)
+        if array.shape != self.H.shape:
+            raise ValueError(
+                f"values has shape {array.shape}, expected (n_components, n_frames) = {self.H.shape}, as H has."
+            )
+        return pd.DataFrame(array, self.component_labels, self.frame_labels, copy=True)
 
     @property
     def criterion(self) -> NDArray[np.float64]:
@@ -192,7 +242,7 @@ class Solver:
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = self._l1, self._l2, self._weights, self._support, self.tol, self.max_iter
-        return Solver, (self._dense_basis.columns(), self.beta, *options)
+        return Solver, (self._dense_basis.columns(), self.beta, *options), {"_labels": self._labels}
 
     def __repr__(self) -> str:
         return f"Solver({self.n_bins} bins x {self.n_components} components, beta={self.beta:g}, tol={self.tol:g})"
@@ -344,6 +394,8 @@ class Solver:
             n_iter=answer.n_iter,
             beta=self.beta,
             tol=self.tol,
+            component_labels=observations.component_labels,
+            frame_labels=observations.frame_labels,
         )
 
     def _is_short(self, n_frames: int) -> bool:

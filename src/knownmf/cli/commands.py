@@ -33,7 +33,7 @@ from knownmf.cli.summaries import (
     describe_events,
     describe_recording,
 )
-from knownmf.extras import audio_extra
+from knownmf.extras import command_extra
 from knownmf.wording import counted, listed, printable, size_of_memory
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> Non
     if picture is not None:
         # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
-        with audio_extra():
+        with command_extra():
             import matplotlib  # noqa: F401 - report that it is missing now, before any work
 
         check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
