@@ -370,7 +370,7 @@ def test_pickles_and_single_arrays_are_refused(kit, tmp_path):
     ("changes", "complaint"),
     [
         ({"format": None}, "not a knownmf dictionary"),
-        ({"format_version": 2}, "has format version 2, but this knownmf reads versions up to 1: upgrade"),
+        ({"format_version": 3}, "has format version 3, but this knownmf reads versions up to 2: upgrade"),
         ({"format_version": "x"}, "no readable format version"),
         ({"format_version": 0}, "no readable format version"),
         ({"W": None, "sr": None}, "lacks W, sr"),

@@ -40,6 +40,7 @@ LAYERS = [
     "nmf_base",
     "estimators",
     "archives",
+    "table_files",
     "dictionary_files",
     "dictionary",
     "audio",
@@ -66,9 +67,11 @@ INSIDE = {
         "labels",
         "inputs",
         "outputs",
+        "tables",
         "summaries",
         "information",
         "commands",
+        "solving",
         "demonstration",
         "application",
     ],
@@ -242,7 +245,7 @@ def test_the_readme_shows_every_command():
     from knownmf.cli import app
 
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert len(names) == 6
+    assert len(names) == 7
     assert not [name for name in names if f"knownmf {name}" not in readme]
 
 

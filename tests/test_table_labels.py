@@ -172,8 +172,8 @@ class TestLabeledResults:
 
     def test_labels_are_compared_with_those_that_say_more_than_default_ones(self, tables):
         V, W = tables
+        options = {"weights": pd.Series(1.0, BINS), "background": pd.Series(1.0, OTHER)}
         with pytest.raises(ValueError, match="weights and background do not have the same labels for their bins"):
-            options = {"weights": pd.Series(1.0, BINS), "background": pd.Series(1.0, OTHER)}
             activations(pd.DataFrame(V.values), W.values, **options)
 
 

@@ -9,6 +9,7 @@ from knownmf.cli.commands import decompose, learn, separate, transcribe
 from knownmf.cli.console import Command, CommandGroup, print_line
 from knownmf.cli.demonstration import demo
 from knownmf.cli.information import info
+from knownmf.cli.solving import solve
 
 __all__ = ["app"]
 
@@ -41,5 +42,5 @@ def _print_version_or_help(
         raise typer.Exit(2)
 
 
-for command in (learn, separate, decompose, transcribe, info, demo):
+for command in (learn, separate, decompose, transcribe, solve, info, demo):
     app.command(cls=Command)(command)

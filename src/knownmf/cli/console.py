@@ -205,7 +205,7 @@ def _reported_errors() -> Iterator[None]:
         _print_error(str(error))
         raise typer.Exit(1) from error
     except MemoryError as error:
-        _print_error("not enough memory: take a shorter recording, or fewer components.")
+        _print_error("not enough memory: take a shorter recording, a smaller table, or fewer components.")
         raise typer.Exit(1) from error
     except OSError as error:
         if error.errno == errno.EPIPE:  # Typer handles this: the program that reads the output has ended
