@@ -415,7 +415,7 @@ def test_info_knows_the_files_of_the_commands_by_their_content(here):
         ),
         (
             "text.csv",
-            "neither events nor activations that knownmf has written, nor a table of numbers: \"text.csv\": the cell in "
+            'neither events nor activations that knownmf has written, nor a table of numbers: "text.csv": the cell in '
             'line 2, column 2 (value) is "y", not a number: only the first row and the first column may be text.',
         ),
         ("broken.csv", "neither events nor activations that knownmf has written: it cannot be read as a table"),

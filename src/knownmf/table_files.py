@@ -52,6 +52,8 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:[,.' \u00a0\u202f]\d{3})+(?:[.,]\d+)?")
 _SAMPLE_LINES = 20  # that decide which character separates the cells
 
+# R leaves out the cell above the labels where it separates by these.
+_SHORT_FIRST_ROWS = "\t "
 # Names of a first column that has labels, also if these are numbers: as pandas and the functions here write it.
 _LABEL_COLUMNS = ("", "unnamed: 0", "component", "feature", "sample")
 
@@ -183,7 +185,7 @@ def write_table(
     path : Path
         The file, with one of `TABLE_ENDINGS`.
     values : array, (n_rows, n_columns)
-        Numbers; NaN where one is missing.
+        Numbers; NaN where one is missing. An array of objects may have whole numbers in some columns.
     rows, columns : sequence of str, optional
         The labels; 0, 1, 2, ... if they are not given. NPY and Matrix Market files do not contain them.
     corner : str
@@ -201,7 +203,8 @@ def write_table(
                 import pandas as pd
                 import pyarrow  # noqa: F401 - pandas would not say how to install it
             content = io.BytesIO()  # pandas closes what it writes to
-            pd.DataFrame(values, pd.Index(rows, name=corner or None), columns).to_parquet(content)
+            table = pd.DataFrame(values, pd.Index(rows, name=corner or None), columns)
+            table.infer_objects().to_parquet(content)
             file.write(content.getbuffer())
         else:
             with _compressed(file, ending) as stream:
@@ -219,7 +222,7 @@ def _write_text(stream: Any, values: NDArray, header: Sequence[str], rows: Seque
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
     writer.writerow(header)
     for label, row in zip(rows, values, strict=True):
-        writer.writerow([label, *("NaN" if cell != cell else str(cell).removesuffix(".0") for cell in row.tolist())])
+        writer.writerow([label, *("NaN" if cell != cell else str(cell) for cell in row.tolist())])
     text.detach()
 
 
@@ -400,6 +403,8 @@ def _rows_of(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[s
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
     for row in reader:
         cells = [cell.strip() for cell in row]
+        if any("\0" in cell for cell in cells):
+            raise csv.Error(f"line {reader.line_num} contains a NUL")
         if cells and (len(cells) > 1 or cells[0]):
             yield reader.line_num, cells
 
@@ -415,8 +420,8 @@ def _separator(sample: Sequence[str], ending: str) -> str:
             continue
         if len(sample) == _SAMPLE_LINES:
             rows = rows[:-1]  # a cell in quotation marks may go on in the next line
-        lengths = [len(cells) for cells in rows]
-        if not rows or min(lengths) < 2 - (len(rows) > 1) or max(lengths) < 2 or len(set(lengths[1:])) > 1:
+        lengths = [len(cells) + (n == 0 and candidate in _SHORT_FIRST_ROWS) for n, cells in enumerate(rows)]
+        if not rows or max(lengths) < 2 or len(set(lengths[1:])) > 1 or min(lengths) < max(lengths[1:], default=2):
             continue
         cells = [cell for row in rows[1:] or rows for cell in row[1:]]
         numeric = [_number(cell) is not None or (candidate != "," and _DECIMAL_COMMA.fullmatch(cell)) for cell in cells]
@@ -436,7 +441,7 @@ def _cells(lines: Iterable[str], separator: str) -> _Cells:
     first_column: list[str] = []
     numbers: list[NDArray[np.float64]] = []
     for line, cells in rows:
-        if not first_column and len(cells) == n_cells + 1 and separator in "\t ":
+        if not first_column and len(cells) == n_cells + 1 and separator in _SHORT_FIRST_ROWS:
             n_cells, short, first_row = n_cells + 1, True, ["", *first_row]
         if len(cells) != n_cells:
             raise ValueError(

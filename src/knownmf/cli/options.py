@@ -323,9 +323,7 @@ MinGap = Annotated[
 ]
 AnyFile = Annotated[
     Path,
-    typer.Argument(
-        metavar="FILE", parser=to_path, help="A recording, a table, or a file that knownmf has written."
-    ),
+    typer.Argument(metavar="FILE", parser=to_path, help="A recording, a table, or a file that knownmf has written."),
 ]
 DemoFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for all files.")

@@ -143,14 +143,14 @@ def column_names(labels: Iterable[str]) -> list[str]:
     >>> column_names(["kick", "kick", "snare", "kick.2"])
     ['kick', 'kick.2', 'snare', 'kick.2.2']
     """
-    names: list[str] = []
+    names: dict[str, None] = {}  # in order; a list would take long to search
     for label in labels:
         name, number = label, 1
         while name in names:
             number += 1
             name = f"{label}.{number}"
-        names.append(name)
-    return names
+        names[name] = None
+    return list(names)
 
 
 def write_folder(folder: Path, files: dict[str, Callable[[Path], None]]) -> None:

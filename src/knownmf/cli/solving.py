@@ -20,6 +20,7 @@ from knownmf.cli.outputs import check_outputs, check_picture, write_folder, writ
 from knownmf.cli.summaries import describe_convergence
 from knownmf.cli.tables import Axis, Problem, check_numbers, read_problem, read_values
 from knownmf.divergences import beta_of
+from knownmf.extras import tables_extra
 from knownmf.memory import check_memory
 from knownmf.table_files import LABELED_ENDINGS, TABLE_ENDINGS, table_ending, write_table
 from knownmf.wording import counted
@@ -64,6 +65,10 @@ def solve(
     check_outputs([out], force=force, inputs=inputs, endings=TABLE_ENDINGS)
     if report is not None:
         check_outputs([report], force=force, inputs=inputs, endings=LABELED_ENDINGS)
+    if ".parquet" in {table_ending(path) for path in (out, report) if path is not None}:
+        with tables_extra():  # report now that a package is missing, before any work
+            import pandas  # noqa: F401
+            import pyarrow  # noqa: F401
     check_picture(picture, force, inputs)
     _check_all_different([out, report, picture])
     with progress_bar("Solving", quiet=quiet) as progress:
@@ -76,7 +81,7 @@ def solve(
             "l2": _values(l2, "--l2", problem, *of_activations),
         }
         V = _checked_data(problem, data, beta_of(beta_loss), arrays)
-        with _in_words_of_tables(data, basis):
+        with _in_words_of_tables(data, basis, problem.samples):
             found = knownmf.activations(
                 V, problem.W, beta_loss, **arrays, tol=tol, max_iter=max_iter, progress=progress
             )
@@ -121,10 +126,11 @@ def _checked_data(problem: Problem, path: Path, beta: float, arrays: dict[str, A
 
 
 @contextlib.contextmanager
-def _in_words_of_tables(data: Path, basis: Path) -> Iterator[None]:
+def _in_words_of_tables(data: Path, basis: Path, samples: Axis) -> Iterator[None]:
     """Turn messages of the library about spectrograms into messages about tables."""
 
     def reworded(message: str) -> str:
+        message = re.sub(r"\bframe (\d+)\b", lambda match: samples.name(int(match[1])), message)
         message = re.sub(r"\bframe(s?)\b", r"sample\1", message)
         message = re.sub(r"\bbin(s?)\b", r"feature\1", message)
         message = re.sub(r"\bV\b", f'"{data}"', message)
@@ -186,7 +192,8 @@ def _write_report(path: Path, found: Activations, problem: Problem) -> None:
         "relative_gap": found.relative_gap,
         "kkt": found.kkt,
         "steps": found.n_iter,
-        "converged": found.converged,
+        "converged": found.converged.astype(int),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, np.column_stack(list(columns.values())), problem.samples.names(), list(columns), "sample")
+    values = np.column_stack([column.astype(object) for column in columns.values()])
+    write_table(path, values, problem.samples.names(), list(columns), "sample")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,14 @@ def read_problem(
         ],
     )
     check_numbers(problem.W, basis, problem.features, problem.components)
+    for axis, path in ((problem.samples, data), (problem.components, basis)):
+        twice = _first_repeated(axis.labels or ())
+        if twice is not None and table_ending(path) != ".npz":
+            warnings.warn(
+                f'"{path}" has more than one {axis.what} with the name "{twice}": others get a number.',
+                UserWarning,
+                stacklevel=2,
+            )
     return problem
 
 
@@ -208,10 +217,11 @@ def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_
         expected += f", or a table of them with {counted(outer.size, outer.what)}"
     if not fits:
         values, misfit = readings[0].table.values, ""
-        named = [reading.rows(inner.what) for reading in readings]
-        named = [axis for axis in named if axis.labels and inner.labels and set(axis.labels) ^ set(inner.labels)]
+        named = [axis for axis in (reading.rows(inner.what) for reading in readings) if axis.labels and inner.labels]
         if named:
-            misfit = f" {_differences(_quoted([str(path)]), named[0], 'The other tables', inner)}"
+            lacking, unknown = _missing_labels(named[0], inner), _missing_labels(inner, named[0])
+            misfit += f" It lacks {_quoted(lacking)}." if lacking else ""
+            misfit += f" There is no {inner.what} {_quoted(unknown)}." if unknown else ""
         raise UserError(
             f'{option}: "{path}" has {counted(values.shape[0], "row")} and {counted(values.shape[1], "column")} of '
             f"numbers, expected {expected}.{misfit}"
@@ -306,10 +316,19 @@ def _order(first: Sequence[str] | None, second: Sequence[str] | None) -> np.ndar
 
 def _check_distinct(axis: Axis, path: Path) -> None:
     """Raise if a label occurs more than once."""
-    labels = axis.labels or ()
-    if len(set(labels)) < len(labels):
-        twice = next(label for n, label in enumerate(labels) if label in labels[:n])
+    twice = _first_repeated(axis.labels or ())
+    if twice is not None:
         raise UserError(f'"{path}" has more than one {axis.what} with the name "{twice}": give them different names.')
+
+
+def _first_repeated(labels: Sequence[str]) -> str | None:
+    """Return the first label that occurs a second time, None if all are different."""
+    known: set[str] = set()
+    for label in labels:
+        if label in known:
+            return label
+        known.add(label)
+    return None
 
 
 def check_numbers(
@@ -376,21 +395,21 @@ def _describe_choice(data: Path, basis: Path, chosen: Sequence[tuple[Reading, Re
     def values(part: int, of: Callable[[Reading], Any]) -> set[Any]:
         return {of(pair[part]) for pair in chosen}
 
+    for part, path, option in ((0, data, "--labels"), (1, basis, "--basis-labels")):
+        layouts = sorted(values(part, _layout))
+        if len(layouts) > 1:
+            return (
+                f'"{path}" does not say whether its first row or its first column has labels or data, because they are '
+                f"numbers. Pass {' or '.join(f'{option} {layout}' for layout in layouts)}."
+            )
     if len(values(0, lambda reading: reading.turned)) > 1:
         return (
             f'"{data}" may have a sample in each column or in each row; both fit "{basis}". Pass --samples columns or '
             "--samples rows."
         )
-    if len(values(1, lambda reading: reading.turned)) > 1:
-        return (
-            f'"{basis}" may have a component in each column or in each row; both fit "{data}". Pass --components '
-            "columns or --components rows."
-        )
-    part, path, option = (0, data, "--labels") if len(values(0, _layout)) > 1 else (1, basis, "--basis-labels")
-    layouts = sorted(values(part, _layout))
     return (
-        f'"{path}" does not say whether its first row and its first column are labels or data, because both are '
-        f"numbers. Pass {option} {f' or {option} '.join(layouts)}."
+        f'"{basis}" may have a component in each column or in each row; both fit "{data}". Pass --components columns '
+        "or --components rows."
     )
 
 
@@ -406,10 +425,11 @@ def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_bas
     if named:
         own, other = max(named, key=lambda pair: len(set(pair[0].labels or ()) & set(pair[1].labels or ())))
         if set(own.labels or ()) & set(other.labels or ()):
+            lacks = [(data, _missing_labels(own, other)), (basis, _missing_labels(other, own))]
+            sentences = [f'"{path}" lacks {_quoted(missing)}.' for path, missing in lacks if missing]
             return (
                 f'"{data}" and "{basis}" do not have the same features: '
-                f"{_differences(_quoted([str(data)]), own, _quoted([str(basis)]), other)} Both need the same ones, in "
-                "any order."
+                f"{' '.join(sentences) or 'some names occur more than once.'} Both need the same ones, in any order."
             )
     sizes = [
         f'"{path}" has {counted(readings[0].table.values.shape[0], "row")} and '
@@ -426,17 +446,10 @@ def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_bas
     return message + "the features must be the rows or the columns of both, and there must be as many of them."
 
 
-def _differences(first_name: str, first: Axis, second_name: str, second: Axis) -> str:
-    """Return which labels are missing in one of two axes, in one or two sentences."""
-    one, other = set(first.labels or ()), set(second.labels or ())
-    sentences = []
-    for name, lacking in (
-        (first_name, [label for label in second.labels or () if label not in one]),
-        (second_name, [label for label in first.labels or () if label not in other]),
-    ):
-        if lacking:
-            sentences.append(f"{name} lacks {_quoted(lacking)}.")
-    return " ".join(sentences)
+def _missing_labels(axis: Axis, other: Axis) -> list[str]:
+    """Return the labels of another axis that an axis does not have."""
+    own = set(axis.labels or ())
+    return [label for label in other.labels or () if label not in own]
 
 
 def _quoted(labels: Sequence[str] | None) -> str:
