@@ -23,6 +23,7 @@ LAYERS = [
     "wording",
     "validation",
     "divergences",
+    "limits",
     "table_labels",
     "files",
     "memory",
