@@ -87,6 +87,8 @@ class Activations:
         The beta-divergence that was minimized.
     tol : float
         The tolerance asked for.
+    limits : Limits
+        The upper bounds and totals that were given, as ``limits.upper``, ``limits.total`` and ``limits.max_total``.
     component_labels, frame_labels : sequence, or None
         The labels of the components and of the frames, if tables (pandas, polars) had them.
     """
@@ -102,6 +104,7 @@ class Activations:
     n_iter: NDArray[np.int64] = field(repr=False)
     beta: float
     tol: float
+    limits: Limits = field(default_factory=Limits, repr=False)
     component_labels: Sequence[Any] | None = field(default=None, repr=False)
     frame_labels: Sequence[Any] | None = field(default=None, repr=False)
 
@@ -459,6 +462,7 @@ class Solver:
             n_iter=answer.n_iter,
             beta=self.beta,
             tol=self.tol,
+            limits=limits,
             component_labels=observations.component_labels,
             frame_labels=observations.frame_labels,
         )

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from knownmf.inference.frames import Problem, Rows
 from knownmf.inference.information import variances_of
+from knownmf.limits import LimitArguments
 from knownmf.solver import Activations
 from knownmf.validation import check_range, real_array
 
@@ -21,16 +22,21 @@ def standard_errors(
     *,
     weights: ArrayLike | None = None,
     background: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    total: ArrayLike | None = None,
+    max_total: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     r"""Return the standard errors of activations.
 
-    The covariance of the positive activations S of a frame is the inverse of their Fisher information times the
-    dispersion [1]_:
+    The covariance of the free activations S of a frame, which are neither zero nor at an upper bound, is the inverse of
+    their Fisher information times the dispersion [1]_:
 
     .. math:: \phi \, (W_S' \, \mathrm{diag}(m_f v_f^{\beta-2}) \, W_S)^{-1}, \qquad v = b + W h
 
     It is exact for least squares, and for the other losses as the data of a frame grow. The variance of a bin is taken
-    to be :math:`\phi v^{2-\beta} / m`.
+    to be :math:`\phi v^{2-\beta} / m`. If the activations have a total, or reach their maximal total, the covariance is
+    :math:`\phi \, Z (Z' I Z)^{-1} Z'`, where I is the information and the columns of Z are a basis of the changes that
+    leave the sum as it is.
 
     Parameters
     ----------
@@ -44,15 +50,17 @@ def standard_errors(
         The dispersion :math:`\phi`: for least squares the variance of the noise in a bin of weight 1. If it is not
         given, it is 1 for whole numbers under Kullback-Leibler, which are taken for Poisson counts, and "pearson" for
         everything else: the estimate :math:`\sum_f m_f v_f^{\beta-2} (x_f - v_f)^2 / (n - |S|)` of each frame, with n
-        the number of its observed bins.
+        the number of its observed bins (one more is left if there is a total).
     weights, background : array_like, optional
         Those that ``found`` was solved with.
+    upper, total, max_total : array_like, optional
+        Other limits than those that ``found`` was solved with, which ``found`` satisfies. They need not be repeated.
 
     Returns
     -------
     (n_components, n_frames) float64
-        The standard errors, in the units of ``found.H``: NaN where an activation is zero, and where Pearson's estimate
-        needs more bins than there are. Infinite where the data do not determine an activation, because its component is
+        The standard errors, in the units of ``found.H``: NaN where an activation is zero or at its upper bound, and
+        where Pearson's estimate needs more bins than there are. ``found.to_frame(errors)`` labels them. Infinite where the data do not determine an activation, because its component is
         a combination of other active components.
 
     Raises
@@ -84,12 +92,12 @@ def standard_errors(
     array([[34. ],
            [23.5]])
     """
-    problem = Problem.check(V, W, getattr(found, "beta", 1.0), weights, background)
-    problem.check_found(found)
+    limits = LimitArguments(upper, total, max_total)
+    problem = Problem.of_found(V, W, found, weights, background, limits, dispersion=dispersion)
     dispersion = check_dispersion(dispersion, problem)
     errors = np.full(found.H.shape, np.nan)
     for chunk, rows in problem.blocks(found):
-        variances = variances_of(problem.W, rows.active, rows.curvature(problem.beta))
+        variances = variances_of(problem.W, rows, rows.curvature(problem.beta))
         factor = dispersion_of(dispersion, rows, problem.beta, chunk)
         errors[:, chunk] = np.sqrt(variances * factor[:, np.newaxis]).T
     return errors

@@ -1,15 +1,22 @@
 """Whether the model fits the data of a frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from knownmf.extras import tables_extra
 from knownmf.inference.errors import check_dispersion
 from knownmf.inference.frames import Problem, Rows
 from knownmf.inference.information import inverses
 from knownmf.inference.poisson import moments
+from knownmf.limits import LimitArguments
 from knownmf.solver import Activations
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +34,22 @@ class GoodnessOfFit:
         no bins left to judge by.
     p_value : (n_frames,) float64
         The probability of a deviance at least as large if the model is right. NaN where ``z`` is.
+    frame_labels : sequence, or None
+        The labels of the frames, if tables (pandas, polars) had them.
     """
 
     deviance: NDArray[np.float64] = field(repr=False)
     expected: NDArray[np.float64] = field(repr=False)
     z: NDArray[np.float64] = field(repr=False)
     p_value: NDArray[np.float64] = field(repr=False)
+    frame_labels: Sequence[Any] | None = field(default=None, repr=False)
+
+    def to_frame(self) -> "DataFrame":
+        """Return a pandas DataFrame with a row for each frame, and a column for each attribute."""
+        with tables_extra():
+            import pandas as pd
+        columns = ("deviance", "expected", "z", "p_value")
+        return pd.DataFrame({name: getattr(self, name) for name in columns}, index=self.frame_labels)
 
     def __repr__(self) -> str:
         n_frames, n_poor = len(self.z), np.count_nonzero(self.p_value < 0.05)
@@ -47,6 +64,9 @@ def goodness_of_fit(
     *,
     weights: ArrayLike | None = None,
     background: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    total: ArrayLike | None = None,
+    max_total: ArrayLike | None = None,
 ) -> GoodnessOfFit:
     """Compare the deviance of every frame with what it would be if the model were right.
 
@@ -67,6 +87,8 @@ def goodness_of_fit(
         elsewhere, because an estimate from the residuals would make every fit a good one.
     weights, background : array_like, optional
         Those that ``found`` was solved with.
+    upper, total, max_total : array_like, optional
+        As in :func:`knownmf.standard_errors`.
 
     Returns
     -------
@@ -99,8 +121,8 @@ def goodness_of_fit(
     >>> knownmf.goodness_of_fit(V, W, knownmf.activations(V, W)).p_value.round(1)
     array([0.4, 0. ])
     """
-    problem = Problem.check(V, W, getattr(found, "beta", 1.0), weights, background)
-    problem.check_found(found)
+    limits = LimitArguments(upper, total, max_total)
+    problem = Problem.of_found(V, W, found, weights, background, limits, dispersion=dispersion)
     beta, n_frames = problem.beta, problem.observations.n_frames
     if beta not in (1.0, 2.0):
         raise ValueError(
@@ -124,10 +146,11 @@ def goodness_of_fit(
         expected[chunk], spread[chunk], skewness[chunk] = _reference(rows, problem.W, beta)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (deviance - expected) / spread
-    return GoodnessOfFit(deviance, expected, z, upper_tail(z, skewness))
+    labels = found.frame_labels if found.frame_labels is not None else problem.observations.frame_labels
+    return GoodnessOfFit(deviance, expected, z, _upper_tail(z, skewness), labels)
 
 
-def upper_tail(z: NDArray[np.float64], skewness: NDArray[np.float64]) -> NDArray[np.float64]:
+def _upper_tail(z: NDArray[np.float64], skewness: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probability that a standardized gamma variable with this skewness, which is positive, exceeds z."""
     from scipy.special import gammaincc  # imported here: `import knownmf` loads SciPy's sparse matrices only
 
@@ -143,8 +166,7 @@ def _reference(
         if beta == 1.0:
             mean, variance, third = _cumulants_of_counts(rows, W)
             return mean, np.sqrt(np.where(variance > 0, variance, np.nan)), third / variance**1.5
-        left = ((rows.weights > 0).sum(axis=1) - rows.active.sum(axis=1)).astype(np.float64)
-        left[left <= 0] = np.nan
+        left = rows.n_left
         return left, np.sqrt(2 * left), np.sqrt(8 / left)
 
 
@@ -153,7 +175,7 @@ def _cumulants_of_counts(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the first three cumulants of the deviance of counts, given the estimated activations.
 
-    docs/inference.md derives the formulas. The symbols: m weights, v model, u = x - v; A the active atoms, a row each;
+    docs/inference.md derives the formulas. The symbols: m weights, v model, u = x - v; A the free atoms, a row each;
     C the inverse of their information, so that the errors of the activations are C A (m / v) u.
     """
     used = (rows.weights > 0) & (rows.model > 0)
@@ -163,7 +185,7 @@ def _cumulants_of_counts(
     total = (m**2 * of_bins.variance).sum(axis=1)
     third = (m**3 * of_bins.third).sum(axis=1)
     variance = total.copy()
-    for inverse in inverses(W, rows.active, m / v):
+    for inverse in inverses(W, rows, m / v):
         here, A, C = inverse.frames, inverse.basis, inverse.matrix
         M, V = (m / v)[here], v[here]
         slope, bend, cross = ((m * values)[here] for values in (of_bins.slope, of_bins.bend, of_bins.with_square))

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import divergence
 from knownmf.table_labels import TableLabels
+from knownmf.limits import NO_LIMITS, TOLERANCE, TOLERANCE_SINGLE, LimitArguments
 from knownmf.native import ZERO_FLOOR
 from knownmf.observations import Observations
 from knownmf.solver import Activations
@@ -48,31 +49,54 @@ class Problem:
         weights: ArrayLike | None,
         background: ArrayLike | None,
         support: ArrayLike | None = None,
+        limits: LimitArguments = NO_LIMITS,
+        **others: ArrayLike | None,
     ) -> "Problem":
-        """Return the problem of arrays that users passed; raise what :func:`knownmf.activations` raises."""
+        """Return the problem of arrays that users passed; raise what :func:`knownmf.activations` raises.
+
+        ``others`` are arguments with a value for each component, or for each frame if the name is "dispersion": their
+        labels are compared, too.
+        """
         labels = TableLabels()
         labels.add(W, "W", "bins", "components")
+        for name, values in others.items():
+            labels.add(values, name, "frames" if name == "dispersion" else "components")
         basis = real_array(W, "W", 2)
         n_bins, n_components = basis.shape
         if not n_components:
             raise ValueError("W has no columns: give at least one basis vector.")
         check_range(basis, "W", kind="factor")
         given = V, n_bins, n_components, beta, weights, background, support
-        observations = Observations.check(*given, labels=labels)
+        observations = Observations.check(*given, labels=labels, limits=limits)
         return cls(observations, np.ascontiguousarray(basis, np.float64), beta, _are_whole(observations))
 
-    @property
-    def dispersion_is_known(self) -> bool:
-        """Whether the variance of the data is that of a Poisson distribution."""
-        return self.beta == 1.0 and self.is_counts
+    @classmethod
+    def of_found(
+        cls,
+        V: Any,
+        W: ArrayLike,
+        found: Any,
+        weights: ArrayLike | None,
+        background: ArrayLike | None,
+        limits: LimitArguments,
+        **others: ArrayLike | None,
+    ) -> "Problem":
+        """Return the problem that activations are for, with the limits that they were found with.
 
-    def check_found(self, found: Any) -> None:
-        """Raise unless activations fit to the problem in shape, and were found without penalties."""
+        Raises
+        ------
+        TypeError
+            If ``found`` are no activations.
+        ValueError
+            If they do not fit in shape, were found with penalties, or do not satisfy the limits.
+        """
         if not isinstance(found, Activations):
             raise TypeError(
                 f"found is of type {type(found).__name__}, expected Activations: pass what knownmf.activations returns."
             )
-        expected = self.W.shape[1], self.observations.n_frames
+        problem = cls.check(V, W, found.beta, weights, background, None, limits, **others)
+        observations = problem.observations
+        expected = problem.W.shape[1], observations.n_frames
         if found.H.shape != expected:
             raise ValueError(
                 f"found.H has shape {found.H.shape}, but V and W are for {expected}: pass the V and the W of found."
@@ -83,6 +107,13 @@ class Problem:
                 f"found was solved with penalties (frame {np.argmax(penalized)}), which shrink the activations in a "
                 "way that the errors do not tell: solve again without l1 and l2, with support=found.H > 0."
             )
+        observations.limits.check_satisfied(found.H)
+        return replace(problem, observations=replace(observations, limits=observations.limits.or_else(found.limits)))
+
+    @property
+    def dispersion_is_known(self) -> bool:
+        """Whether the variance of the data is that of a Poisson distribution."""
+        return self.beta == 1.0 and self.is_counts
 
     def blocks(self, found: Activations) -> Iterator[tuple[slice, "Rows"]]:
         """Yield blocks of frames with their model.
@@ -112,12 +143,18 @@ class Rows:
         that the solver documents.
     H : (n_frames, n_components) float64
         The activations.
+    free : (n_frames, n_components) bool
+        Which activations are neither zero nor at an upper bound.
+    has_total : (n_frames,) bool
+        Whether the sum of the activations is fixed, or at its maximum.
     """
 
     x: NDArray[np.float64]
     weights: NDArray[np.float64]
     model: NDArray[np.float64]
     H: NDArray[np.float64]
+    free: NDArray[np.bool_]
+    has_total: NDArray[np.bool_]
 
     @classmethod
     def of(cls, observations: Observations, W: NDArray[np.float64], H: NDArray[np.floating], beta: float) -> "Rows":
@@ -136,12 +173,18 @@ class Rows:
             x = np.where(missing, x, np.maximum(x, floor)) if beta < 1 else x
             unreached = (model == 0) & (x > 0)
             model[unreached] = floor[unreached]
-        return cls(x, weights, model, activations)
+        limits = observations.limits.rows(slice(None), len(x))
+        nearly = 1 - (TOLERANCE if H.dtype == np.float64 else TOLERANCE_SINGLE)
+        free = (activations > 0) & (activations < nearly * limits.get("upper", np.inf))
+        total = limits.get("total", np.full(len(x), np.inf))
+        return cls(x, weights, model, activations, free, activations.sum(axis=1) >= nearly * total)
 
     @property
-    def active(self) -> NDArray[np.bool_]:
-        """Which activations are positive, (n_frames, n_components)."""
-        return self.H > 0
+    def n_left(self) -> NDArray[np.float64]:
+        """The observed bins of each frame minus what was estimated from them, (n_frames,); NaN if nothing is left."""
+        n_free = self.free.sum(axis=1)
+        left = (self.weights > 0).sum(axis=1) - (n_free - (self.has_total & (n_free > 0)))
+        return np.where(left > 0, left, np.nan)
 
     def curvature(self, beta: float) -> NDArray[np.float64]:
         """Return m v^(beta-2), (n_frames, n_bins): the inverse of the variance of each bin, but for the dispersion."""
@@ -151,9 +194,7 @@ class Rows:
 
     def pearson(self, beta: float) -> NDArray[np.float64]:
         """Return Pearson's estimate of the dispersion of each frame; NaN if no bins are left for it."""
-        left = (self.weights > 0).sum(axis=1) - self.active.sum(axis=1)
-        total = (self.curvature(beta) * (self.x - self.model) ** 2).sum(axis=1)
-        return np.where(left > 0, total / np.maximum(left, 1), np.nan)
+        return (self.curvature(beta) * (self.x - self.model) ** 2).sum(axis=1) / self.n_left
 
     def check_divergence(self, expected: NDArray[np.float64], beta: float, first: int) -> None:
         """Raise unless the divergence of each frame is the one expected; ``first`` is the number of the first frame."""
@@ -173,14 +214,21 @@ class Rows:
             )
 
 
-def take(observations: Observations, frames: Any) -> Observations:
-    """Return some frames of observations: a slice, or an array of their numbers."""
-    parts = {
-        name: values[:, frames]
-        for name in ("weights", "background", "support", "H_init")
-        if (values := getattr(observations, name)) is not None and values.ndim == 2
+def take(observations: Observations, frames: Any, V: Any = None) -> Observations:
+    """Return some frames of observations, a slice or an array of their numbers; with other data, if ``V`` is given."""
+    arrays = ("weights", "background", "support", "H_init")
+    given = {name: getattr(observations, name) for name in arrays}
+    of_frames = {name: values[:, frames] for name, values in given.items() if values is not None and values.ndim == 2}
+    limits = observations.limits
+    totals = {
+        name: values[frames]
+        for name in ("total", "max_total")
+        if (values := getattr(limits, name)) is not None and values.ndim == 1
     }
-    return replace(observations, V=observations.V[:, frames], **parts)
+    if limits.upper is not None and limits.upper.ndim == 2:
+        totals["upper"] = limits.upper[:, frames]
+    data = observations.V[:, frames] if V is None else V
+    return replace(observations, V=data, limits=replace(limits, **totals), **of_frames)
 
 
 def in_double(observations: Observations) -> Observations:

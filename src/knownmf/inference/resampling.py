@@ -3,18 +3,23 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
 from knownmf.divergences import beta_of
+from knownmf.extras import tables_extra
 from knownmf.inference.frames import Problem, Rows, in_double, take
+from knownmf.limits import LimitArguments
 from knownmf.observations import Observations
 from knownmf.solver import GROUP, Activations, Progress, Solver, warn_of_missed
 from knownmf.threads import run_in_threads
 from knownmf.validation import level_of_caller, number, whole_number
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Model = Literal["poisson", "multinomial", "residual"]
 # Memory for the resamples of the frames that are treated together, in bytes.
@@ -22,6 +27,8 @@ RESAMPLES_BYTES = 2**25
 # Better starts take 0.1 ms for a resample of 96 bins and 86 components. They save more than that where the sum of a
 # frame is at least this many times the number of bins and the dispersion (ad hoc: insensitive between 5 and 15).
 LEAST_STAGED = 8
+# The tolerance of starts: enough that no multiplicative updates follow (ad hoc: 1e-2 to 1e-5 take nearly the same time).
+ROUGH_TOL = 1e-2
 # With more components, the solver looks for the active ones itself.
 LARGEST_STAGED = 256
 
@@ -53,6 +60,18 @@ class Bootstrap:
     frequency: NDArray[np.float64] = field(repr=False)
     n_missed: NDArray[np.int64] = field(repr=False)
 
+    def to_frame(self) -> "DataFrame":
+        """Return ``quantiles`` as a pandas DataFrame.
+
+        It has a row for each component, and for each frame a column for each level: (n_components, n_frames *
+        n_levels). Use ``found.to_frame(result.standard_errors)`` for other attributes.
+        """
+        tables = [self.found.to_frame(values) for values in self.quantiles]
+        with tables_extra():
+            import pandas as pd
+        table = pd.concat(tables, axis=1, keys=self.levels)
+        return table.swaplevel(axis=1)[[(label, level) for label in tables[0] for level in self.levels]]
+
 
 def bootstrap(
     V: ArrayLike,
@@ -66,6 +85,9 @@ def bootstrap(
     weights: ArrayLike | None = None,
     background: ArrayLike | None = None,
     support: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    total: ArrayLike | None = None,
+    max_total: ArrayLike | None = None,
     tol: float = 1e-8,
     max_iter: int = 200,
     progress: Progress | None = None,
@@ -92,7 +114,7 @@ def bootstrap(
     random_state : int or numpy.random.Generator, optional
         Makes the result reproducible. The resamples of a frame depend on it and on the number of the frame, not on the
         other frames and not on the number of threads.
-    beta_loss, weights, background, support
+    beta_loss, weights, background, support, upper, total, max_total
         As in :func:`knownmf.activations`. Missing entries are missing in all resamples.
     tol : float, default 1e-8
         Bound on the relative gap of every frame and resample. It has to be small beside the noise: for N counts, the
@@ -144,7 +166,8 @@ def bootstrap(
     True
     """
     beta = beta_of(beta_loss)
-    problem = Problem.check(V, W, beta, weights, background, support)
+    limits = LimitArguments(upper, total, max_total)
+    problem = Problem.check(V, W, beta, weights, background, support, limits)
     check_model(model, problem)
     n_resamples = whole_number(n_resamples, "n_resamples", 2)
     levels = tuple(
@@ -153,6 +176,7 @@ def bootstrap(
     seed = _seed(random_state)
     shared_weights, shared_support, rest = in_double(problem.observations).split()
     solver = Solver(problem.W, beta, 0.0, 0.0, shared_weights, shared_support, tol, max_iter)
+    rough = Solver(problem.W, beta, 0.0, 0.0, shared_weights, shared_support, ROUGH_TOL, max_iter)
     found = solver.solve_observations(rest)
     warn_of_missed(found)
     n_components, n_frames = found.H.shape
@@ -172,7 +196,7 @@ def bootstrap(
         resamples = _resample(rows, beta, model, n_resamples, seed, first)
         observed = _observe(resamples, rest, chunk, found)
         if beta == 1.0 and n_components <= LARGEST_STAGED:
-            observed = replace(observed, H_init=_better_starts(solver, problem.W, rows, observed, resamples))
+            observed = replace(observed, H_init=_better_starts(rough, problem.W, rows, observed, resamples))
         _summarize(result, chunk, solver.solve_observations(observed))
         if progress is not None:
             progress(chunk.stop, n_frames)
@@ -263,15 +287,11 @@ def _observe(resamples: NDArray[np.float64], rest: Observations, chunk: slice, f
     if rest.is_sparse:
         V = csc_array(V)
     each = np.repeat(np.arange(chunk.start, chunk.stop), n_resamples)
-    of_frames = {
-        name: values[:, each] if values is not None and values.ndim == 2 else values
-        for name, values in (("weights", rest.weights), ("background", rest.background), ("support", rest.support))
-    }
-    return Observations(V, **of_frames, H_init=found.H[:, each])
+    return replace(take(rest, each, V), H_init=found.H[:, each])
 
 
 def _better_starts(
-    solver: Solver,
+    rough: Solver,
     W: NDArray[np.float64],
     rows: Rows,
     observed: Observations,
@@ -300,7 +320,7 @@ def _better_starts(
     which = np.flatnonzero(staged)
     if len(which):
         some = replace(take(observed, which), support=start[:, which] > 0, H_init=start[:, which])
-        start[:, which] = solver.solve_observations(some).H
+        start[:, which] = rough.solve_observations(some).H
     return start
 
 

@@ -1,7 +1,7 @@
 """Which components a frame needs."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,10 +10,14 @@ from knownmf.divergences import beta_of
 from knownmf.inference.errors import Dispersion, check_dispersion, dispersion_of
 from knownmf.inference.frames import Problem, Rows, in_double, take
 from knownmf.inference.information import variances_of
+from knownmf.limits import ROUNDING, LimitArguments
 from knownmf.observations import Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_missed
 from knownmf.threads import single_threaded_blas
 from knownmf.validation import check_zeros_and_ones, number, one_for_each, whole_number
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # Memory for the arrays of the frames that are treated together, in bytes.
 BLOCK_BYTES = 2**25
@@ -49,6 +53,10 @@ class Selection:
     accepted: NDArray[np.bool_] = field(repr=False)
     decided: NDArray[np.bool_] = field(repr=False)
 
+    def to_frame(self) -> "DataFrame":
+        """Return ``support`` as a pandas DataFrame with the labels of the components and of the frames."""
+        return self.found.to_frame(self.support)
+
 
 def select(
     V: ArrayLike,
@@ -63,6 +71,9 @@ def select(
     weights: ArrayLike | None = None,
     background: ArrayLike | None = None,
     support: ArrayLike | None = None,
+    upper: ArrayLike | None = None,
+    total: ArrayLike | None = None,
+    max_total: ArrayLike | None = None,
     tol: float = 1e-8,
     max_iter: int = 200,
     progress: Progress | None = None,
@@ -94,7 +105,7 @@ def select(
         by -2 log(p / (1 - p)): likely components are kept more easily, which matters most for few counts.
     dispersion : float, array_like (n_frames,) or "pearson", optional
         As in :func:`knownmf.standard_errors`; Pearson's estimate is that of all active components.
-    beta_loss, weights, background, support
+    beta_loss, weights, background, support, upper, total, max_total
         As in :func:`knownmf.activations`; beta from 1 to 2, where the gap proves how close a frame is to its optimum.
     tol : float, default 1e-8
         Bound on the relative gap of every frame. It has to be small beside the noise.
@@ -146,7 +157,11 @@ def select(
             f"beta_loss is {beta_loss!r}: select needs a beta from 1 to 2, because only there a bound on the distance "
             "to the optimum is known."
         )
-    problem = Problem.check(V, W, beta, weights, background, support)
+    limits = LimitArguments(upper, total, max_total)
+    others = {"always": always, "prior": prior, "dispersion": dispersion}
+    problem = Problem.check(V, W, beta, weights, background, support, limits, **others)
+    if problem.observations.limits:
+        problem.observations.limits.check_feasible(problem.observations.support, problem.W.shape[1])
     n_bins, n_components = problem.W.shape
     n_frames = problem.observations.n_frames
     kept = np.zeros(n_components, np.bool_)
@@ -251,19 +266,19 @@ class _Path:
         """Try to drop one component of every frame whose path has not ended; return whether there was any."""
         frames = np.flatnonzero(self.is_open)
         rows = self._rows(frames)
-        droppable = rows.active.T & ~self.kept[:, np.newaxis]
+        droppable = (rows.H.T > 0) & ~self.kept[:, np.newaxis] & self._can_be_dropped(frames)
         self.is_open[frames[~droppable.any(axis=0)]] = False
         some = droppable.any(axis=0)
         frames, droppable = frames[some], droppable[:, some]
         if not len(frames):
             return False
-        variances = variances_of(self.problem.W, rows.active[some], rows.curvature(self.problem.beta)[some]).T
+        variances = variances_of(self.problem.W, rows, rows.curvature(self.problem.beta))[some].T
         H, prices = self.H[:, frames], self.prices[:, frames]
         with np.errstate(invalid="ignore", divide="ignore"):
             worth = H**2 / (variances * self.dispersion[frames]) - prices
         component = np.where(droppable, np.nan_to_num(worth, nan=np.inf, posinf=1e300), np.inf).argmin(axis=0)
         # Without a component that is dropped, one at zero might become active: it would take a step to drop it again.
-        tried = self.allowed[:, frames] & ((H > 0) | self.kept[:, np.newaxis])
+        tried = self._left(frames)
         tried[component, np.arange(len(frames))] = False
         solved = self._solve(frames, tried, np.where(tried, H, 0.0))
         forced = (H > 0).sum(axis=0) > self.most
@@ -275,6 +290,24 @@ class _Path:
         self.divergence[taken], self.gap[taken] = solved.divergence[accepted], solved.gap[accepted]
         self.is_open[frames[~accepted]] = False
         return True
+
+    def _left(self, frames: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return the components that frames still have."""
+        return self.allowed[:, frames] & ((self.H[:, frames] > 0) | self.kept[:, np.newaxis])
+
+    def _can_be_dropped(self, frames: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return which components of frames may be left out without making a total impossible."""
+        left = self._left(frames)
+        limits = take(self.observations, frames).limits
+        if limits.total is None:
+            return left
+        bounds = np.full(left.shape, np.inf) if limits.upper is None else limits.rows(slice(None), len(frames))["upper"].T
+        bounds = np.where(left, bounds, 0.0)
+        # The sum of all other bounds, without inf - inf.
+        unbounded = np.isinf(bounds)
+        finite = np.where(unbounded, 0.0, bounds)
+        others = np.where(unbounded.sum(axis=0) > unbounded, np.inf, finite.sum(axis=0) - finite)
+        return left & (others >= limits.total * (1 + ROUNDING))
 
     def _compare(
         self, frames: NDArray[np.intp], tried: NDArray[np.bool_], solved: Activations, forced: NDArray[np.bool_]
