@@ -387,6 +387,204 @@ class TestBootstrap:
         assert (result.n_missed > 0).all()
 
 
+class TestLimits:
+    """Upper bounds and totals: the errors are those of the activations that may still change."""
+
+    # Shares of four components, which sum to one, in 200 bins with noise of a known variance.
+    W = np.random.default_rng(30).gamma(1.0, 1.0, (200, 4))
+    SHARES = np.array([0.2, 0.3, 0.1, 0.4])
+
+    def draws(self, n_frames=2000, sigma=0.3):
+        rng = np.random.default_rng(31)
+        return (self.W @ self.SHARES)[:, np.newaxis] + rng.normal(0.0, sigma, (200, n_frames))
+
+    def test_errors_with_a_total_are_those_of_the_other_parametrization(self):
+        V = self.draws(5)
+        found = knownmf.activations(V, self.W, "frobenius", total=1.0)
+        errors = knownmf.standard_errors(V, self.W, found, dispersion=0.09)
+        # Without the last share: V - w4 = sum over the others of (w_k - w4) h_k, an ordinary regression.
+        A = self.W[:, :3] - self.W[:, 3:]
+        covariance = 0.09 * np.linalg.inv(A.T @ A)
+        last = np.sqrt(np.ones(3) @ covariance @ np.ones(3))
+        expected = np.r_[np.sqrt(np.diag(covariance)), last]
+        np.testing.assert_allclose(errors, np.repeat(expected[:, np.newaxis], 5, axis=1), rtol=1e-9)
+        np.testing.assert_array_equal(errors, knownmf.standard_errors(V, self.W, found, 0.09, total=1.0))
+
+    def test_errors_with_a_total_are_the_spread_of_repetitions_and_smaller_than_without(self):
+        V = self.draws()
+        found = knownmf.activations(V, self.W, "frobenius", total=1.0)
+        errors = knownmf.standard_errors(V, self.W, found, dispersion=0.09)
+        np.testing.assert_allclose(found.H.std(axis=1), errors.mean(axis=1), rtol=0.06)
+        free = knownmf.activations(V, self.W, "frobenius")
+        assert (errors < knownmf.standard_errors(V, self.W, free, dispersion=0.09)).all()
+
+    def test_pearson_and_the_goodness_of_fit_count_a_total(self):
+        V = self.draws(3000)
+        found = knownmf.activations(V, self.W, "frobenius", total=1.0)
+        fit = knownmf.goodness_of_fit(V, self.W, found, dispersion=0.09)
+        np.testing.assert_array_equal(fit.expected, 197)
+        assert 0.035 < np.mean(fit.p_value < 0.05) < 0.065
+        ratio = knownmf.standard_errors(V, self.W, found) / knownmf.standard_errors(V, self.W, found, 1.0)
+        pearson = ((V - self.W @ found.H) ** 2).sum(axis=0) / 197
+        np.testing.assert_allclose(ratio, np.repeat(np.sqrt(pearson)[np.newaxis], 4, axis=0), rtol=1e-9)
+
+    def test_goodness_of_fit_of_counts_with_a_total(self):
+        rng = np.random.default_rng(32)
+        W = rng.dirichlet(np.full(96, 0.5), 5).T
+        V = rng.poisson(W @ np.full((5, 3000), 100.0)).astype(float)
+        found = knownmf.activations(V, W, total=500.0, tol=1e-8)
+        fit = knownmf.goodness_of_fit(V, W, found)
+        assert 0.035 < np.mean(fit.p_value < 0.05) < 0.065
+        assert abs(np.mean(fit.z)) < 0.1
+
+    def test_activations_at_their_bounds_have_no_errors(self):
+        V = self.draws(5)
+        upper = np.array([0.1, 1.0, 1.0, 1.0])
+        found = knownmf.activations(V, self.W, "frobenius", upper=upper)
+        errors = knownmf.standard_errors(V, self.W, found, dispersion=0.09)
+        assert np.isnan(errors[0]).all()
+        A = self.W[:, 1:]
+        expected = 0.3 * np.sqrt(np.diag(np.linalg.inv(A.T @ A)))
+        np.testing.assert_allclose(errors[1:], np.repeat(expected[:, np.newaxis], 5, axis=1), rtol=1e-9)
+
+    def test_a_maximal_total_counts_where_it_is_reached(self):
+        V = np.column_stack([self.draws(1), 0.5 * self.draws(1)])
+        found = knownmf.activations(V, self.W, "frobenius", max_total=0.8)
+        errors = knownmf.standard_errors(V, self.W, found, dispersion=0.09)
+        with_total = knownmf.activations(V[:, :1], self.W, "frobenius", total=0.8)
+        without = knownmf.activations(V[:, 1:], self.W, "frobenius")
+        one = knownmf.standard_errors(V[:, :1], self.W, with_total, dispersion=0.09)
+        other = knownmf.standard_errors(V[:, 1:], self.W, without, dispersion=0.09)
+        np.testing.assert_allclose(errors, np.hstack([one, other]), rtol=1e-9)
+
+    def test_a_total_determines_what_the_data_do_not(self):
+        # The data know the sum of the two differences only: with a total, all three are known.
+        W = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [1.0, 1.0, 1.0]])
+        V = W @ [[1.0], [2.0], [3.0]]
+        free = knownmf.Solver(W, "frobenius").certify(V, [[1.0], [2.0], [3.0]])
+        assert np.isinf(knownmf.standard_errors(V, W, free, 1.0)).all()
+        W = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]])
+        V = W @ [[1.0], [2.0], [3.0]]
+        free = knownmf.Solver(W, "frobenius").certify(V, [[1.0], [2.0], [3.0]])
+        assert np.array_equal(np.isinf(knownmf.standard_errors(V, W, free, 1.0)[:, 0]), [True, False, True])
+        fixed = knownmf.Solver(W, "frobenius", total=6.0).certify(V, [[1.0], [2.0], [3.0]])
+        A = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]])  # the last row is exact
+        inverse = np.linalg.inv(A)[:, :2]
+        expected = np.sqrt((inverse**2).sum(axis=1))
+        np.testing.assert_allclose(knownmf.standard_errors(V, W, fixed, 1.0)[:, 0], expected, rtol=1e-9)
+
+    def test_a_single_component_with_a_total_is_exact(self):
+        found = knownmf.activations([[3.0], [1.0]], [[0.5], [0.5]], total=4.0)
+        np.testing.assert_array_equal(knownmf.standard_errors([[3.0], [1.0]], [[0.5], [0.5]], found), [[0.0]])
+
+    def test_limits_that_found_does_not_satisfy_are_refused(self):
+        V = self.draws(3)
+        found = knownmf.activations(V, self.W, "frobenius")
+        with pytest.raises(ValueError, match="do not satisfy total"):
+            knownmf.standard_errors(V, self.W, found, total=1.0)
+
+    @pytest.mark.parametrize("limits", [{"total": 1.0}, {"max_total": 0.95}, {"upper": 0.35, "total": 1.0}])
+    def test_resamples_keep_the_limits(self, limits):
+        V = self.draws(4)
+        result = knownmf.bootstrap(V, self.W, 50, "residual", (0.0, 1.0), 0, beta_loss="frobenius", **limits)
+        again = knownmf.activations(V, self.W, "frobenius", **limits)
+        np.testing.assert_allclose(result.found.H, again.H, rtol=1e-9)
+        assert (result.quantiles <= limits.get("upper", np.inf) * (1 + 1e-12)).all()
+        if "total" in limits and "upper" not in limits:
+            errors = knownmf.standard_errors(V, self.W, result.found)
+            np.testing.assert_allclose(result.standard_errors, errors, rtol=0.4)
+
+    def test_resamples_of_counts_keep_a_total_of_each_frame(self):
+        totals = COUNTS[:, :6].sum(axis=0)
+        result = knownmf.bootstrap(COUNTS[:, :6], W10, 1000, "poisson", (0.0, 1.0), 0, total=totals)
+        np.testing.assert_allclose(result.found.H.sum(axis=0), totals)
+        # The mean over the resamples of the sum is the total, whose spread is none: the largest of one component
+        # cannot exceed it.
+        assert (result.quantiles[1] <= totals * (1 + 1e-12)).all()
+        assert (result.quantiles[1].sum(axis=0) > totals).all()
+
+    def test_selection_keeps_the_limits(self):
+        rng = np.random.default_rng(33)
+        W = rng.gamma(1.0, 1.0, (150, 10))
+        H = np.zeros((10, 30))
+        H[[2, 5, 8]] = rng.dirichlet(np.full(3, 5.0), 30).T
+        V = W @ H + rng.normal(0.0, 0.2, (150, 30))
+        for limits in ({"total": 1.0}, {"total": np.ones(30), "upper": 0.8}, {"max_total": 1.0}):
+            result = knownmf.select(V, W, beta_loss="frobenius", **limits)
+            again = knownmf.activations(V, W, "frobenius", support=result.support, **limits)
+            np.testing.assert_allclose(result.found.H, again.H, atol=1e-6)
+            assert (result.support == (H > 0)).mean() > 0.95
+
+    def test_selection_never_makes_a_total_impossible(self):
+        # Bounds of 0.3 need four components for a total of 1, whatever the criterion is.
+        V = self.draws(6)
+        result = knownmf.select(V, self.W, 1e6, beta_loss="frobenius", total=1.0, upper=0.3)
+        np.testing.assert_allclose(result.found.H.sum(axis=0), 1.0)
+        assert (result.support.sum(axis=0) == 4).all()
+        one = knownmf.select(V, self.W, 1e6, beta_loss="frobenius", total=1.0)
+        assert (one.support.sum(axis=0) == 1).all()
+        with pytest.raises(ValueError, match="sum to 0.4"):
+            knownmf.select(V, self.W, beta_loss="frobenius", total=1.0, upper=0.1)
+
+
+class TestTables:
+    def tables(self):
+        pandas = pytest.importorskip("pandas")
+        bins = [f"bin {f}" for f in range(30)]
+        W = pandas.DataFrame(W10, bins, [f"component {k}" for k in range(10)])
+        V = pandas.DataFrame(COUNTS[:, :3], bins, ["a", "b", "c"])
+        return V, W
+
+    def test_results_come_back_labeled(self):
+        V, W = self.tables()
+        found = knownmf.activations(V, W, tol=1e-8)
+        errors = found.to_frame(knownmf.standard_errors(V, W, found))
+        assert list(errors.index) == list(W.columns)
+        assert list(errors.columns) == ["a", "b", "c"]
+        fit = knownmf.goodness_of_fit(V, W, found).to_frame()
+        assert list(fit.index) == ["a", "b", "c"]
+        assert list(fit.columns) == ["deviance", "expected", "z", "p_value"]
+        selected = knownmf.select(V, W)
+        support = selected.to_frame()
+        assert list(support.index) == list(W.columns)
+        assert list(support.columns) == ["a", "b", "c"]
+        np.testing.assert_array_equal(support.to_numpy(), selected.support)
+        result = knownmf.bootstrap(V, W, 10, random_state=0)
+        intervals = result.to_frame()
+        assert intervals.shape == (10, 6)
+        assert list(intervals.columns[:3]) == [("a", 0.025), ("a", 0.975), ("b", 0.025)]
+        np.testing.assert_array_equal(intervals["b"][0.975], result.quantiles[1, :, 1])
+        assert knownmf.bootstrap(COUNTS[:, :2], W10, 5).to_frame().shape == (10, 4)
+
+    def test_tables_with_other_labels_are_refused(self):
+        pandas = pytest.importorskip("pandas")
+        V, W = self.tables()
+        found = knownmf.activations(V, W, tol=1e-8)
+        turned = V.iloc[::-1]
+        for call in (
+            lambda: knownmf.standard_errors(turned, W, found),
+            lambda: knownmf.goodness_of_fit(turned, W, found),
+            lambda: knownmf.bootstrap(turned, W),
+            lambda: knownmf.select(turned, W),
+        ):
+            with pytest.raises(ValueError, match="same labels for their bins"):
+                call()
+        with pytest.raises(ValueError, match="same labels for their components"):
+            knownmf.select(V, W, prior=pandas.Series(0.5, W.columns[::-1]))
+        with pytest.raises(ValueError, match="same labels for their components"):
+            knownmf.select(V, W, always=pandas.Series(False, W.columns[::-1]))
+        with pytest.raises(ValueError, match="same labels for their frames"):
+            knownmf.standard_errors(V, W, found, pandas.Series(1.0, ["c", "b", "a"]))
+
+    def test_polars(self):
+        polars = pytest.importorskip("polars")
+        W = polars.DataFrame({f"component {k}": W10[:, k] for k in range(10)})
+        V = polars.DataFrame({"a": COUNTS[:, 0], "b": COUNTS[:, 1]})
+        selected = knownmf.select(V, W)
+        assert list(selected.to_frame().columns) == ["a", "b"]
+        assert list(selected.to_frame().index) == W.columns
+
+
 class TestSelect:
     def catalogs(self, n_counts, n_frames=100):
         rng = np.random.default_rng(11)
