@@ -523,7 +523,7 @@ class TestLimits:
         assert (result.support.sum(axis=0) == 4).all()
         one = knownmf.select(V, self.W, 1e6, beta_loss="frobenius", total=1.0)
         assert (one.support.sum(axis=0) == 1).all()
-        with pytest.raises(ValueError, match="sum to 0.4"):
+        with pytest.raises(ValueError, match=r"sum to 0\.4"):
             knownmf.select(V, self.W, beta_loss="frobenius", total=1.0, upper=0.1)
 
 

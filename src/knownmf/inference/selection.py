@@ -1,7 +1,7 @@
 """Which components a frame needs."""
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +44,7 @@ class Selection:
         Whether the step succeeded.
     decided : (n_frames,) bool
         Whether the gaps prove, for every step of the frame, on which side of the criterion its likelihood ratio is.
+        False where a frame has no estimate of its dispersion: nothing is dropped from it.
     """
 
     support: NDArray[np.bool_] = field(repr=False)
@@ -162,229 +163,213 @@ def select(
     problem = Problem.check(V, W, beta, weights, background, support, limits, **others)
     if problem.observations.limits:
         problem.observations.limits.check_feasible(problem.observations.support, problem.W.shape[1])
-    n_bins, n_components = problem.W.shape
-    n_frames = problem.observations.n_frames
-    kept = np.zeros(n_components, np.bool_)
-    if always is not None:
-        given = one_for_each(always, "always", n_components, "components")
-        check_zeros_and_ones(given, "always")
-        kept = given > 0
-    most = n_components if max_components is None else whole_number(max_components, "max_components")
-    odds = _check_prior(prior, n_components)
+    rules = _Rules.check(criterion, always, max_components, prior, problem.W.shape[1])
     dispersion = check_dispersion(dispersion, problem)
-    _check_criterion(criterion)
     shared_weights, _, rest = replace(problem.observations, support=None).split()
-    solvers = [
+    solver, sharper = (
         Solver(problem.W, beta, 0.0, 0.0, shared_weights, None, tolerance, max_iter)
         for tolerance in (tol, tol * SHARPER)
-    ]
-    paths, selected = [], np.zeros((n_components, n_frames), np.bool_)
+    )
+    (n_bins, n_components), n_frames = problem.W.shape, problem.observations.n_frames
+    steps = _Steps(
+        np.full((n_components, n_frames), -1),
+        np.full((n_components, n_frames), np.nan),
+        np.zeros((n_components, n_frames), np.bool_),
+    )
+    H, decided = np.zeros((n_components, n_frames)), np.ones(n_frames, np.bool_)
     size = max(1, BLOCK_BYTES // (8 * 8 * (n_bins + n_components)))
     for first in range(0, n_frames, size):
         chunk = slice(first, min(first + size, n_frames))
         with single_threaded_blas():  # the matrices are small, and threads of BLAS would disturb those of the solver
-            path = _Path(problem, take(problem.observations, chunk), solvers, kept, most)
-            path.set_prices(criterion, odds, None if dispersion is None else dispersion[chunk])
-            while path.step():
-                pass
-        paths.append(path)
-        selected[:, chunk] = path.H > 0
+            path = _Path(problem, chunk, solver, sharper, rules, dispersion)
+            path.run(_Steps(*(values[:, chunk] for values in steps)))
+        H[:, chunk], decided[chunk] = path.H, path.decided
         if progress is not None:
             progress(chunk.stop, n_frames)
-    H_init = np.concatenate([path.H for path in paths], axis=1) if paths else None
-    found = solvers[0].solve_observations(replace(in_double(rest), support=selected, H_init=H_init))
+    found = solver.solve_observations(replace(in_double(rest), support=H > 0, H_init=H))
     warn_of_missed(found)
-    n_steps = max((len(path.dropped) for path in paths), default=0)
-    steps = {
-        name: np.concatenate([_padded(getattr(path, name), n_steps, none, path.n_frames) for path in paths], axis=1)
-        if paths
-        else np.full((0, 0), none)
-        for name, none in (("dropped", -1), ("likelihood_ratios", np.nan), ("accepted", False))
-    }
-    decided = np.concatenate([path.decided for path in paths]) if paths else np.ones(0, np.bool_)
-    return Selection(selected, found, **steps, decided=decided)
+    n_steps = int((steps.dropped >= 0).any(axis=1).sum())
+    return Selection(H > 0, found, *(values[:n_steps] for values in steps), decided=decided)
+
+
+class _Steps(NamedTuple):
+    """The steps of some frames, (n_steps, n_frames) each, as in `Selection`."""
+
+    dropped: NDArray[np.int64]
+    likelihood_ratios: NDArray[np.float64]
+    accepted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rules:
+    """What decides whether a component is dropped.
+
+    Attributes
+    ----------
+    criterion : {"bic", "aic"} or float
+        How much a component has to lower the deviance.
+    always : (n_components,) bool
+        Components that are not dropped.
+    max_components : int
+        Most components of a frame.
+    log_odds : (n_components,) float64
+        The logarithm of p / (1 - p) for the probability p of each component; 0 without a prior.
+    """
+
+    criterion: str | float
+    always: NDArray[np.bool_]
+    max_components: int
+    log_odds: NDArray[np.float64]
+
+    @classmethod
+    def check(
+        cls, criterion: Any, always: Any, max_components: Any, prior: ArrayLike | None, n_components: int
+    ) -> "_Rules":
+        """Check the rules that the user passed."""
+        _check_criterion(criterion)
+        kept = np.zeros(n_components)
+        if always is not None:
+            kept = one_for_each(always, "always", n_components, "components")
+            check_zeros_and_ones(kept, "always")
+        most = n_components if max_components is None else whole_number(max_components, "max_components")
+        return cls(criterion, kept > 0, most, _log_odds(prior, n_components))
+
+    def prices(self, rows: Rows, counted: bool) -> NDArray[np.float64]:
+        """Return how much each component has to lower the deviance of each frame, (n_components, n_frames)."""
+        if self.criterion == "bic":
+            n = (rows.weights * rows.x).sum(axis=1) if counted else (rows.weights > 0).sum(axis=1)
+            price = np.log(np.maximum(n, 1.0))
+        else:
+            price = np.full(len(rows.x), 2.0 if self.criterion == "aic" else self.criterion, np.float64)
+        return price - 2 * self.log_odds[:, np.newaxis]
 
 
 class _Path:
     """The backward elimination of some frames, which take their steps together.
 
-    Call `set_prices` once, then `step` until it returns False. ``H`` then has the activations that are left.
+    After `run`, ``H`` has the activations that are left, and ``decided`` is as in `Selection`.
 
     Parameters
     ----------
     problem : Problem
-        The basis and the loss.
-    observations : Observations
-        The data of the frames.
-    solvers : list of Solver
+        The data of all frames, the basis and the loss.
+    chunk : slice
+        The frames of this path.
+    solver, sharper : Solver
         The solver, and one with a smaller tolerance.
-    kept : (n_components,) bool
-        Components that are not dropped.
-    most : int
-        Most components of a frame.
+    rules : _Rules
+        What decides whether a component is dropped.
+    dispersion : (n_frames,) float64 or None
+        The dispersion of all frames; Pearson's estimate if it is None.
     """
 
     def __init__(
         self,
         problem: Problem,
-        observations: Observations,
-        solvers: list[Solver],
-        kept: NDArray[np.bool_],
-        most: int,
+        chunk: slice,
+        solver: Solver,
+        sharper: Solver,
+        rules: _Rules,
+        dispersion: NDArray[np.float64] | None,
     ):
-        self.problem, self.solvers, self.kept, self.most = problem, solvers, kept, most
-        self.n_frames = observations.n_frames
-        support = observations.support
-        shape = problem.W.shape[1], self.n_frames
-        self.allowed = np.ones(shape, np.bool_)
-        if support is not None:
-            self.allowed[:] = (support if support.ndim == 2 else support[:, np.newaxis]) > 0
-        self.observations = replace(in_double(observations), support=None)
-        found = self._solve(np.arange(self.n_frames), self.allowed, None)
-        self.H, self.divergence, self.gap = found.H.copy(), found.divergence, found.gap
-        self.is_open = np.ones(self.n_frames, np.bool_)
-        self.decided = np.ones(self.n_frames, np.bool_)
-        self.dropped: list[NDArray[np.int64]] = []
-        self.likelihood_ratios: list[NDArray[np.float64]] = []
-        self.accepted: list[NDArray[np.bool_]] = []
+        self.problem, self.solver, self.sharper, self.rules = problem, solver, sharper, rules
+        some = in_double(take(problem.observations, chunk))
+        self.n_frames = some.n_frames
+        self.allowed = np.ones((problem.W.shape[1], self.n_frames), np.bool_)
+        if some.support is not None:
+            self.allowed[:] = (some.support if some.support.ndim == 2 else some.support[:, np.newaxis]) > 0
+        self.observations = replace(some, support=None)
+        every = np.arange(self.n_frames)
+        found = self._solve(solver, every, self.allowed, None)
+        self.H, self.divergence, self.gap = found.H.copy(), found.divergence.copy(), found.gap
+        rows = self._rows(every)
+        self.dispersion = dispersion_of(dispersion, rows, problem.beta, chunk)
+        self.prices = rules.prices(rows, problem.dispersion_is_known)
+        self.decided = ~np.isnan(self.dispersion)
 
-    def set_prices(
-        self, criterion: str | float, odds: NDArray[np.float64], dispersion: NDArray[np.float64] | None
-    ) -> None:
-        """Set how much each component has to lower the deviance, and the dispersion of each frame."""
-        rows = self._rows(np.arange(self.n_frames))
-        self.dispersion = dispersion_of(dispersion, rows, self.problem.beta, slice(None))
-        if criterion == "bic":
-            counted = self.problem.dispersion_is_known
-            n = (rows.weights * rows.x).sum(axis=1) if counted else (rows.weights > 0).sum(axis=1)
-            price = np.log(np.maximum(n, 1.0))
-        else:
-            price = np.full(self.n_frames, 2.0 if criterion == "aic" else criterion, np.float64)
-        self.prices = price - 2 * odds[:, np.newaxis]
+    def run(self, steps: _Steps) -> None:
+        """Drop components until no frame has one to drop; write the steps."""
+        frames, n = np.arange(self.n_frames), 0
+        while len(frames):
+            frames, component, tried = self._weakest(frames)
+            solved = self._solve(self.solver, frames, tried, np.where(tried, self.H[:, frames], 0.0))
+            rise, accepted = self._compare(frames, tried, solved)
+            if len(frames):  # else there may be no row left
+                steps.dropped[n, frames], steps.likelihood_ratios[n, frames] = component, rise
+                steps.accepted[n, frames] = accepted
+            frames, n = frames[accepted], n + 1
+            self.allowed[:, frames], self.H[:, frames] = tried[:, accepted], solved.H[:, accepted]
+            self.divergence[frames], self.gap[frames] = solved.divergence[accepted], solved.gap[accepted]
 
-    def step(self) -> bool:
-        """Try to drop one component of every frame whose path has not ended; return whether there was any."""
-        frames = np.flatnonzero(self.is_open)
+    def _weakest(self, frames: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+        """Return the frames that can drop a component, the one to try, and what the frames have without it."""
         rows = self._rows(frames)
-        droppable = (rows.H.T > 0) & ~self.kept[:, np.newaxis] & self._can_be_dropped(frames)
-        self.is_open[frames[~droppable.any(axis=0)]] = False
-        some = droppable.any(axis=0)
-        frames, droppable = frames[some], droppable[:, some]
-        if not len(frames):
-            return False
-        variances = variances_of(self.problem.W, rows, rows.curvature(self.problem.beta))[some].T
-        H, prices = self.H[:, frames], self.prices[:, frames]
+        left = self._left(frames)
+        droppable = (rows.H.T > 0) & ~self.rules.always[:, np.newaxis] & self._can_be_dropped(frames, left)
+        variances = variances_of(self.problem.W, rows, rows.curvature(self.problem.beta)).T
         with np.errstate(invalid="ignore", divide="ignore"):
-            worth = H**2 / (variances * self.dispersion[frames]) - prices
-        component = np.where(droppable, np.nan_to_num(worth, nan=np.inf, posinf=1e300), np.inf).argmin(axis=0)
-        # Without a component that is dropped, one at zero might become active: it would take a step to drop it again.
-        tried = self._left(frames)
-        tried[component, np.arange(len(frames))] = False
-        solved = self._solve(frames, tried, np.where(tried, H, 0.0))
-        forced = (H > 0).sum(axis=0) > self.most
-        ratio, accepted = self._compare(frames, tried, solved, forced)
-        self._record(frames, component, ratio, accepted)
-        taken = frames[accepted]
-        self.allowed[:, taken] = tried[:, accepted]
-        self.H[:, taken] = solved.H[:, accepted]
-        self.divergence[taken], self.gap[taken] = solved.divergence[accepted], solved.gap[accepted]
-        self.is_open[frames[~accepted]] = False
-        return True
+            worth = rows.H.T**2 / (variances * self.dispersion[frames]) - self.prices[:, frames]
+        # Infinite for those that cannot be dropped, nearly so for those whose worth is not known.
+        worth = np.where(droppable, np.nan_to_num(worth, nan=1e300, posinf=1e300), np.inf)
+        some = droppable.any(axis=0)
+        component, tried = worth[:, some].argmin(axis=0), left[:, some]
+        tried[component, np.arange(len(component))] = False
+        return frames[some], component, tried
 
     def _left(self, frames: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Return the components that frames still have."""
-        return self.allowed[:, frames] & ((self.H[:, frames] > 0) | self.kept[:, np.newaxis])
+        """Return the components that frames still have.
 
-    def _can_be_dropped(self, frames: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Return which components of frames may be left out without making a total impossible."""
-        left = self._left(frames)
+        One that is zero is left out with those that were dropped. Otherwise it might become active again, and it would
+        take a step to drop it.
+        """
+        return self.allowed[:, frames] & ((self.H[:, frames] > 0) | self.rules.always[:, np.newaxis])
+
+    def _can_be_dropped(self, frames: NDArray[np.intp], left: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which components may be left out without making the total of their frame impossible."""
         limits = take(self.observations, frames).limits
         if limits.total is None:
             return left
-        bounds = np.full(left.shape, np.inf) if limits.upper is None else limits.rows(slice(None), len(frames))["upper"].T
-        bounds = np.where(left, bounds, 0.0)
+        upper = limits.rows(slice(None), len(frames)).get("upper")
+        bounds = np.where(left, np.inf if upper is None else upper.T, 0.0)
         # The sum of all other bounds, without inf - inf.
         unbounded = np.isinf(bounds)
         finite = np.where(unbounded, 0.0, bounds)
         others = np.where(unbounded.sum(axis=0) > unbounded, np.inf, finite.sum(axis=0) - finite)
         return left & (others >= limits.total * (1 + ROUNDING))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _compare(
-        self, frames: NDArray[np.intp], tried: NDArray[np.bool_], solved: Activations, forced: NDArray[np.bool_]
+        self, frames: NDArray[np.intp], tried: NDArray[np.bool_], solved: Activations
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the likelihood ratio of each step, and whether it is accepted."""
-        before = self.divergence[frames], self.gap[frames]
-        saved = self._saved(frames, solved.H)
-        ratio, open_ = self._ratio(frames, before, (solved.divergence, solved.gap), saved)
-        again = np.flatnonzero(open_ & ~forced)
+        """Return the likelihood ratio of a step of each frame, and whether the step is accepted."""
+        n_active, prices = (self.H[:, frames] > 0).sum(axis=0), self.prices[:, frames]
+        allowance = (prices * (self.H[:, frames] > 0)).sum(axis=0) - (prices * (solved.H > 0)).sum(axis=0)
+        forced = n_active > self.rules.max_components
+        unit = 2 / np.maximum(self.dispersion[frames], np.finfo(float).tiny)
+        ratio = unit * (solved.divergence - self.divergence[frames])
+        # Either minimum lies at most its gap below the divergence.
+        is_open = (ratio - unit * solved.gap <= allowance) & (ratio + unit * self.gap[frames] > allowance) & ~forced
+        again = np.flatnonzero(is_open)
         if len(again):
-            which = frames[again]
-            old = self._solve(which, self.allowed[:, which], self.H[:, which], sharper=True)
-            new = self._solve(which, tried[:, again], solved.H[:, again], sharper=True)
-            after = new.divergence, new.gap
-            ratio[again], open_ = self._ratio(which, (old.divergence, old.gap), after, saved[again])
-            self.decided[which[open_]] = False
-        with np.errstate(invalid="ignore"):
-            return ratio, forced | (ratio <= saved)
-
-    def _saved(self, frames: NDArray[np.intp], H: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the sum of the prices of the active components, minus that with other activations."""
-        prices = self.prices[:, frames]
-        return (prices * (self.H[:, frames] > 0)).sum(axis=0) - (prices * (H > 0)).sum(axis=0)
-
-    def _ratio(
-        self,
-        frames: NDArray[np.intp],
-        before: tuple[NDArray[np.float64], NDArray[np.float64]],
-        after: tuple[NDArray[np.float64], NDArray[np.float64]],
-        saved: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return by how much the deviance rises, and whether the gaps leave open if it is by more than ``saved``.
-
-        Both are pairs of the divergence and the gap. The minimum of either divergence lies at most the gap below it.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            unit = 2 / self.dispersion[frames]
-            ratio = unit * (after[0] - before[0])
-            lowest, highest = ratio - unit * after[1], ratio + unit * before[1]
-        return ratio, (lowest <= saved) & (highest > saved)
-
-    def _record(
-        self,
-        frames: NDArray[np.intp],
-        component: NDArray[np.intp],
-        ratio: NDArray[np.float64],
-        accepted: NDArray[np.bool_],
-    ) -> None:
-        """Add a step to the path."""
-        self.dropped.append(np.full(self.n_frames, -1))
-        self.likelihood_ratios.append(np.full(self.n_frames, np.nan))
-        self.accepted.append(np.zeros(self.n_frames, np.bool_))
-        self.dropped[-1][frames] = component
-        self.likelihood_ratios[-1][frames] = ratio
-        self.accepted[-1][frames] = accepted
+            which, unit = frames[again], unit[again]
+            before = self._solve(self.sharper, which, self.allowed[:, which], self.H[:, which])
+            after = self._solve(self.sharper, which, tried[:, again], solved.H[:, again])
+            ratio[again] = unit * (after.divergence - before.divergence)
+            least, most = ratio[again] - unit * after.gap, ratio[again] + unit * before.gap
+            self.decided[which[(least <= allowance[again]) & (most > allowance[again])]] = False
+        return ratio, forced | (ratio <= allowance)
 
     def _rows(self, frames: NDArray[np.intp]) -> Rows:
         return Rows.of(take(self.observations, frames), self.problem.W, self.H[:, frames], self.problem.beta)
 
     def _solve(
-        self,
-        frames: NDArray[np.intp],
-        support: NDArray[np.bool_],
-        H: NDArray[np.floating] | None,
-        sharper: bool = False,
+        self, solver: Solver, frames: NDArray[np.intp], support: NDArray[np.bool_], H: NDArray[np.floating] | None
     ) -> Activations:
         """Return the activations of some frames with a support."""
         some = take(self.observations, frames)
-        shared = self.solvers[sharper]
         if some.weights is not None and some.weights.ndim == 1:  # those of the solver
             some = replace(some, weights=None)
-        return shared.solve_observations(replace(some, support=support, H_init=H))
-
-
-def _padded(steps: list[NDArray], n_steps: int, none: float, n_frames: int) -> NDArray:
-    """Return the steps of some frames as one array, with more steps that were not taken."""
-    return np.array([*steps, *(n_steps - len(steps)) * [np.full(n_frames, none)]]).reshape(n_steps, n_frames)
+        return solver.solve_observations(replace(some, support=support, H_init=H))
 
 
 def _check_criterion(criterion: Any) -> None:
@@ -395,7 +380,7 @@ def _check_criterion(criterion: Any) -> None:
         number(criterion, "criterion")
 
 
-def _check_prior(prior: ArrayLike | None, n_components: int) -> NDArray[np.float64]:
+def _log_odds(prior: ArrayLike | None, n_components: int) -> NDArray[np.float64]:
     """Return the logarithm of the odds of each component, 0 without a prior."""
     if prior is None:
         return np.zeros(n_components)
