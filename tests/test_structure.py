@@ -53,7 +53,7 @@ LAYERS = [
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
     "inference": ["frames", "information", "poisson", "errors", "fit", "resampling", "selection"],
-    "learning": ["known", "passes", "descent", "starts", "fitting"],
+    "learning": ["known", "passes", "descent", "alternating", "starts", "fitting"],
     "audio": [
         "containers",
         "samples",
