@@ -233,5 +233,5 @@ def test_parquet_files_of_polars_are_read(tmp_path):
 
 def test_text_in_parquet_files_is_named(tmp_path):
     pd.DataFrame({"Type": ["A"], "Sub": ["x"], "S1": [1]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="a.parquet.*'x', not a real number.*the column 'Sub'"):
+    with pytest.raises(ValueError, match=r"a.parquet.*'x', not a real number.*the column 'Sub'"):
         read_table(tmp_path / "a.parquet")

@@ -179,7 +179,9 @@ def read_problem(
     return problem
 
 
-def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_in_rows: bool) -> np.ndarray:
+def read_values(
+    path: Path, option: str, inner: Axis, outer: Axis | None, outer_in_rows: bool, missing: float | None = None
+) -> np.ndarray:
     """Read the values of an option from a table: one for each feature, component or sample, or also one for each pair.
 
     Parameters
@@ -194,6 +196,8 @@ def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_
         The samples, if each sample may have values of its own.
     outer_in_rows : bool
         Whether the data have a sample in each row: tables that could be read in both ways are read like the data.
+    missing : float, optional
+        What an empty cell stands for. By default, no cell may be empty.
 
     Returns
     -------
@@ -240,6 +244,8 @@ def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_
     values = values.toarray() if issparse(values) else values
     if _fit(rows, inner) == BY_LABELS:
         values = values[_order(inner.labels, rows.labels)]
+    if missing is not None:
+        values = np.where(np.isnan(values), missing, values)
     if columns.size == 1:
         check_numbers(values, path, inner, None)
         return np.asarray(values[:, 0])
