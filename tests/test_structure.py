@@ -51,7 +51,7 @@ LAYERS = [
 ]
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
-    "learning": ["known", "passes", "descent", "starts", "fitting"],
+    "learning": ["known", "passes", "descent", "alternating", "starts", "fitting"],
     "audio": [
         "containers",
         "samples",

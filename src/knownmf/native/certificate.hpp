@@ -421,7 +421,8 @@ inline void certify(Frame& frame, const Basis& basis) {
     frame.rounding.model = unit_roundoff * static_cast<double>(of_model);
     frame.size = size_of(frame, basis.n_components);
     Certificate certificate(frame, basis);
-    frame.gap = certificate.gap();
+    // Activations that single precision rounded away from a total may lie below the minimum.
+    frame.gap = larger(certificate.gap(), 0.0);
     frame.is_at_rounding = frame.gap <= certificate.rounding_of_gap();
     frame.criterion = is_convex(basis.beta) ? relative_gap(frame) : certificate.kkt();
 }
