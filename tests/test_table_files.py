@@ -131,6 +131,11 @@ def test_the_first_row_may_have_no_cell_above_the_labels_as_r_writes_it(tmp_path
     assert reading == ("both", "", ("g1", "g2"), ("S1", "S2"), [[1.0, 2.0], [3.5, 4.0]])
 
 
+def test_letters_with_accents_are_the_same_in_both_encodings(tmp_path):
+    (reading,) = readings(tmp_path, "Type,S1\ncafe\u0301,1\n")
+    assert reading[2] == ("caf\u00e9",)
+
+
 def test_missing_values_have_many_names(tmp_path):
     content = "Type,a,b,c,d,e,f\nA,,NA,NaN,null,N/A,1\n"
     [(*_, values)] = readings(tmp_path, content)

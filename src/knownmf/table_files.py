@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -401,7 +402,7 @@ def _rows_of(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[s
         lines = (f"{line.strip()}\n" for line in lines)
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
     for row in reader:
-        cells = [cell.strip() for cell in row]
+        cells = [cell.strip() if cell.isascii() else unicodedata.normalize("NFC", cell.strip()) for cell in row]
         if any("\0" in cell for cell in cells):
             raise csv.Error(f"line {reader.line_num} contains a NUL")
         if cells and (len(cells) > 1 or cells[0]):
