@@ -533,7 +533,7 @@ def test_frames_that_miss_the_tolerance_are_reported(here):
     assert "100 % of 94 frames" not in done.stdout
 
 
-@pytest.mark.parametrize("command", ["learn", "separate", "decompose", "transcribe", "info", "demo"])
+@pytest.mark.parametrize("command", ["learn", "separate", "decompose", "transcribe", "solve", "info", "demo"])
 def test_every_command_has_help(command):
     done = run(command, "--help")
     assert done.exit_code == 0
@@ -546,7 +546,7 @@ def test_the_help_of_learn_shows_the_separator_of_labels():
     assert "kick='BD*.wav'" in text
 
 
-@pytest.mark.parametrize("command", ["", "learn", "separate", "decompose", "transcribe", "info", "demo"])
+@pytest.mark.parametrize("command", ["", "learn", "separate", "decompose", "transcribe", "solve", "info", "demo"])
 def test_help_has_no_names_of_python_types(command):
     text = run(*command.split(), "--help").stdout
     assert not re.search(r"<\w+|\bbool\b|\bint\b|\bfloat\b|\bPath\b|\blist\[|x[<>]=|\bNone\b", text)

@@ -103,8 +103,16 @@ def test_spellings_of_the_same_table(tmp_path, content, name):
         ("A,5,5\nB,3,5\n", [("first-column", "", ("A", "B"), None)]),  # two columns would have the same name
         ("0.4,0.4\n0.2,0.1\n", [("none", "", None, None)]),
         ("1,2,3\n4,4,3\n", [("first-row", "", None, ("1", "2", "3")), ("none", "", None, None)]),
-        ("nm,S1\n400,1\n500,2\n", [("both", "nm", ("400", "500"), ("S1",)), ("first-row", "", None, ("nm", "S1"))]),
+        (
+            "nm,S1\n400.5,1\n500.5,2\n",
+            [("both", "nm", ("400.5", "500.5"), ("S1",)), ("first-row", "", None, ("nm", "S1"))],
+        ),
         ("nm,S1\n400,1\n300,2\n400,5\n", [("first-row", "", None, ("nm", "S1"))]),
+        (
+            "id,S1\n77,1\n12,2\n40,5\n",
+            [("both", "id", ("77", "12", "40"), ("S1",)), ("first-row", "", None, ("id", "S1"))],
+        ),
+        ("x,S1\n7.5,1\n1.2,2\n4.1,5\n", [("first-row", "", None, ("x", "S1"))]),
         ("400,1\n500,2\n600,9\n", [("first-column", "", ("400", "500", "600"), None), ("none", "", None, None)]),
         ("id,S1\n1,1\n2,2\n3,2\n4,4\n", [("both", "id", ("1", "2", "3", "4"), ("S1",))]),
         ("chr,S1\n1,3\n2,4\nX,5\n", [("both", "chr", ("1", "2", "X"), ("S1",))]),
@@ -121,6 +129,11 @@ def test_which_cells_are_labels(tmp_path, content, expected):
 def test_the_first_row_may_have_no_cell_above_the_labels_as_r_writes_it(tmp_path):
     (reading,) = readings(tmp_path, '"S1" "S2"\n"g1" 1 2\n"g2" 3.5 4\n', "table.txt")
     assert reading == ("both", "", ("g1", "g2"), ("S1", "S2"), [[1.0, 2.0], [3.5, 4.0]])
+
+
+def test_letters_with_accents_are_the_same_in_both_encodings(tmp_path):
+    (reading,) = readings(tmp_path, "Type,S1\ncafe\u0301,1\n")
+    assert reading[2] == ("caf\u00e9",)
 
 
 def test_missing_values_have_many_names(tmp_path):
@@ -144,6 +157,7 @@ def test_missing_values_have_many_names(tmp_path):
         ("Type,S1\nA,1,5\nB,2,3\n", "line 2 has 3 cells, but the lines before it have 2.*decimal point"),
         ("a\n1,5\n2,5\n", "line 2 has 2 cells, but the lines before it have 1"),
         ("Type,S1,S2\nA,1,2\nB,3\n", "line 3 has 2 cells, but the lines before it have 3.*separated by commas"),
+        ("# Constructed from biom file\n#OTU ID,S1,S2\nA,1,2\n", "remove comments"),
         ("Type,S1\nA,12%\n", "without percent signs"),
         ("Type,S1\nA,1_000\n", '"1_000", not a number'),
         ("Type,S1\nA,\u0661\n", "not a number"),
@@ -231,7 +245,16 @@ def test_parquet_files_of_polars_are_read(tmp_path):
     assert np.array_equal(table.values, [[1.0, 3.5], [np.nan, 4.0]], equal_nan=True)
 
 
+def test_an_index_that_counts_from_another_number_has_labels(tmp_path):
+    pd.DataFrame({"S1": [1.0, 2.0]}, index=pd.RangeIndex(400, 402)).to_parquet(tmp_path / "a.parquet")
+    (table,) = read_table(tmp_path / "a.parquet")
+    assert table.rows == ("400", "401")
+    pd.DataFrame({"S1": [1.0, 1.0]}).to_parquet(tmp_path / "a.parquet")
+    (table,) = read_table(tmp_path / "a.parquet")
+    assert table.layout == "first-row"
+
+
 def test_text_in_parquet_files_is_named(tmp_path):
     pd.DataFrame({"Type": ["A"], "Sub": ["x"], "S1": [1]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="a.parquet.*'x', not a real number.*the column 'Sub'"):
+    with pytest.raises(ValueError, match=r"a.parquet.*'x', not a real number.*the column 'Sub'"):
         read_table(tmp_path / "a.parquet")

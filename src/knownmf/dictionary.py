@@ -21,7 +21,7 @@ from knownmf.dictionary_files import (
 )
 from knownmf.extras import tables_extra
 from knownmf.files import written_aside
-from knownmf.table_files import LABELED_ENDINGS, read_table, table_ending, write_table
+from knownmf.table_files import LABELED_ENDINGS, counts_up, read_table, table_ending, write_table
 from knownmf.table_labels import describe_difference, labels_of, row_names
 from knownmf.validation import check_range, number, real_array, whole_number
 from knownmf.wording import counted, listed
@@ -398,7 +398,8 @@ class Dictionary:
                     "features in the first column: add them, or pass an array to Dictionary."
                 )
             table = readings["both"]
-            W, labels, options = table.values, list(table.columns or ()), {"features": table.rows}
+            features = None if counts_up(table.rows or ()) else table.rows
+            W, labels, options = table.values, list(table.columns or ()), {"features": features}
         else:
             W, labels, options = stored_dictionary(path)
         try:

@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -323,23 +324,22 @@ def _parquet_tables(path: Path) -> list[Table]:
         raise ValueError(f"it is damaged ({error}).") from error
     if isinstance(frame.index, pd.MultiIndex) or isinstance(frame.columns, pd.MultiIndex):
         raise ValueError("it has several levels of labels, expected one: write it with one label for each row.")
-    labels = None if isinstance(frame.index, pd.RangeIndex) else tuple(str(label) for label in frame.index)
-    corner = str(frame.index.name or "")
-    choices = {True}
-    if labels is None and frame.shape[1]:
+    is_labeled = not frame.index.equals(pd.RangeIndex(len(frame))) or frame.index.name is not None
+    if not is_labeled and frame.shape[1]:
         first = frame.iloc[:, 0]
         text = [str(value) for value in first]
-        is_text = not pd.api.types.is_numeric_dtype(first.dtype)
-        choices = _label_column_choices(text, named=True, is_text=is_text)
-        if True in choices:
-            labels, corner = tuple(text), str(first.name)
+        choices = _label_column_choices(text, named=True, is_text=not pd.api.types.is_numeric_dtype(first.dtype))
+    else:
+        choices = {is_labeled}
     tables = []
     for has_labels in sorted(choices, reverse=True):
-        moved = has_labels and isinstance(frame.index, pd.RangeIndex)
-        part = frame.iloc[:, 1:] if moved else frame
+        part, index = frame, frame.index
+        if has_labels and not is_labeled:
+            part, index = frame.iloc[:, 1:], pd.Index(text, name=str(first.name))
         values = real_array(part, "the table", 2).astype(np.float64)
         columns = _checked_names([str(name) for name in part.columns])
-        tables.append(Table(values, labels if has_labels else None, columns, corner if has_labels else ""))
+        rows, corner = (tuple(map(str, index)), str(index.name or "")) if has_labels else (None, "")
+        tables.append(Table(values, rows, columns, corner))
     return tables
 
 
@@ -402,7 +402,7 @@ def _rows_of(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[s
         lines = (f"{line.strip()}\n" for line in lines)
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
     for row in reader:
-        cells = [cell.strip() for cell in row]
+        cells = [cell.strip() if cell.isascii() else unicodedata.normalize("NFC", cell.strip()) for cell in row]
         if any("\0" in cell for cell in cells):
             raise csv.Error(f"line {reader.line_num} contains a NUL")
         if cells and (len(cells) > 1 or cells[0]):
@@ -444,6 +444,8 @@ def _cells(lines: Iterable[str], separator: str) -> _Cells:
         if not first_column and len(cells) == n_cells + 1 and separator in _SHORT_FIRST_ROWS:
             n_cells, short, first_row = n_cells + 1, True, ["", *first_row]
         if len(cells) != n_cells:
+            if first_row[0].startswith("#"):
+                raise ValueError(f'its first row begins with "{first_row[0]}": remove comments, and "#" before names.')
             raise ValueError(
                 f"line {line} has {counted(len(cells), 'cell')}, but the lines before it have {n_cells}. The cells are "
                 f"separated by {_name_of(separator)}; numbers need a decimal point, and no thousands separators."
@@ -557,11 +559,12 @@ def _label_column_choices(column: Sequence[str], named: bool, is_text: bool) -> 
         return {True}
     steps = [two - one for one, two in pairwise(numbers)]  # type: ignore[operator]
     is_monotonic = all(step > 0 for step in steps) or all(step < 0 for step in steps)
-    if not is_monotonic or len(column) < 2:
-        return {False}
+    if named:
+        identifiers = len(set(numbers)) == len(numbers) and all(number % 1 == 0 for number in numbers)  # type: ignore[operator]
+        return {True, False} if len(column) > 1 and (is_monotonic or identifiers) else {False}
     # Without a name, the first column of an array is rarely in order; wavelengths and channels have equal steps.
-    equal = np.allclose(steps, steps[0], rtol=1e-2, atol=0.0)
-    return {True, False} if named or (len(column) > 2 and equal) else {False}
+    has_equal_steps = len(column) > 2 and is_monotonic and np.allclose(steps, steps[0], rtol=1e-2, atol=0.0)
+    return {True, False} if has_equal_steps else {False}
 
 
 def _check_row_labels(labels: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line interface: one command for each function of :mod:`knownmf.audio`, `info` and `demo`.
+"""The command line interface: a command for each function of :mod:`knownmf.audio`, `solve`, `info` and `demo`.
 
 Importing this package imports nothing else, so that :func:`main` can report a missing package in one line. Packages
 that are slow to import are imported inside the commands that need them.

@@ -331,6 +331,7 @@ DemoFolder = Annotated[
 
 # The options of the command solve.
 _FORMATS = "a CSV, TSV, Parquet, NPY or Matrix Market file"
+_BOUND = number_or_table("a number of at least 0", lambda value: value >= 0)
 _PENALTY = number_or_table("a number of at least 0", lambda value: 0 <= value < float("inf"))
 _HOW_READ = "How tables are read"
 DataTable = Annotated[
@@ -405,6 +406,36 @@ L2 = Annotated[
         parser=_PENALTY,
         help="Penalty on half the sum of the squared activations, 0 or more, or a table with one for each component. "
         "With larger values, activations are smaller and more even.",
+    ),
+]
+Upper = Annotated[
+    float | None,
+    typer.Option(
+        "--upper",
+        metavar="NUMBER|FILE",
+        parser=_BOUND,
+        help="The largest activation that is allowed, 0 or more, or a table with one for each component (an empty cell "
+        "is no bound).",
+    ),
+]
+Total = Annotated[
+    float | None,
+    typer.Option(
+        "--total",
+        metavar="NUMBER|FILE",
+        parser=_PENALTY,
+        help="What the activations of a sample sum to, such as 1 for abundances, or a table with one number for each "
+        "sample.",
+    ),
+]
+MaxTotal = Annotated[
+    float | None,
+    typer.Option(
+        "--max-total",
+        metavar="NUMBER|FILE",
+        parser=_BOUND,
+        help="What the activations of a sample sum to at most, or a table with one number for each sample (an empty "
+        "cell is no bound). Not together with --total.",
     ),
 ]
 Weights = Annotated[

@@ -41,6 +41,9 @@ def solve(
     beta_loss: options.LossOfTables = options.LOSS,
     l1: options.L1 = 0.0,
     l2: options.L2 = 0.0,
+    upper: options.Upper = None,
+    total: options.Total = None,
+    max_total: options.MaxTotal = None,
     weights: options.Weights = None,
     background: options.Background = None,
     samples: options.SamplesIn = None,
@@ -61,7 +64,10 @@ def solve(
     like the data: if the samples of the data are in columns, those of the activations are, too. Missing values in the
     data (empty cells, NA or NaN) are left out. The summary says how the tables were read.
     """
-    inputs = [path for path in (data, basis, l1, l2, weights, background) if isinstance(path, Path)]
+    if total is not None and max_total is not None:
+        raise UserError("--total and --max-total were both passed: pass the one that the activations have to satisfy.")
+    given: tuple[object, ...] = (data, basis, l1, l2, upper, total, max_total, weights, background)
+    inputs = [path for path in given if isinstance(path, Path)]
     check_outputs([out], force=force, inputs=inputs, endings=TABLE_ENDINGS)
     if report is not None:
         check_outputs([report], force=force, inputs=inputs, endings=LABELED_ENDINGS)
@@ -73,12 +79,15 @@ def solve(
     _check_all_different([out, report, picture])
     with progress_bar("Solving", quiet=quiet) as progress:
         problem = read_problem(data, basis, samples, components, labels, basis_labels)
-        of_data, of_activations = (problem.features, problem.samples), (problem.components, problem.samples)
+        read = partial(_values, problem)
         arrays = {
-            "weights": _values(weights, "--weights", problem, *of_data),
-            "background": _values(background, "--background", problem, *of_data),
-            "l1": _values(l1, "--l1", problem, *of_activations),
-            "l2": _values(l2, "--l2", problem, *of_activations),
+            "weights": read(weights, "--weights", problem.features, problem.samples),
+            "background": read(background, "--background", problem.features, problem.samples),
+            "l1": read(l1, "--l1", problem.components, problem.samples),
+            "l2": read(l2, "--l2", problem.components, problem.samples),
+            "upper": read(upper, "--upper", problem.components, problem.samples, missing=np.inf),
+            "total": read(total, "--total", problem.samples),
+            "max_total": read(max_total, "--max-total", problem.samples, missing=np.inf),
         }
         V = _checked_data(problem, data, beta_of(beta_loss), arrays)
         with _in_words_of_tables(data, basis, problem.samples):
@@ -104,11 +113,13 @@ def solve(
         print_line(f"Wrote {picture}: activations", quiet=quiet)
 
 
-def _values(value: Any, option: str, problem: Problem, inner: Axis, outer: Axis) -> Any:
+def _values(
+    problem: Problem, value: Any, option: str, inner: Axis, outer: Axis | None = None, missing: float | None = None
+) -> Any:
     """Return a number or None as it is, and the values in a file in the order of the axes."""
     if not isinstance(value, Path):
         return value
-    return read_values(value, option, inner, outer, problem.samples_in_rows)
+    return read_values(value, option, inner, outer, problem.samples_in_rows, missing)
 
 
 def _checked_data(problem: Problem, path: Path, beta: float, arrays: dict[str, Any]) -> Any:
@@ -133,6 +144,7 @@ def _in_words_of_tables(data: Path, basis: Path, samples: Axis) -> Iterator[None
         message = re.sub(r"\bframe (\d+)\b", lambda match: samples.name(int(match[1])), message)
         message = re.sub(r"\bframe(s?)\b", r"sample\1", message)
         message = re.sub(r"\bbin(s?)\b", r"feature\1", message)
+        message = re.sub(r"\b(lower|raise) (total|upper)\b", r"\1 --\2", message)
         message = re.sub(r"\bV\b", f'"{data}"', message)
         return re.sub(r"\bW\b", f'"{basis}"', message)
 

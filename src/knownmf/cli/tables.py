@@ -129,7 +129,14 @@ def read_problem(
         of_data = _readings(data, read_table(data), samples, labels, "--labels")
     fits = [(_fit(d.rows("feature"), b.rows("feature")), not b.turned, d, b) for d in of_data for b in of_basis]
     best = max(fit[:2] for fit in fits)
-    if best[0] == NOT:
+    if best[0] == BY_SIZE:
+        # Names that differ are an error. They are not taken for data in order that the sizes fit.
+        other_names = {
+            (d.turned, b.turned) for *_, d, b in fits if _have_other_names(d.rows("feature"), b.rows("feature"))
+        }
+        fits = [fit for fit in fits if fit[0] == BY_SIZE and (fit[2].turned, fit[3].turned) not in other_names]
+        best = max((fit[:2] for fit in fits), default=(NOT, False))
+    if best[0] == NOT or (best[0] == BY_SIZE and _share_names(of_data, of_basis)):
         raise UserError(_describe_misfit(data, basis, of_data, of_basis))
     chosen = [fit[2:] for fit in fits if fit[:2] == best]
     if len(chosen) > 1:
@@ -179,7 +186,9 @@ def read_problem(
     return problem
 
 
-def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_in_rows: bool) -> np.ndarray:
+def read_values(
+    path: Path, option: str, inner: Axis, outer: Axis | None, outer_in_rows: bool, missing: float | None = None
+) -> np.ndarray:
     """Read the values of an option from a table: one for each feature, component or sample, or also one for each pair.
 
     Parameters
@@ -194,6 +203,8 @@ def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_
         The samples, if each sample may have values of its own.
     outer_in_rows : bool
         Whether the data have a sample in each row: tables that could be read in both ways are read like the data.
+    missing : float, optional
+        What an empty cell stands for. By default, no cell may be empty.
 
     Returns
     -------
@@ -203,6 +214,7 @@ def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_
     with input_errors():
         readings = _readings(path, read_table(path), None, None, option)
     fits = []
+    other_names: set[bool] = set()
     for reading in readings:
         rows, columns = reading.rows(inner.what), reading.columns("column")
         of_rows, of_columns = _fit(rows, inner), NOT
@@ -210,11 +222,14 @@ def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_
             of_columns = BY_SIZE
         elif outer is not None:
             of_columns = _fit(columns, outer)
-        if of_rows and of_columns:
+        if _have_other_names(rows, inner):
+            other_names.add(reading.turned)
+        elif of_rows and of_columns:
             fits.append((of_rows + of_columns, reading.turned == outer_in_rows, reading))
     expected = f"one value for each of {counted(inner.size, inner.what)}"
     if outer is not None:
         expected += f", or a table of them with {counted(outer.size, outer.what)}"
+    fits = [fit for fit in fits if fit[2].turned not in other_names]
     if not fits:
         values, misfit = readings[0].table.values, ""
         named = [axis for axis in (reading.rows(inner.what) for reading in readings) if axis.labels and inner.labels]
@@ -240,6 +255,8 @@ def read_values(path: Path, option: str, inner: Axis, outer: Axis | None, outer_
     values = values.toarray() if issparse(values) else values
     if _fit(rows, inner) == BY_LABELS:
         values = values[_order(inner.labels, rows.labels)]
+    if missing is not None:
+        values = np.where(np.isnan(values), missing, values)
     if columns.size == 1:
         check_numbers(values, path, inner, None)
         return np.asarray(values[:, 0])
@@ -290,6 +307,37 @@ def _fit(first: Axis, second: Axis) -> int:
     if first.labels is None or second.labels is None:
         return BY_SIZE
     return BY_LABELS if _order(first.labels, second.labels) is not None else NOT
+
+
+def _have_other_names(first: Axis, second: Axis) -> bool:
+    """Return whether two axes have the same size, and both have names, but not the same ones."""
+    return first.size == second.size and bool(first.labels and second.labels) and _fit(first, second) == NOT
+
+
+def _share_names(of_data: Sequence[Reading], of_basis: Sequence[Reading]) -> bool:
+    """Return whether the features have a name in common, however the tables are turned."""
+    pairs = _named_features(of_data, of_basis)
+    return any(_keys(own.labels or ()) & _keys(other.labels or ()) for own, other in pairs)
+
+
+def _named_features(of_data: Sequence[Reading], of_basis: Sequence[Reading]) -> list[tuple[Axis, Axis]]:
+    """Return the features of both tables where both have names, with as many labels as the files may have."""
+    of_both = [
+        [reading.rows("feature") for reading in readings if _layout(reading) == _layout(readings[0])]
+        for readings in (of_data, of_basis)
+    ]
+    return [(own, other) for own in of_both[0] for other in of_both[1] if own.labels and other.labels]
+
+
+def _keys(labels: Iterable[str]) -> set[str | float]:
+    """Return labels, and numbers instead of those that are numbers."""
+    keys: set[str | float] = set()
+    for label in labels:
+        try:
+            keys.add(float(label))
+        except ValueError:
+            keys.add(label)
+    return keys
 
 
 def _order(first: Sequence[str] | None, second: Sequence[str] | None) -> np.ndarray | None:
@@ -420,11 +468,15 @@ def _layout(reading: Reading) -> str:
 
 def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_basis: Sequence[Reading]) -> str:
     """Return the message about tables that do not fit together."""
-    pairs = [(d.rows("feature"), b.rows("feature")) for d in of_data for b in of_basis]
-    named = [(own, other) for own, other in pairs if own.labels and other.labels]
+    named = _named_features(of_data, of_basis)
+    doubtful = [
+        f'If the first column of "{path}" has data, pass {option} first-row.'
+        for path, readings, option in ((data, of_data, "--labels"), (basis, of_basis, "--basis-labels"))
+        if {"both", "first-row"} <= {_layout(reading) for reading in readings}
+    ]
     if named:
-        own, other = max(named, key=lambda pair: len(set(pair[0].labels or ()) & set(pair[1].labels or ())))
-        if set(own.labels or ()) & set(other.labels or ()):
+        own, other = max(named, key=lambda pair: len(_keys(pair[0].labels or ()) & _keys(pair[1].labels or ())))
+        if _keys(own.labels or ()) & _keys(other.labels or ()):
             lacks = [(data, _missing_labels(own, other)), (basis, _missing_labels(other, own))]
             sentences = [f'"{path}" lacks {_quoted(missing)}.' for path, missing in lacks if missing]
             return (
@@ -439,17 +491,19 @@ def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_bas
     message = f"{sizes[0]}, {sizes[1]}: "
     if named and any(own.size == other.size for own, other in named):
         own, other = next(pair for pair in named if pair[0].size == pair[1].size)
-        return message + (
+        sentences = [
             f"they have no names of features in common. The first has {_quoted(own.labels)}, the second "
-            f"{_quoted(other.labels)}. Write the names in the same way."
-        )
+            f"{_quoted(other.labels)}. Write the names in the same way.",
+            *doubtful,
+        ]
+        return message + " ".join(sentences)
     return message + "the features must be the rows or the columns of both, and there must be as many of them."
 
 
 def _missing_labels(axis: Axis, other: Axis) -> list[str]:
     """Return the labels of another axis that an axis does not have."""
-    own = set(axis.labels or ())
-    return [label for label in other.labels or () if label not in own]
+    own = _keys(axis.labels or ())
+    return [label for label in other.labels or () if not _keys([label]) <= own]
 
 
 def _quoted(labels: Sequence[str] | None) -> str:
