@@ -59,9 +59,9 @@ def standard_errors(
     Returns
     -------
     (n_components, n_frames) float64
-        The standard errors, in the units of ``found.H``: NaN where an activation is zero or at its upper bound, and
-        where Pearson's estimate needs more bins than there are. ``found.to_frame(errors)`` labels them. Infinite where the data do not determine an activation, because its component is
-        a combination of other active components.
+        The standard errors, in the units of ``found.H``; ``found.to_frame(errors)`` labels them. NaN where an
+        activation is zero or at its upper bound, and where Pearson's estimate needs more bins than there are. Infinite
+        where the data do not determine an activation, because its component is a combination of other active ones.
 
     Raises
     ------

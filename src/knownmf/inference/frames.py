@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import divergence
-from knownmf.table_labels import TableLabels
 from knownmf.limits import NO_LIMITS, TOLERANCE, TOLERANCE_SINGLE, LimitArguments
 from knownmf.native import ZERO_FLOOR
 from knownmf.observations import Observations
 from knownmf.solver import Activations
+from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, real_array
 
 # Memory for the arrays of a block of frames, in bytes: large enough for fast products, small beside most data.

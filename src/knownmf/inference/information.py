@@ -89,9 +89,7 @@ def _changes_without_sum(size: int) -> NDArray[np.float64]:
     return np.linalg.qr(np.column_stack([np.ones(size), np.eye(size)[:, 1:]]))[0][:, 1:]
 
 
-def _invert(
-    information: NDArray[np.float64], Z: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _invert(information: NDArray[np.float64], Z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return ``Z (Z' information Z)^-1 Z'`` for each matrix, and which of its rows are determined."""
     of_components = np.einsum("tkk->tk", information)
     determined = np.ones(of_components.shape, np.bool_)

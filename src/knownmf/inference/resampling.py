@@ -27,7 +27,7 @@ RESAMPLES_BYTES = 2**25
 # Better starts take 0.1 ms for a resample of 96 bins and 86 components. They save more than that where the sum of a
 # frame is at least this many times the number of bins and the dispersion (ad hoc: insensitive between 5 and 15).
 LEAST_STAGED = 8
-# The tolerance of starts: enough that no multiplicative updates follow (ad hoc: 1e-2 to 1e-5 take nearly the same time).
+# The tolerance of better starts. Ad hoc: 1e-2 to 1e-5 take nearly the same time, smaller ones more.
 ROUGH_TOL = 1e-2
 # With more components, the solver looks for the active ones itself.
 LARGEST_STAGED = 256

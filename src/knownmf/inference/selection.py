@@ -11,7 +11,6 @@ from knownmf.inference.errors import Dispersion, check_dispersion, dispersion_of
 from knownmf.inference.frames import Problem, Rows, in_double, take
 from knownmf.inference.information import variances_of
 from knownmf.limits import ROUNDING, LimitArguments
-from knownmf.observations import Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_missed
 from knownmf.threads import single_threaded_blas
 from knownmf.validation import check_zeros_and_ones, number, one_for_each, whole_number
@@ -182,14 +181,14 @@ def select(
         chunk = slice(first, min(first + size, n_frames))
         with single_threaded_blas():  # the matrices are small, and threads of BLAS would disturb those of the solver
             path = _Path(problem, chunk, solver, sharper, rules, dispersion)
-            path.run(_Steps(*(values[:, chunk] for values in steps)))
+            path.run(steps.part((slice(None), chunk)))
         H[:, chunk], decided[chunk] = path.H, path.decided
         if progress is not None:
             progress(chunk.stop, n_frames)
     found = solver.solve_observations(replace(in_double(rest), support=H > 0, H_init=H))
     warn_of_missed(found)
     n_steps = int((steps.dropped >= 0).any(axis=1).sum())
-    return Selection(H > 0, found, *(values[:n_steps] for values in steps), decided=decided)
+    return Selection(H > 0, found, *steps.part(slice(n_steps)), decided)
 
 
 class _Steps(NamedTuple):
@@ -198,6 +197,10 @@ class _Steps(NamedTuple):
     dropped: NDArray[np.int64]
     likelihood_ratios: NDArray[np.float64]
     accepted: NDArray[np.bool_]
+
+    def part(self, index: Any) -> "_Steps":
+        """Return views of a part of each array."""
+        return _Steps(self.dropped[index], self.likelihood_ratios[index], self.accepted[index])
 
 
 @dataclass(frozen=True, eq=False)
