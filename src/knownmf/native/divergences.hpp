@@ -143,9 +143,9 @@ inline double total_divergence(const double* RESTRICT x, const double* RESTRICT 
 }
 
 // Return the divergence of some data from their weighted mean, the best model that is the same in every bin, whatever
-// beta is; NaN if all data are equal or there are none. Data that are NaN or have no weight do not count. `weight(f)` is
-// the weight of x[f], and `weight_of_zeros` that of zeros that the data do not list.
-// [A. Banerjee, X. Guo and H. Wang, IEEE Transactions on Information Theory 51(7), 2005]
+// beta is; NaN if all data are equal or there are none. Data that are NaN or have no weight do not count. `weight(f)`
+// is the weight of x[f], and `weight_of_zeros` that of zeros that the data do not list. [A. Banerjee, X. Guo and H.
+// Wang, IEEE Transactions on Information Theory 51(7), 2005]
 template <class Weight>
 inline double null_divergence(const double* RESTRICT x, Weight weight, Index size, double weight_of_zeros,
                               double beta) {
@@ -173,8 +173,7 @@ inline double null_divergence(const double* RESTRICT x, Weight weight, Index siz
     const auto sum_of = [&](auto cost) {
         double costs = 0.0;
         VECTORIZED_SUM(costs)
-        for (Index f = first; f < size; ++f)
-            costs += counts(f) ? weight(f) * cost(larger(x[f], floor)) : 0.0;
+        for (Index f = first; f < size; ++f) costs += counts(f) ? weight(f) * cost(larger(x[f], floor)) : 0.0;
         return costs + (weight_of_zeros > 0.0 ? weight_of_zeros * cost(0.0) : 0.0);
     };
     if (beta == 2.0) return sum_of([mean](double value) { return 0.5 * (value - mean) * (value - mean); });
