@@ -80,7 +80,7 @@ class LeastSquares {
     [[nodiscard]] bool set_program(const Frame& frame, const Basis& basis) {
         list_allowed(frame, basis);
         units_ = basis.gram_units;
-        if (n_ == basis.n_components && !needs_slack(frame)) {
+        if (n_ == basis.n_components && !needs_slack(frame) && !has_fixed_total(frame)) {
             if (!program_.reserve(n_)) return false;
             program_.Q = basis.gram;
             return true;
@@ -89,6 +89,10 @@ class LeastSquares {
         for (Index i = 0; i < n_; ++i)
             for (Index j = 0; j < n_; ++j)
                 program_.Q[i * program_.stride + j] = basis.gram[allowed_[i] * basis.component_stride + allowed_[j]];
+        for (Index i = 0; i < n_; ++i) {
+            if (has_curvature(frame, allowed_[i])) continue;
+            program_.Q[i * program_.stride + i] = 0.0;
+        }
         return true;
     }
 
@@ -110,10 +114,14 @@ class LeastSquares {
             const double share = units_[k] / basis.gram_units[k];
             for (Index j = 0; j < n_; ++j)
                 row[j] = source[allowed_[j]] * (share * (units_[allowed_[j]] / basis.gram_units[allowed_[j]]));
-            row[i] = 1.0;
+            row[i] = has_curvature(frame, k) ? 1.0 : 0.0;
         }
         return true;
     }
+
+    // Whether the objective depends on more than the sum of the penalty of a component: only a fixed total allows
+    // others.
+    static bool has_curvature(const Frame& frame, Index k) { return frame.weighted_sums[k] > 0.0 || frame.l2[k] > 0.0; }
 
     void list_allowed(const Frame& frame, const Basis& basis) {
         n_ = 0;

@@ -132,8 +132,10 @@ class NewtonStep {
         }
         for (Index p = 0; p < n_; ++p) {
             double* row = Q + p * stride;
+            const double diagonal = row[p] + l2[p];
             for (Index j = 0; j < n_; ++j) row[j] *= unit[p] * unit[j];
-            row[p] = 1.0;
+            // An atom next to zero has no curvature, but may be needed for a fixed total.
+            row[p] = has_total(frame) && diagonal < least_diagonal ? diagonal * unit[p] * unit[p] : 1.0;
             program_.q[p] = gradient[atoms[p]] * unit[p] - dot(row, program_.z, n_);
         }
         if (is_limited(frame)) set_limits(program_, frame, basis, Scaling{atoms, n_, unit, base}, multiplier_);
@@ -267,7 +269,10 @@ class NewtonStep {
         const double *target = step_.begin(), *l2 = target + padded(n_);
         double* end = components_.begin() + 2 * basis.component_stride;
         copy(frame.h, end, basis.n_components);
-        Direction direction{bins_.begin() + basis.bin_stride, nullptr, slope_, 0.0, 0.0};
+        // Both ends have the total only up to rounding.
+        constexpr double rounding = 1e-15;
+        const double noise = has_total(frame) ? rounding * std::fabs(multiplier_) * frame.total : 0.0;
+        Direction direction{bins_.begin() + basis.bin_stride, nullptr, slope_, 0.0, 0.0, noise};
         for (Index p = 0; p < n_; ++p) {
             const Index k = atoms[p];
             const double step = target[p] - frame.h[k];
