@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
 TABLES = (ROOT / "docs" / "tables.md").read_text(encoding="utf8")
 LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
+INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf8")
 SCIKIT_LEARN = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
 
 
@@ -40,6 +41,16 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(capsys):
     assert "\nEvent(onset_s=0.04" in printed
     assert re.search(r"\n9\d% of the recording is explained\n", printed)
     assert names["figure"].axes
+
+
+def test_the_example_of_inference_finds_the_three_components(capsys):
+    (block,) = examples(INFERENCE)
+    names = {}
+    exec(block, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["component 2", "component 5", "component 11", "p-values"]
+    assert (names["lower"] <= names["chosen"].found.H).all()
+    assert (names["upper"] >= names["chosen"].found.H).all()
 
 
 def test_the_examples_of_tables_run(tmp_path, monkeypatch):

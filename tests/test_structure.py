@@ -36,6 +36,7 @@ LAYERS = [
     "observations",
     "solver",
     "activations",
+    "inference",
     "learning",
     "prepared",
     "nmf_base",
@@ -51,6 +52,7 @@ LAYERS = [
 ]
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
+    "inference": ["frames", "information", "poisson", "errors", "fit", "resampling", "selection"],
     "learning": ["known", "passes", "descent", "alternating", "starts", "fitting"],
     "audio": [
         "containers",
@@ -166,7 +168,7 @@ def public_names(module):
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
-@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.learning"])
+@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.inference", "knownmf.learning"])
 def test_packages_list_their_public_names(name):
     listed = importlib.import_module(name).__all__
     assert listed

@@ -71,6 +71,7 @@ struct Answer {
     double* relative_gap;
     double* kkt;
     double* objective;
+    double* null_divergence;
     std::int64_t* n_iter;
     std::uint8_t* converged;
 };
