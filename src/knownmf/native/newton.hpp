@@ -47,6 +47,9 @@ class NewtonStep {
         ++frame.n_iter;
         if (slope_ < 0.0) {
             walk(frame, basis);
+        } else if (may_step_in_rounding(frame, basis)) {
+            ++frame.n_steps_in_rounding;
+            take_whole_step(frame, basis);
         } else {
             go_one_rung_down(frame);
         }
@@ -168,7 +171,7 @@ class NewtonStep {
     // Return the smallest curvature of a variable that its unit is taken from. With a total, units must not be too far
     // apart, as the total adds them up.
     double smallest_diagonal_of(const Frame& frame) const {
-        constexpr double share = 1e-12;  // of the largest
+        constexpr double share = 1e-6;  // of the largest
         double largest = 0.0;
         for (Index p = 0; has_total(frame) && p < n_; ++p)
             largest = larger(largest, program_.Q[p * program_.stride + p] + frame.l2[atoms_[p]]);
@@ -261,6 +264,23 @@ class NewtonStep {
         double* Q = program_.Q;
         for (Index p = 0; p < n_; ++p)
             for (Index q = 0; q <= p; ++q) Q[p * stride + q] = Q[q * stride + p] = product[p * stride + q] * largest;
+    }
+
+    // Return whether the slope on the way to the target is rounding and a whole step may be tried: near the optimum the
+    // objective is flat, and the slope loses its digits long before the target does. The activations with the smallest
+    // gap are kept, so that a step that turns out worse does no harm.
+    bool may_step_in_rounding(const Frame& frame, const Basis& basis) const {
+        constexpr int most_steps = 3;
+        constexpr double share = 1e-14;  // of the terms of the slope
+        const Index n = basis.n_components;
+        return is_convex(basis.beta) && frame.rung == Rung::double_precision &&
+               frame.n_steps_in_rounding < most_steps &&
+               slope_ <= share * (dot(frame.h, frame.A, n) + dot(frame.h, frame.B, n));
+    }
+
+    void take_whole_step(Frame& frame, const Basis& basis) const {
+        for (Index p = 0; p < n_; ++p) frame.h[atoms_[p]] = step_.begin()[p];
+        update_model(frame, basis);
     }
 
     // Go from the present point to the target, as far as the objective falls.

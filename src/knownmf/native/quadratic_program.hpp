@@ -43,6 +43,7 @@ class QuadraticProgram : public PassiveSet {
         if (pivot(ridge, &positive) && has_right_sum() && is_no_higher_than(lowest)) return true;
         copy(guess_, z, n);
         const bool found = exchange_one_by_one();
+        if (has_total) keep_limits();
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
         constexpr int last_sweeps = 100;  // ad hoc: these programs are rare, and a sweep is cheap
         for (int n_done = 0; n_done < last_sweeps && !has_total && !is_interrupted(); ++n_done) sweep();
