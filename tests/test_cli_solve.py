@@ -156,7 +156,7 @@ class TestOrientation:
         np.testing.assert_allclose(written(), expected(tables), rtol=1e-12)
         Path("V.csv").write_text("1,2,3,4\n1,1,1.2,1\n")  # the first row could also be labels
         Path("W.csv").write_text("0.4,0.4\n0.2,0.1\n")
-        solve("V.csv", "--basis", "W.csv", "--out", "H.csv", "--force", "--beta-loss", "frobenius")
+        solve("V.csv", *OPTIONS, "--force", "--beta-loss", "frobenius", "--components", "columns")
         np.testing.assert_allclose(written(), [[3, 5, 4.5, 0], [0, 0, 3, 10]], atol=1e-9)
 
     def test_data_that_fit_both_ways_are_refused_until_the_user_decides(self, tables):
@@ -174,26 +174,49 @@ class TestOrientation:
         np.testing.assert_allclose(written("H2.csv").T, written(), rtol=1e-12)
         assert not np.allclose(by_columns, written().T)
 
-    def test_a_basis_that_fits_both_ways_has_its_components_in_columns(self, tables):
+    def test_a_basis_that_fits_both_ways_is_refused_until_the_user_decides(self, tables):
         V, _ = tables
         square = np.random.default_rng(1).random((6, 6))
         np.save("square.npy", square)
-        for options, W in (((), square), (("--components", "rows"), square.T)):
-            solve("V.csv", "-b", "square.npy", "-o", "H.csv", "--force", *options)
+        done = run("solve", "V.csv", "-b", "square.npy", "-o", "H.csv")
+        assert done.exit_code == 2
+        assert "Pass --components columns or --components rows." in done.stderr
+        for place, W in (("columns", square), ("rows", square.T)):
+            solve("V.csv", "-b", "square.npy", "-o", "H.csv", "--force", "--components", place)
             np.testing.assert_allclose(written(), knownmf.activations(V.values, W).H, rtol=1e-12)
+
+    def test_tables_that_fit_when_both_are_turned_too_are_refused_until_the_user_decides(self, tables):
+        V, W = tables
+        np.save("V.npy", V.values[:, :2])  # two samples and two components
+        np.save("W.npy", W.values)
+        done = run("solve", "V.npy", "-b", "W.npy", "-o", "H.csv")
+        assert done.exit_code == 2
+        assert "Pass --samples columns or --samples rows." in done.stderr
+        solve("V.npy", "-b", "W.npy", "-o", "H.csv", "--samples", "columns")
+        np.testing.assert_allclose(written(), expected(tables).iloc[:, :2], rtol=1e-12)
+
+    def test_features_in_no_order_are_matched_by_name_if_they_are_names(self, tables):
+        V, W = tables
+        V.index = W.index = pd.Index([441.7, 400.1, 480.3, 420.5, 470.9, 460.2], name="mz")
+        V[::-1].to_csv("V.csv")
+        W.to_csv("W.csv")
+        solve("V.csv", *OPTIONS)
+        agree(written(), expected(tables))
 
     def test_a_first_column_that_may_be_labels_is_refused_until_the_user_decides(self, tables):
         _, W = tables
-        pd.DataFrame({"nm": [1, 2, 4, 5, 7, 9], "S1": [3, 1, 4, 1, 5, 9]}).to_csv("V.csv", index=False)
+        pd.DataFrame({"nm": [1, 2, 4, 5, 7, 9], "S1": [3, 1, 4, 1, 5, 9], "S2": 1, "S3": 2}).to_csv(
+            "V.csv", index=False
+        )
         np.save("W.npy", W.values)
         arguments = ("V.csv", "--basis", "W.npy", "--out", "H.csv")
         done = run("solve", *arguments)
         assert done.exit_code == 2
         assert "Pass --labels both or --labels first-row." in done.stderr
         solve(*arguments, "--labels", "both")
-        assert list(written().columns) == ["S1"]
+        assert list(written().columns) == ["S1", "S2", "S3"]
         solve(*arguments, "--labels", "first-row", "--force")
-        assert list(written().columns) == ["nm", "S1"]
+        assert list(written().columns) == ["nm", "S1", "S2", "S3"]
 
 
 class TestMisfits:
@@ -219,6 +242,31 @@ class TestMisfits:
         V.to_csv("V.csv")
         complaint = self.refused("V.csv", *OPTIONS)
         assert 'The first has "feature 0", "feature 1", "feature 2" and 3 more, the second "C>A"' in complaint
+
+    @pytest.mark.parametrize("name_of_data", ["nm", ""])
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_other_numbers_as_names_are_not_taken_for_data(self, tables, name_of_data, shared):
+        V, W = tables
+        V.index = pd.Index([400.0, 420.5, 441.0, 460.0, 470.0, 480.0], name=name_of_data)
+        W.index = pd.Index(V.index[:-1].append(pd.Index([490.0])) if shared else V.index + 0.5, name="nm")
+        V.to_csv("V.csv")
+        W.to_csv("W.csv")
+        complaint = self.refused("V.csv", *OPTIONS)
+        if shared:
+            assert '"V.csv" lacks "490.0". "W.csv" lacks "480.0".' in complaint
+        else:
+            assert 'no names of features in common. The first has "400.0", "420.5", "441.0" and 3 more' in complaint
+            assert 'If the first column of "W.csv" has data, pass --basis-labels first-row.' in complaint
+
+    def test_other_numbers_as_names_of_options_are_not_taken_for_data(self, tables):
+        V, W = tables
+        for table in (V, W):
+            table.index = pd.Index([400.0, 420.5, 441.0, 460.0, 470.0, 480.0], name="nm")
+        V[["P1", "P2"]].to_csv("V.csv")
+        W.to_csv("W.csv")
+        pd.Series(1.0, V.index + 1, name="weight").to_csv("weights.csv")  # two columns of numbers, like the data
+        complaint = self.refused("V.csv", *OPTIONS, "--weights", "weights.csv")
+        assert 'It lacks "400.0", "420.5", "441.0" and 3 more.' in complaint
 
     def test_other_sizes_are_shown(self, tables):
         np.save("V.npy", np.ones((5, 3)))
@@ -388,6 +436,117 @@ class TestOptions:
         assert (done.stdout, done.stderr) == ("", "")
 
 
+class TestHowSure:
+    def test_standard_errors_have_the_form_of_the_activations(self, tables):
+        V, W = tables
+        V.T.to_csv("V.csv")
+        done = solve("V.csv", *OPTIONS, "--standard-errors")
+        found = knownmf.activations(V, W, tol=1e-8)
+        agree(written().T, found.to_frame())
+        agree(written("H.standard_errors.csv").T, found.to_frame(knownmf.standard_errors(V, W, found)))
+        assert "Wrote H.standard_errors.csv: standard errors, 2 components in columns, 4 samples in rows" in done.stdout
+
+    @pytest.mark.parametrize("ending", [".csv.gz", ".parquet"])
+    def test_intervals_are_written_into_two_files(self, tables, ending):
+        done = solve("V.csv", "-b", "W.csv", "-o", f"H{ending}", "--bootstrap", "20", "--seed", "3")
+        resampled = knownmf.bootstrap(*tables, 20, random_state=3)
+        for kind, expected_bound in zip(("lower", "upper"), resampled.quantiles, strict=True):
+            agree(load(f"H.{kind}{ending}"), resampled.found.to_frame(expected_bound))
+        assert (
+            f"Wrote H.lower{ending}: 2.5 % quantiles of 20 resamples (Poisson counts around the model)" in done.stdout
+        )
+
+    def test_residuals_are_resampled_where_the_data_are_no_counts(self, tables):
+        V, W = tables
+        V = V + 0.5
+        V.to_csv("V.csv")
+        done = solve("V.csv", *OPTIONS, "--bootstrap", "20", "--beta-loss", "frobenius")
+        resampled = knownmf.bootstrap(V, W, 20, "residual", random_state=0, beta_loss="frobenius")
+        agree(written("H.upper.csv"), resampled.found.to_frame(resampled.quantiles[1]))
+        assert "residuals around the model" in done.stdout
+
+    @pytest.mark.parametrize("criterion", ["bic", "aic", "1000000"])
+    def test_components_are_selected(self, tables, criterion):
+        V, W = tables
+        done = solve("V.csv", *OPTIONS, "--select", criterion, "--standard-errors", "--bootstrap", "10")
+        selected = knownmf.select(V, W, criterion if criterion.isalpha() else float(criterion))
+        agree(written(), selected.found.to_frame())
+        assert written("H.standard_errors.csv").isna().equals(written() == 0)
+        assert (written("H.upper.csv").values[written() == 0] == 0).all()
+        n_active = selected.support.sum(axis=0)
+        assert f"{n_active.mean():.1f} of 2 components are active in a sample on average, from {n_active.min()}" in (
+            done.stdout
+        )
+
+    def test_bounds_and_totals_hold_for_all_of_them(self, tables):
+        V, W = tables
+        limits = {"total": V.values.sum(axis=0), "upper": [np.inf, 300.0]}
+        pd.Series(limits["total"], SAMPLES).to_csv("total.csv")
+        Path("upper.csv").write_text("component,upper\nSBS1,\nSBS5,300\n")
+        given = ("--total", "total.csv", "--upper", "upper.csv", "--standard-errors", "--bootstrap", "10")
+        solve("V.csv", *OPTIONS, *given)
+        found = knownmf.activations(V, W, tol=1e-8, **limits)
+        agree(written(), found.to_frame())
+        agree(written("H.standard_errors.csv"), found.to_frame(knownmf.standard_errors(V, W, found, **limits)))
+        resampled = knownmf.bootstrap(V, W, 10, random_state=0, **limits)
+        agree(written("H.lower.csv"), found.to_frame(resampled.quantiles[0]))
+        solve("V.csv", *OPTIONS, *given[:4], "--select", "bic", "--force")
+        agree(written(), knownmf.select(V, W, **limits).found.to_frame())
+
+    def test_the_summary_says_how_much_is_explained(self, tables):
+        explained = knownmf.activations(*tables).explained
+        done = solve("V.csv", *OPTIONS, "--report", "report.csv")
+        np.testing.assert_allclose(written("report.csv")["explained"], explained)
+        shares = re.search(
+            r"explain ([\d.]+) % of the deviance of a sample \(the median; the lowest is ([\d.]+) %", done.stdout
+        )
+        np.testing.assert_allclose(
+            [float(share) / 100 for share in shares.groups()], [np.median(explained), explained.min()], atol=1e-3
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            (("--select", "bic", "--l1", "1"), "--select cannot be combined with --l1"),
+            (("--standard-errors", "--l2", "1"), "--standard-errors cannot be combined with --l2"),
+            (("--bootstrap", "9", "--l1", "W.csv"), "--bootstrap cannot be combined with --l1"),
+            (("--bootstrap", "1"), "expected a whole number from 2"),
+            (("--select", "bix"), "expected bic, aic, or a number of at least 0"),
+            (
+                ("--select", "bic", "--beta-loss", "2.5"),
+                "--select needs a --beta-loss from 1 to 2 (kullback-leibler is 1,",
+            ),
+            (("--bootstrap", "9", "--beta-loss", "0"), "--bootstrap needs a --beta-loss of at least 1"),
+            (("--standard-errors", "--report", "H.standard_errors.csv"), "is the name of two outputs"),
+        ],
+    )
+    def test_what_cannot_be_combined_is_named(self, tables, options, complaint):
+        done = run("solve", "V.csv", *OPTIONS, *options)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert complaint in done.stderr
+        assert files() == ["V.csv", "W.csv"]
+
+    def test_existing_files_of_all_kinds_are_kept(self, tables):
+        for kind in ("standard_errors", "lower", "upper"):
+            Path(f"H.{kind}.csv").write_text("mine")
+            done = run("solve", "V.csv", *OPTIONS, "--standard-errors", "--bootstrap", "9")
+            assert done.exit_code == 2
+            assert f'"H.{kind}.csv" exists already' in done.stderr
+            Path(f"H.{kind}.csv").unlink()
+
+    def test_all_tables_are_written_or_none(self, tables, monkeypatch):
+        write = solving.write_table
+
+        def fails(path, values, *arguments):
+            if "upper" in path.name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "target")
+            write(path, values, *arguments)
+
+        monkeypatch.setattr(solving, "write_table", fails)
+        assert run("solve", "V.csv", *OPTIONS, "--bootstrap", "9").exit_code == 1
+        assert files() == ["V.csv", "W.csv"]
+
+
 class TestDictionaries:
     def test_a_dictionary_is_a_basis(self, tables):
         V, W = tables
@@ -488,6 +647,6 @@ from knownmf_command import main; main()
 
 def test_defaults_are_those_of_the_library():
     options, library = (inspect.signature(function).parameters for function in (solving.solve, knownmf.activations))
-    shared = [name for name in options if name in library]
-    assert len(shared) == 10
+    shared = [name for name in options if name in library and name != "tol"]
+    assert len(shared) == 9
     assert [options[name].default for name in shared] == [library[name].default for name in shared]

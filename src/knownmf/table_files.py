@@ -13,8 +13,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -84,6 +83,8 @@ class Table:
         The name of the column of labels; empty if it has none.
     note : str
         What a user may not expect; empty if there is nothing.
+    is_likely : bool
+        Whether the content suggests this reading. Others are possible, too: if the labels are those of another table.
     """
 
     values: Any
@@ -91,6 +92,7 @@ class Table:
     columns: tuple[str, ...] | None = None
     corner: str = ""
     note: str = ""
+    is_likely: bool = True
 
     @property
     def layout(self) -> str:
@@ -102,7 +104,7 @@ class Table:
     @property
     def transposed(self) -> "Table":
         """The table with rows and columns exchanged."""
-        return Table(self.values.T, self.columns, self.rows, self.corner, self.note)
+        return replace(self, values=self.values.T, rows=self.columns, columns=self.rows)
 
 
 class _Cells(NamedTuple):
@@ -142,7 +144,7 @@ def read_table(path: Path) -> list[Table]:
     Returns
     -------
     list of Table
-        At least one.
+        At least one that is likely. Those with more labels come first.
 
     Raises
     ------
@@ -325,21 +327,21 @@ def _parquet_tables(path: Path) -> list[Table]:
     if isinstance(frame.index, pd.MultiIndex) or isinstance(frame.columns, pd.MultiIndex):
         raise ValueError("it has several levels of labels, expected one: write it with one label for each row.")
     is_labeled = not frame.index.equals(pd.RangeIndex(len(frame))) or frame.index.name is not None
-    if not is_labeled and frame.shape[1]:
+    if not is_labeled and frame.shape[1] > 1:
         first = frame.iloc[:, 0]
         text = [str(value) for value in first]
-        choices = _label_column_choices(text, named=True, is_text=not pd.api.types.is_numeric_dtype(first.dtype))
+        choices = _label_column_choices(text, np.empty(0), True, not pd.api.types.is_numeric_dtype(first.dtype))
     else:
-        choices = {is_labeled}
+        choices = {is_labeled: True}
     tables = []
-    for has_labels in sorted(choices, reverse=True):
+    for has_labels, is_likely in choices.items():
         part, index = frame, frame.index
         if has_labels and not is_labeled:
             part, index = frame.iloc[:, 1:], pd.Index(text, name=str(first.name))
         values = real_array(part, "the table", 2).astype(np.float64)
         columns = _checked_names([str(name) for name in part.columns])
         rows, corner = (tuple(map(str, index)), str(index.name or "")) if has_labels else (None, "")
-        tables.append(Table(values, rows, columns, corner))
+        tables.append(Table(values, rows, columns, corner, is_likely=is_likely))
     return tables
 
 
@@ -349,20 +351,21 @@ def _text_tables(path: Path, ending: str) -> list[Table]:
     with _opened_text(path) as file:
         cells = _cells(file, _separator(sample, ending))
     tables = []
-    for has_header in sorted(_header_choices(cells), reverse=True):
+    for has_header, header_is_likely in _header_choices(cells).items():
         first_column = cells.first_column if has_header else [cells.first_row[0], *cells.first_column]
         corner = cells.first_row[0] if has_header else ""
-        named = has_header and corner != ""
-        if cells.short or (has_header and corner.lower() in _LABEL_COLUMNS and cells.numbers.shape[1]):
-            choices = {True}
+        has_others = bool(cells.numbers.shape[1] and first_column)
+        if cells.short or (has_header and corner.lower() in _LABEL_COLUMNS and has_others):
+            choices = {True: True}
             _check_row_labels(first_column)
-        elif not cells.numbers.shape[1] or not first_column:
-            choices = {False}
+        elif not has_others or (has_header and _number(corner) is not None):  # no column of labels has a number as name
+            choices = {False: True}
         else:
             is_text = any(_number(cell) is None for cell in first_column)
-            choices = _label_column_choices(first_column, named, is_text)
-        for has_labels in sorted(choices, reverse=True):
-            tables.append(_reading(cells, first_column, has_header, has_labels))
+            choices = _label_column_choices(first_column, cells.numbers, corner != "", is_text)
+        for has_labels, column_is_likely in choices.items():
+            table = _reading(cells, first_column, has_header, has_labels)
+            tables.append(replace(table, is_likely=header_is_likely and column_is_likely))
     return tables
 
 
@@ -508,43 +511,44 @@ def _number(cell: str, place: str = "") -> float | None:
     return None
 
 
-def _header_choices(cells: _Cells) -> set[bool]:
-    """Return whether the first row has labels: True, False, or both where the content does not decide it."""
+def _header_choices(cells: _Cells) -> dict[bool, bool]:
+    """Return the choices whether the first row has labels, and for each whether it is a likely one."""
     corner, others = cells.first_row[0], cells.first_row[1:]
     if cells.short:
-        return {True}
-    if not others:  # a single column
-        return {_number(corner) is None}
+        return {True: True}
+    if not others:  # a single column, which pandas names 0
+        return {True: True} if _number(corner) is None else {True: corner in ("0", "1"), False: True}
     numbers = [_number(cell) for cell in others]
     if any(number is None for number in numbers) or all(np.isnan(numbers)):  # type: ignore[arg-type]
-        return {True}
-    distinct = len(set(others)) == len(others) and not any(np.isnan(numbers))  # type: ignore[arg-type]
+        return {True: True}
+    if not cells.first_column:  # a single row
+        return {False: True}
     if corner == "":
-        return {distinct}
+        return {_are_different(others): True}
     if _number(corner) is None:
-        if not distinct or not cells.first_column:
-            return {False}
+        if not _are_different(others):
+            return {False: True}
         labels_below = any(_number(cell) is None for cell in cells.first_column)
-        return {True, False} if labels_below else {True}
-    first = [_number(corner), *numbers]
-    rises = all(one < two for one, two in pairwise(first))  # type: ignore[operator]
-    return {True, False} if rises and cells.first_column else {False}
+        return {True: True, False: True} if labels_below else {True: True}
+    return _choices_of_numbers(cells.first_row, cells.numbers)
 
 
-def _label_column_choices(column: Sequence[str], named: bool, is_text: bool) -> set[bool]:
-    """Return whether the first column has labels: True, False, or both where the content does not decide it.
+def _label_column_choices(column: Sequence[str], others: NDArray, named: bool, is_text: bool) -> dict[bool, bool]:
+    """Return the choices whether the first column has labels, and for each whether it is a likely one.
 
     Parameters
     ----------
     column : sequence of str
         Its cells.
+    others : array
+        The numbers in the other columns.
     named : bool
         Whether it has a name.
     is_text : bool
         Whether some of the cells are not numbers.
     """
-    numbers = [_number(cell) for cell in column]
     if is_text:
+        numbers = [_number(cell) for cell in column]
         text = [cell for cell, number in zip(column, numbers, strict=True) if number is None]
         decimals = any(number is not None and number % 1 for number in numbers if number == number)
         if decimals and 2 * len(text) < len(column):
@@ -554,17 +558,31 @@ def _label_column_choices(column: Sequence[str], named: bool, is_text: bool) -> 
                 "If the column has labels, write them as words."
             )
         _check_row_labels(column)
-        return {True}
+        return {True: True}
     if named and len(column) > 3 and counts_up(column):
-        return {True}
-    steps = [two - one for one, two in pairwise(numbers)]  # type: ignore[operator]
-    is_monotonic = all(step > 0 for step in steps) or all(step < 0 for step in steps)
-    if named:
-        identifiers = len(set(numbers)) == len(numbers) and all(number % 1 == 0 for number in numbers)  # type: ignore[operator]
-        return {True, False} if len(column) > 1 and (is_monotonic or identifiers) else {False}
-    # Without a name, the first column of an array is rarely in order; wavelengths and channels have equal steps.
-    has_equal_steps = len(column) > 2 and is_monotonic and np.allclose(steps, steps[0], rtol=1e-2, atol=0.0)
-    return {True, False} if has_equal_steps else {False}
+        return {True: True}
+    return _choices_of_numbers(column, others, named)
+
+
+def _choices_of_numbers(cells: Sequence[str], others: NDArray, named: bool = False) -> dict[bool, bool]:
+    """Return the choices whether numbers are labels, and for each whether it is a likely one.
+
+    Labels are different. They are likely to be in order (an axis; two numbers always are) or whole (identifiers; then
+    they have a name, or other numbers are not whole).
+    """
+    if not _are_different(cells):
+        return {False: True}
+    numbers = np.array([_number(cell) for cell in cells], np.float64)
+    steps = np.diff(numbers)
+    is_axis = bool((steps > 0).all() or (steps < 0).all()) and len(cells) > (1 if named else 2)
+    are_whole = bool((numbers % 1 == 0).all())
+    return {True: is_axis or (are_whole and (named or bool((others % 1 > 0).any()))), False: True}
+
+
+def _are_different(cells: Sequence[str]) -> bool:
+    """Return whether numbers are all different, and none is missing."""
+    numbers = np.array([_number(cell) for cell in cells], np.float64)
+    return len(np.unique(numbers)) == len(numbers) and not np.isnan(numbers).any()
 
 
 def _check_row_labels(labels: Sequence[str]) -> None:

@@ -17,8 +17,8 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Separate a recording into sounds of which you have examples, or find the activations of a table for known "
     "basis vectors.\n\n`knownmf learn` makes a dictionary, a file that describes your sounds. `separate`, `decompose` "
-    "and `transcribe` use it to separate a recording into one file per sound, to show how strongly each sound is present "
-    "over time, and to list the hits or notes. `solve` is for tables of anything else.",
+    "and `transcribe` use it to separate a recording into one file per sound, to show how strongly each sound is "
+    "present over time, and to list the hits or notes. `solve` is for tables of anything else.",
     epilog="Start with `knownmf demo`, or with your own sounds:\n\n"
     "`knownmf learn kick.wav snare.wav hat.wav --out drums.npz`\n\n"
     "`knownmf separate song.wav --dictionary drums.npz --out stems`",

@@ -120,7 +120,7 @@ def _describe_csv(path: Path) -> str:
 
 def _describe_table(path: Path) -> str:
     """Return what is in the rows and in the columns of a table of numbers."""
-    table, *others = read_table(path)
+    table, *others = (table for table in read_table(path) if table.is_likely)
     parts = []
     for number, noun, labels in (
         (table.values.shape[0], "row", table.rows),

@@ -60,6 +60,13 @@ def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str | int], int
     return convert
 
 
+def _criterion(text: str) -> str | float:
+    """Return the name of a criterion for the choice of components, or a number."""
+    if text in ("bic", "aic"):
+        return text
+    return number("bic, aic, or a number of at least 0", lambda value: 0 <= value < float("inf"))(text)
+
+
 def to_path(text: str | Path) -> Path:
     """Return the path that an option names. Raise if the text is empty: pathlib would read it as the working folder."""
     if not str(text):
@@ -458,15 +465,54 @@ Background = Annotated[
         "feature, or of the size of the data.",
     ),
 ]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="bic|aic|NUMBER",
+        parser=_criterion,
+        help="Leave out the components that a sample does not need, by this criterion: bic is stricter than aic. A "
+        "number is by how much a component has to lower the deviance; with larger ones, fewer are kept.",
+    ),
+]
+StandardErrors = Annotated[
+    bool,
+    typer.Option(
+        "--standard-errors",
+        help="Also write the standard errors of the activations, into a file with the name of --out and "
+        ".standard_errors before its ending.",
+    ),
+]
+Bootstrap = Annotated[
+    int | None,
+    typer.Option(
+        "--bootstrap",
+        metavar="NUMBER",
+        parser=whole_number(2),
+        help="Also write the bounds of 95 % intervals of the activations, found from this number of resamples of each "
+        "sample, such as 200, into two files with the name of --out and .lower or .upper before their ending.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="NUMBER",
+        rich_help_panel=RARE,
+        parser=whole_number(0),
+        help="The start of the random numbers of --bootstrap, 0 or more. The same number gives the same intervals.",
+    ),
+]
 TolOfTables = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--tol",
         metavar="SHARE",
         rich_help_panel=RARE,
         parser=number("a number of at least 0, such as 1e-4", lambda tol: 0 <= tol < float("inf")),
         help="How far the result of a sample may be from the best possible one, 0 or more, as a share of the size of "
-        "the sample: 0.0001 is 0.01 %. Larger values take less time and are less exact.",
+        "the sample: 0.0001 is 0.01 %. Larger values take less time and are less exact. By default 0.0001, or 1e-8 "
+        "with --select, --standard-errors or --bootstrap.",
     ),
 ]
 MaxIterOfTables = Annotated[

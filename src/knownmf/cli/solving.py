@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.sparse import issparse
@@ -23,12 +23,17 @@ from knownmf.divergences import beta_of
 from knownmf.extras import tables_extra
 from knownmf.memory import check_memory
 from knownmf.table_files import LABELED_ENDINGS, TABLE_ENDINGS, table_ending, write_table
-from knownmf.wording import counted
+from knownmf.wording import counted, percent
 
 if TYPE_CHECKING:
     from knownmf.solver import Activations
 
 __all__ = ["solve"]
+
+# How resamples are made, in words.
+_MODELS = {"poisson": "Poisson counts around the model", "residual": "residuals around the model"}
+
+TOL_OF_INFERENCE = 1e-8  # the default of knownmf.select and bootstrap: the gap must be small beside the noise
 
 
 def solve(
@@ -46,12 +51,16 @@ def solve(
     max_total: options.MaxTotal = None,
     weights: options.Weights = None,
     background: options.Background = None,
+    select: options.Select = None,
+    standard_errors: options.StandardErrors = False,
+    bootstrap: options.Bootstrap = None,
     samples: options.SamplesIn = None,
     components: options.ComponentsIn = None,
     labels: options.Layout = None,
     basis_labels: options.BasisLayout = None,
-    tol: options.TolOfTables = options.TOL,
+    tol: options.TolOfTables = None,
     max_iter: options.MaxIterOfTables = options.MAX_ITER,
+    seed: options.Seed = 0,
     quiet: options.Quiet = False,
     force: options.Force = False,
 ) -> None:
@@ -66,39 +75,70 @@ def solve(
     """
     if total is not None and max_total is not None:
         raise UserError("--total and --max-total were both passed: pass the one that the activations have to satisfy.")
-    given: tuple[object, ...] = (data, basis, l1, l2, upper, total, max_total, weights, background)
-    inputs = [path for path in given if isinstance(path, Path)]
-    check_outputs([out], force=force, inputs=inputs, endings=TABLE_ENDINGS)
-    if report is not None:
-        check_outputs([report], force=force, inputs=inputs, endings=LABELED_ENDINGS)
-    if ".parquet" in {table_ending(path) for path in (out, report) if path is not None}:
-        with tables_extra():  # report now that a package is missing, before any work
-            import pandas  # noqa: F401
-            import pyarrow  # noqa: F401
-    check_picture(picture, force, inputs)
-    _check_all_different([out, report, picture])
+    how_sure = [
+        option
+        for option, given in (
+            ("--select", select is not None),
+            ("--standard-errors", standard_errors),
+            ("--bootstrap", bootstrap is not None),
+        )
+        if given
+    ]
+    for option, penalty in (("--l1", l1), ("--l2", l2)):
+        if how_sure and penalty != 0:
+            raise UserError(f"{how_sure[0]} cannot be combined with {option}: leave one of them out.")
+    beta = beta_of(beta_loss)
+    for option, has_range in (("--select", 1 <= beta <= 2), ("--bootstrap", beta >= 1)):
+        if option in how_sure and not has_range:
+            allowed = "from 1 to 2" if option == "--select" else "of at least 1"
+            raise UserError(
+                f"{option} needs a --beta-loss {allowed} (kullback-leibler is 1, frobenius is 2), not {beta:g}."
+            )
+    kinds = ["standard_errors"] * standard_errors + ["lower", "upper"] * (bootstrap is not None)
+    files = {kind: _beside(out, kind) for kind in kinds}
+    everything: tuple[object, ...] = (data, basis, l1, l2, upper, total, max_total, weights, background)
+    inputs = [path for path in everything if isinstance(path, Path)]
+    _check_outputs([out, *files.values()], report, picture, inputs, force)
+    if tol is None:
+        tol = TOL_OF_INFERENCE if how_sure else options.TOL
+    tables: dict[Path, tuple[np.ndarray, str]] = {}
     with progress_bar("Solving", quiet=quiet) as progress:
         problem = read_problem(data, basis, samples, components, labels, basis_labels)
         read = partial(_values, problem)
+        penalties = {
+            "l1": read(l1, "--l1", problem.components, problem.samples),
+            "l2": read(l2, "--l2", problem.components, problem.samples),
+        }
         arrays = {
             "weights": read(weights, "--weights", problem.features, problem.samples),
             "background": read(background, "--background", problem.features, problem.samples),
-            "l1": read(l1, "--l1", problem.components, problem.samples),
-            "l2": read(l2, "--l2", problem.components, problem.samples),
             "upper": read(upper, "--upper", problem.components, problem.samples, missing=np.inf),
             "total": read(total, "--total", problem.samples),
             "max_total": read(max_total, "--max-total", problem.samples, missing=np.inf),
         }
-        V = _checked_data(problem, data, beta_of(beta_loss), arrays)
+        V, W = _checked_data(problem, data, beta, arrays), problem.W
+        settings: dict[str, Any] = {"beta_loss": beta_loss, "tol": tol, "max_iter": max_iter, "progress": progress}
         with _in_words_of_tables(data, basis, problem.samples):
-            found = knownmf.activations(
-                V, problem.W, beta_loss, **arrays, tol=tol, max_iter=max_iter, progress=progress
-            )
-    tables = {out: (found.H, "activations")}
+            if select is None:
+                found = knownmf.activations(V, W, **arrays, **penalties, **settings)
+            else:
+                found = knownmf.select(V, W, select, **arrays, **settings).found
+            tables[out] = found.H, "activations"
+            if standard_errors:
+                errors = knownmf.standard_errors(V, W, found, **arrays)
+                tables[files["standard_errors"]] = errors, "standard errors"
+            if bootstrap is not None:
+                model: Literal["poisson", "residual"] = "poisson" if beta == 1.0 and _are_counts(V) else "residual"
+                support = None if select is None else found.H > 0
+                resampled = knownmf.bootstrap(
+                    V, W, bootstrap, model, random_state=seed, support=support, **arrays, **settings
+                )
+                for kind, bound, share in zip(("lower", "upper"), resampled.quantiles, ("2.5", "97.5"), strict=True):
+                    described = f"{share} % quantiles of {bootstrap} resamples ({_MODELS[model]})"
+                    tables[files[kind]] = bound, described
     _write_tables(tables, problem)
-    for line in problem.lines:
+    for line in (*problem.lines, *_describe_fit(found, problem, select)):
         print_line(line, quiet=quiet)
-    print_line(describe_convergence(found, "sample"), quiet=quiet)
     for path, (_, what) in tables.items():
         print_line(f"Wrote {path}: {_describe_table(path, what, problem)}", quiet=quiet)
     if report is not None:
@@ -111,6 +151,57 @@ def solve(
             names = problem.components.names(), problem.samples.names()
             write_picture(picture, activations_picture(found.H, *names, units=problem.units))
         print_line(f"Wrote {picture}: activations", quiet=quiet)
+
+
+def _beside(out: Path, kind: str) -> Path:
+    """Return the name of a file of another kind next to a file, such as H.lower.csv.gz next to H.csv.gz."""
+    ending = out.name[len(out.name) - len(table_ending(out)) :]
+    return out.with_name(f"{out.name.removesuffix(ending)}.{kind}{ending}")
+
+
+def _check_outputs(
+    tables: list[Path], report: Path | None, picture: Path | None, inputs: list[Path], force: bool
+) -> None:
+    """Raise if an output cannot or must not be written, or if two have the same name."""
+    check_outputs(tables, force=force, inputs=inputs, endings=TABLE_ENDINGS)
+    reports = [path for path in (report,) if path is not None]
+    check_outputs(reports, force=force, inputs=inputs, endings=LABELED_ENDINGS)
+    check_picture(picture, force, inputs)
+    paths = [*tables, *reports, *([picture] if picture is not None else [])]
+    for n, path in enumerate(paths):
+        if path in paths[:n]:
+            raise UserError(f'"{path}" is the name of two outputs: choose different names.')
+    if ".parquet" in map(table_ending, paths):
+        with tables_extra():  # report now that a package is missing, before any work
+            import pandas  # noqa: F401
+            import pyarrow  # noqa: F401
+
+
+def _are_counts(V: Any) -> bool:
+    """Return whether all data that are not missing are whole numbers."""
+    values = V.data if issparse(V) else V[~np.isnan(V)]
+    return bool((values == np.floor(values)).all())
+
+
+def _describe_fit(found: Activations, problem: Problem, select: str | None) -> list[str]:
+    """Return how well the data are explained, by how many components, and how close the samples are to the optimum."""
+    lines = []
+    explained = found.explained[np.isfinite(found.explained)]
+    if len(explained):
+        median, lowest = (
+            percent(share) if share >= 0 else "less than 0 %"
+            for share in (float(np.median(explained)), explained.min())
+        )
+        lines.append(
+            f"The components explain {median} of the deviance of a sample (the median; the lowest is {lowest})."
+        )
+    if select is not None:
+        n_active = (found.H > 0).sum(axis=0)
+        lines.append(
+            f"{n_active.mean():.1f} of {counted(problem.components.size, 'component')} are active in a sample on "
+            f"average, from {n_active.min()} to {n_active.max()}."
+        )
+    return [*lines, describe_convergence(found, "sample")]
 
 
 def _values(
@@ -159,14 +250,6 @@ def _in_words_of_tables(data: Path, basis: Path, samples: Axis) -> Iterator[None
         warnings.warn(reworded(str(warning.message)), warning.category, stacklevel=2)
 
 
-def _check_all_different(outputs: list[Path | None]) -> None:
-    """Raise if two outputs have the same name."""
-    paths = [path for path in outputs if path is not None]
-    for n, path in enumerate(paths):
-        if path in paths[:n]:
-            raise UserError(f'"{path}" is the name of two outputs: choose different names.')
-
-
 def _write_tables(tables: dict[Path, tuple[np.ndarray, str]], problem: Problem) -> None:
     """Write tables of the size of the activations into one folder: all of them, or none."""
     components, samples = problem.components.names(), problem.samples.names()
@@ -199,6 +282,8 @@ def _write_report(path: Path, found: Activations, problem: Problem) -> None:
     columns = {
         "total": found.H.sum(axis=0, dtype=np.float64),
         "active_components": (found.H > 0).sum(axis=0),
+        "deviance": found.deviance,
+        "explained": found.explained,
         "objective": found.objective,
         "gap": found.gap,
         "relative_gap": found.relative_gap,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,25 +127,12 @@ def read_problem(
     of_basis, units = _basis_readings(basis, components, basis_labels)
     with input_errors():
         of_data = _readings(data, read_table(data), samples, labels, "--labels")
-    fits = [(_fit(d.rows("feature"), b.rows("feature")), not b.turned, d, b) for d in of_data for b in of_basis]
-    best = max(fit[:2] for fit in fits)
-    if best[0] == BY_SIZE:
-        # Names that differ are an error. They are not taken for data in order that the sizes fit.
-        other_names = {
-            (d.turned, b.turned) for *_, d, b in fits if _have_other_names(d.rows("feature"), b.rows("feature"))
-        }
-        fits = [fit for fit in fits if fit[0] == BY_SIZE and (fit[2].turned, fit[3].turned) not in other_names]
-        best = max((fit[:2] for fit in fits), default=(NOT, False))
-    if best[0] == NOT or (best[0] == BY_SIZE and _share_names(of_data, of_basis)):
-        raise UserError(_describe_misfit(data, basis, of_data, of_basis))
-    chosen = [fit[2:] for fit in fits if fit[:2] == best]
-    if len(chosen) > 1:
-        raise UserError(_describe_choice(data, basis, chosen))
-    [(of_data_read, of_basis_read)] = chosen
+    chosen, matched_by_name = _choose(data, basis, of_data, of_basis)
+    of_data_read, of_basis_read = chosen
     features, own = of_basis_read.rows("feature"), of_data_read.rows("feature")
     for axis, path in ((own, data), (features, basis)):
         _check_distinct(axis, path)
-    order = _order(features.labels, own.labels) if best[0] == BY_LABELS else None
+    order = _order(features.labels, own.labels) if matched_by_name else None
     V, W = of_data_read.table.values, of_basis_read.table.values
     if order is not None and not np.array_equal(order, np.arange(len(order))):
         V = V.tocsr()[order].tocsc() if issparse(V) else V[order]
@@ -186,6 +173,36 @@ def read_problem(
     return problem
 
 
+def _choose(
+    data: Path, basis: Path, of_data: Sequence[Reading], of_basis: Sequence[Reading]
+) -> tuple[tuple[Reading, Reading], bool]:
+    """Return the readings of the data and of the basis that fit together, and whether their features have names.
+
+    Raises
+    ------
+    UserError
+        If there are none, or several.
+    """
+    fits = [(_fit(d.rows("feature"), b.rows("feature")), d, b) for d in of_data for b in of_basis]
+    by_name = [(d, b) for fit, d, b in fits if fit == BY_LABELS]
+    if len(by_name) == 1:
+        return by_name[0], True
+    if by_name:
+        raise UserError(_describe_choice(data, basis, by_name))
+    likely = [(fit, d, b) for fit, d, b in fits if d.table.is_likely and b.table.is_likely]
+    by_size = [(d, b) for fit, d, b in likely if fit == BY_SIZE]
+    # A single feature fits by chance.
+    by_size = [(d, b) for d, b in by_size if b.rows("feature").size > 1 or not (d.turned or b.turned)]
+    # Names that differ are an error. They are not taken for data in order that the sizes fit.
+    others = [(d, b) for _, d, b in likely if _have_other_names(d.rows("feature"), b.rows("feature"))]
+    turned, turned_others = ({(d.turned, b.turned) for d, b in pairs} for pairs in (by_size, others))
+    if turned <= turned_others or _share_names(of_data, of_basis):
+        raise UserError(_describe_misfit(data, basis, of_data, of_basis))
+    if len(by_size) > 1 or others:
+        raise UserError(_describe_choice(data, basis, [*by_size, *others]))
+    return by_size[0], False
+
+
 def read_values(
     path: Path, option: str, inner: Axis, outer: Axis | None, outer_in_rows: bool, missing: float | None = None
 ) -> np.ndarray:
@@ -217,6 +234,8 @@ def read_values(
     other_names: set[bool] = set()
     for reading in readings:
         rows, columns = reading.rows(inner.what), reading.columns("column")
+        if not reading.table.is_likely and _fit(rows, inner) != BY_LABELS:
+            continue
         of_rows, of_columns = _fit(rows, inner), NOT
         if columns.size == 1:
             of_columns = BY_SIZE
@@ -231,7 +250,7 @@ def read_values(
         expected += f", or a table of them with {counted(outer.size, outer.what)}"
     fits = [fit for fit in fits if fit[2].turned not in other_names]
     if not fits:
-        values, misfit = readings[0].table.values, ""
+        values, misfit = _likely(readings)[0].table.values, ""
         named = [axis for axis in (reading.rows(inner.what) for reading in readings) if axis.labels and inner.labels]
         if named:
             lacking, unknown = _missing_labels(named[0], inner), _missing_labels(inner, named[0])
@@ -284,7 +303,8 @@ def _readings(
     path: Path, tables: Iterable[Table], columns_in: str | None, layout: str | None, option: str
 ) -> list[Reading]:
     """Return the readings of a file that the options allow, those with the shared axis in the rows first."""
-    allowed = [table for table in tables if layout in (None, table.layout)]
+    tables = list(tables)
+    allowed = [replace(table, is_likely=True) for table in tables if table.layout == layout] if layout else tables
     if not allowed:
         found = " or ".join(sorted({table.layout for table in tables}))
         raise UserError(f'{option} {layout} does not suit "{path}", which was read as {option} {found}.')
@@ -322,10 +342,10 @@ def _share_names(of_data: Sequence[Reading], of_basis: Sequence[Reading]) -> boo
 
 def _named_features(of_data: Sequence[Reading], of_basis: Sequence[Reading]) -> list[tuple[Axis, Axis]]:
     """Return the features of both tables where both have names, with as many labels as the files may have."""
-    of_both = [
-        [reading.rows("feature") for reading in readings if _layout(reading) == _layout(readings[0])]
-        for readings in (of_data, of_basis)
-    ]
+    of_both = []
+    for readings in (of_data, of_basis):
+        likely = _likely(readings)
+        of_both.append([reading.rows("feature") for reading in likely if _layout(reading) == _layout(likely[0])])
     return [(own, other) for own in of_both[0] for other in of_both[1] if own.labels and other.labels]
 
 
@@ -461,6 +481,11 @@ def _describe_choice(data: Path, basis: Path, chosen: Sequence[tuple[Reading, Re
     )
 
 
+def _likely(readings: Sequence[Reading]) -> list[Reading]:
+    """Return the readings that the contents of the files suggest."""
+    return [reading for reading in readings if reading.table.is_likely]
+
+
 def _layout(reading: Reading) -> str:
     """Return which labels the file of a reading has."""
     return (reading.table.transposed if reading.turned else reading.table).layout
@@ -484,8 +509,8 @@ def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_bas
                 f"{' '.join(sentences) or 'some names occur more than once.'} Both need the same ones, in any order."
             )
     sizes = [
-        f'"{path}" has {counted(readings[0].table.values.shape[0], "row")} and '
-        f"{counted(readings[0].table.values.shape[1], 'column')} of numbers"
+        f'"{path}" has {counted(_likely(readings)[0].table.values.shape[0], "row")} and '
+        f"{counted(_likely(readings)[0].table.values.shape[1], 'column')} of numbers"
         for path, readings in ((data, [r for r in of_data if not r.turned] or of_data), (basis, of_basis))
     ]
     message = f"{sizes[0]}, {sizes[1]}: "
