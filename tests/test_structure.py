@@ -35,6 +35,7 @@ LAYERS = [
     "versions",
     "observations",
     "solver",
+    "blocks",
     "activations",
     "learning",
     "prepared",
@@ -50,7 +51,7 @@ LAYERS = [
 ]
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
-    "learning": ["known", "passes", "descent", "starts", "fitting"],
+    "learning": ["known", "passes", "starts", "descent", "fitting"],
     "audio": [
         "containers",
         "samples",

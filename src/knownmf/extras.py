@@ -1,20 +1,20 @@
 """Report a missing optional package together with the command that installs it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-__all__ = ["MissingPackageError", "audio_extra"]
+__all__ = ["MissingPackageError", "audio_extra", "dask_extra"]
 
-# What the extra "audio" in pyproject.toml installs, by the names that are imported.
+# What the extras "audio" and "dask" in pyproject.toml install, by the names that are imported.
 AUDIO_PACKAGES = ("matplotlib", "rich", "soundfile", "soxr", "typer")
+DASK_PACKAGES = ("dask", "distributed", "zarr")
 
 
 class MissingPackageError(ModuleNotFoundError):
     """An optional package is not installed; the message has the command that installs it."""
 
 
-@contextlib.contextmanager
-def audio_extra() -> Iterator[None]:
+def audio_extra() -> contextlib.AbstractContextManager[None]:
     """Wrap imports of packages of the extra "audio".
 
     Raises
@@ -22,12 +22,28 @@ def audio_extra() -> Iterator[None]:
     MissingPackageError
         If one of them is not installed. Other import errors pass unchanged.
     """
+    return _extra("audio", AUDIO_PACKAGES)
+
+
+def dask_extra() -> contextlib.AbstractContextManager[None]:
+    """Wrap imports of packages of the extra "dask".
+
+    Raises
+    ------
+    MissingPackageError
+        If one of them is not installed. Other import errors pass unchanged.
+    """
+    return _extra("dask", DASK_PACKAGES)
+
+
+@contextlib.contextmanager
+def _extra(name: str, packages: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in AUDIO_PACKAGES or isinstance(error, MissingPackageError):
+        if package not in packages or isinstance(error, MissingPackageError):
             raise
         raise MissingPackageError(
-            f'the package {package} is not installed: run pip install "knownmf[audio]".', name=error.name
+            f'the package {package} is not installed: run pip install "knownmf[{name}]".', name=error.name
         ) from error
