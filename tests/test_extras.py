@@ -134,7 +134,7 @@ class Array:
     def __dask_graph__(self): pass
     def __getitem__(self, index): pass
 
-for call in (knownmf.activations, lambda V, W: knownmf.NMF.from_basis(W).fit(V)):
+for call in (knownmf.activations, lambda V, _: knownmf.NMF.from_basis(np.ones((4, 2))).fit(V)):
     try:
         call(Array(), np.ones((3, 2)))
     except ImportError as error:
