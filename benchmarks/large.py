@@ -74,7 +74,7 @@ def frames(beta_loss: str = "kullback-leibler") -> Iterator[str]:
     for n in (10**4, 10**5, 10**6, 10**7):
         code = f"V = large.Made({n}); knownmf.activations(V, V.W, {beta_loss!r}, tol=1e-2)"
         found, n_bytes = in_a_process(code), 4.0 * n * N_BINS
-        results = n * (4 * N_COMPONENTS + 41) / 1e6
+        results = n * (4 * N_COMPONENTS + 57) / 1e6
         yield (
             f"| {n:.0e} | {n_bytes / 1e9:.2f} GB | {found['seconds']:.1f} s | {1e6 * found['seconds'] / n:.1f} us | "
             f"{found['megabytes']:.0f} MB | {results:.0f} MB |"

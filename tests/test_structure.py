@@ -37,11 +37,13 @@ LAYERS = [
     "solver",
     "blocks",
     "activations",
+    "inference",
     "learning",
     "prepared",
     "nmf_base",
     "estimators",
     "archives",
+    "table_files",
     "dictionary_files",
     "dictionary",
     "audio",
@@ -51,7 +53,8 @@ LAYERS = [
 ]
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
-    "learning": ["known", "passes", "starts", "descent", "fitting"],
+    "inference": ["frames", "information", "poisson", "errors", "fit", "resampling", "selection"],
+    "learning": ["known", "passes", "starts", "descent", "alternating", "fitting"],
     "audio": [
         "containers",
         "samples",
@@ -68,9 +71,11 @@ INSIDE = {
         "labels",
         "inputs",
         "outputs",
+        "tables",
         "summaries",
         "information",
         "commands",
+        "solving",
         "demonstration",
         "application",
     ],
@@ -164,7 +169,7 @@ def public_names(module):
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
-@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.learning"])
+@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.inference", "knownmf.learning"])
 def test_packages_list_their_public_names(name):
     listed = importlib.import_module(name).__all__
     assert listed
@@ -244,7 +249,7 @@ def test_the_readme_shows_every_command():
     from knownmf.cli import app
 
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert len(names) == 6
+    assert len(names) == 7
     assert not [name for name in names if f"knownmf {name}" not in readme]
 
 

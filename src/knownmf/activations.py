@@ -125,7 +125,7 @@ def activations(
     **Data larger than memory.** V, and every array with a value for each frame, may be an array on disk
     (``numpy.memmap``, ``zarr.Array``, ``h5py.Dataset``) or any other object with a ``shape``, a ``dtype`` of NumPy and
     slices. It is read, checked and solved in blocks of some 64 MB (of whole chunks, if it has ``chunks``), and never
-    read as a whole. The results of all frames take ``n_components`` numbers and 41 bytes per frame in memory, or what
+    read as a whole. The results of all frames take ``n_components`` numbers and 57 bytes per frame in memory, or what
     ``out`` leaves of them.
 
     **Dask.** If V is a ``dask.array.Array``, the fields of the result are Dask arrays, with the chunks of V along the

@@ -28,7 +28,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import csr_array, issparse
 
 from knownmf.extras import dask_extra
-from knownmf.limits import NO_LIMITS, LimitArguments
+from knownmf.limits import NO_LIMITS, LimitArguments, Limits
 from knownmf.observations import SPECTROGRAM, Axes, Observations, check_bins
 from knownmf.solver import GROUP, Activations, Progress, Remarks, Solver
 from knownmf.table_labels import TableLabels
@@ -51,6 +51,8 @@ CERTIFICATES: Mapping[str, DTypeLike] = {
     "kkt": np.float64,
     "converged": np.bool_,
     "objective": np.float64,
+    "divergence": np.float64,
+    "null_divergence": np.float64,
     "n_iter": np.int64,
 }
 
@@ -122,11 +124,11 @@ _IN_MEMORY = (np.ndarray, float, int, list, type(None))  # types for which no fu
 
 
 def is_sliced(values: Any) -> bool:
-    """Return whether an array is read in blocks: one on disk, or one that is not NumPy's but can be sliced."""
+    """Return whether an array is read in blocks: a large one on disk, or one that is not NumPy's but can be sliced."""
     if type(values) in _IN_MEMORY:
         return False
     if isinstance(values, np.ndarray):
-        return isinstance(values, np.memmap)
+        return isinstance(values, np.memmap) and values.nbytes > BLOCK_BYTES
     if issparse(values) or hasattr(values, "iloc") or not hasattr(values, "__getitem__"):
         return False
     shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)
@@ -268,6 +270,22 @@ class Source:
         self.slices = [slice(0, self.n_frames)]
 
     @property
+    def has_limits(self) -> bool:
+        """Whether the activations have limits."""
+        if self._whole is not None:
+            return bool(self._whole.limits)
+        return any(limit is not None for limit in self._question.limits)
+
+    def limits_or(self, shared: Limits) -> Limits:
+        """Return the limits of all frames, where ``shared`` are those of a block."""
+        if self._whole is not None:
+            return shared
+        given = {name: getattr(self._question.limits, name) for name in LimitArguments._fields if name in self._axes}
+        if "upper" in given and self._axes["upper"] == 0 and isinstance(given["upper"], np.ndarray):
+            given["upper"] = given["upper"].T
+        return replace(shared, **given)
+
+    @property
     def has_start(self) -> bool:
         """Whether activations to start from are given."""
         return "H_init" in self._axes if self._whole is None else self._whole.H_init is not None
@@ -381,9 +399,9 @@ class Results:
         else:
             self.arrays["H"][:, block] = found.H
 
-    def activations(self, beta: float, tol: float) -> Activations:
-        """Return what has been stored. An array of the caller is returned as it is, with its axes."""
-        return Activations(**self.arrays, beta=beta, tol=tol)
+    def activations(self, last: Activations, limits: Limits) -> Activations:
+        """Return what has been stored, of which ``last`` is the last block. Arrays of the caller keep their axes."""
+        return replace(last, **self.arrays, limits=limits, frame_labels=None)
 
 
 def given_results(out: Any, wanted: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, Any]:
@@ -497,7 +515,7 @@ def solve(
         remarks.add(observations, found)
         if results is not None:
             results.put(observations.first, found)
-    return found if results is None else results.activations(found.beta, found.tol)
+    return found if results is None else results.activations(found, source.limits_or(found.limits))
 
 
 # ---- Where blocks are solved: Dask
@@ -676,7 +694,10 @@ def lazy_activations(question: Question, solver_for: SolverFor) -> Activations:
         meta=np.empty(0, dtype),
     )
     certificates = {name: records[name] for name in CERTIFICATES}
-    return Activations(H=records["H"].T, **certificates, beta=solver.beta, tol=solver.tol)
+    limits = replace(
+        rest.limits, **{name: frames.arrays[name] for name in LimitArguments._fields if name in frames.arrays}
+    )
+    return Activations(H=records["H"].T, **certificates, beta=solver.beta, tol=solver.tol, limits=limits)
 
 
 # ---- Passes over all blocks, for learning
@@ -732,7 +753,7 @@ class Parts:
         self.n_frames, self.dtype = source.n_frames, source.dtype
         self.counts = [len(range(source.n_frames)[chunk]) for chunk in source.slices]
         self._source, self._progress = source, progress
-        self._keeps, self.has_start = source.is_in_memory, source.has_start
+        self._keeps, self.has_start, self.has_limits = source.is_in_memory, source.has_start, source.has_limits
         self._shelf: StateFiles | None = None
         if 8 * source.n_frames * source.n_components > MOST_STATE_BYTES and not self._keeps:
             self._shelf = StateFiles()
@@ -851,6 +872,7 @@ class DaskParts(Parts):
         used = [i for i, size in enumerate(sizes) if size] or [0]
         self.n_frames, self.dtype = frames.n_frames, frames.dtype
         self.has_start = "H_init" in frames.arrays
+        self.has_limits = any(limit is not None for limit in question.limits)
         self.counts = [int(sizes[i]) for i in used]
         self._firsts = [int(frames.firsts[i]) for i in used]
         columns = [values.to_delayed().ravel() for values in frames.arrays.values()]

@@ -1,13 +1,18 @@
 """Report a missing optional package together with the command that installs it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
-__all__ = ["MissingPackageError", "audio_extra", "dask_extra"]
+__all__ = ["MissingPackageError", "audio_extra", "command_extra", "dask_extra", "tables_extra"]
 
-# What the extras "audio" and "dask" in pyproject.toml install, by the names that are imported.
+# What the extras "audio", "dask" and "tables" in pyproject.toml install, by the names that are imported.
 AUDIO_PACKAGES = ("matplotlib", "rich", "soundfile", "soxr", "typer")
 DASK_PACKAGES = ("dask", "distributed", "zarr")
+TABLES_PACKAGES = ("matplotlib", "pandas", "pyarrow", "rich", "typer")
+
+_INSTALL_AUDIO = 'pip install "knownmf[audio]"'
+_INSTALL_DASK = 'pip install "knownmf[dask]"'
+_INSTALL_TABLES = 'pip install "knownmf[tables]"'
 
 
 class MissingPackageError(ModuleNotFoundError):
@@ -22,28 +27,32 @@ def audio_extra() -> contextlib.AbstractContextManager[None]:
     MissingPackageError
         If one of them is not installed. Other import errors pass unchanged.
     """
-    return _extra("audio", AUDIO_PACKAGES)
+    return _reported(AUDIO_PACKAGES, f"run {_INSTALL_AUDIO}")
+
+
+def tables_extra() -> contextlib.AbstractContextManager[None]:
+    """Wrap imports of packages of the extra "tables", in the same way."""
+    return _reported(TABLES_PACKAGES, f"run {_INSTALL_TABLES}")
 
 
 def dask_extra() -> contextlib.AbstractContextManager[None]:
-    """Wrap imports of packages of the extra "dask".
+    """Wrap imports of packages of the extra "dask", in the same way."""
+    return _reported(DASK_PACKAGES, f"run {_INSTALL_DASK}")
 
-    Raises
-    ------
-    MissingPackageError
-        If one of them is not installed. Other import errors pass unchanged.
-    """
-    return _extra("dask", DASK_PACKAGES)
+
+def command_extra() -> contextlib.AbstractContextManager[None]:
+    """Wrap imports of packages that both extras have: those of the command and of pictures."""
+    both = [package for package in AUDIO_PACKAGES if package in TABLES_PACKAGES]
+    return _reported(both, f"run {_INSTALL_AUDIO} for recordings, or {_INSTALL_TABLES} for tables")
 
 
 @contextlib.contextmanager
-def _extra(name: str, packages: Sequence[str]) -> Iterator[None]:
+def _reported(packages: Collection[str], remedy: str) -> Iterator[None]:
+    """Raise a MissingPackageError with a remedy if one of some packages is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in packages or isinstance(error, MissingPackageError):
             raise
-        raise MissingPackageError(
-            f'the package {package} is not installed: run pip install "knownmf[{name}]".', name=error.name
-        ) from error
+        raise MissingPackageError(f"the package {package} is not installed: {remedy}.", name=error.name) from error

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from knownmf.blocks import Question, is_dask, is_sliced, parts_of, solve
 from knownmf.divergences import beta_of
 from knownmf.learning import KnownBasis, Loss, known_basis
+from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES
 from knownmf.prepared import PreparedComponents, solve_parts
 from knownmf.solver import Missed, Progress, Remarks
@@ -65,6 +66,9 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     alpha_W: float
     alpha_H: float | str
     l1_ratio: float
+    upper: ArrayLike | None
+    total: ArrayLike | None
+    max_total: ArrayLike | None
 
     _prepared: PreparedComponents | None = None
     _follows_parameters = False  # whether the parameters say what the components are, as after from_basis
@@ -265,7 +269,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         given = weights, background, support, start
         shape = data.shape[1], n_components
         axes = SAMPLES._replace(start=start_name)
-        return Question(data, *shape, beta_of(self.beta_loss), *given, axes, labels, must_count=True)
+        limits = LimitArguments(self.upper, self.total, self.max_total)
+        return Question(data, *shape, beta_of(self.beta_loss), *given, axes, labels, limits=limits, must_count=True)
 
     def _loss(self, n_features: int, n_samples: float) -> Loss:
         """Check the penalties, and return the function that is minimized."""

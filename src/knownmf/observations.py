@@ -5,6 +5,7 @@ sample in each row. Both are checked here under their own names and axes, and ke
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -89,6 +90,8 @@ class Observations:
         What the caller calls a frame.
     first : int
         The number of the first frame, if these are a block of frames.
+    component_labels, frame_labels : sequence, or None
+        The labels in the tables that were passed.
     """
 
     V: Any
@@ -101,6 +104,8 @@ class Observations:
     limits: Limits = field(default_factory=Limits)
     frame: str = "frame"
     first: int = 0
+    component_labels: Sequence[Any] | None = None
+    frame_labels: Sequence[Any] | None = None
 
     @classmethod
     def check(
@@ -163,6 +168,8 @@ class Observations:
             Limits.check(limits, n_components, n_frames, axes.frame, axes.frames_in_rows, axes.first),
             axes.frame,
             axes.first,
+            labels.of("components"),
+            labels.of(axes.frames),
         )
         if checked.support is not None:
             check_zeros_and_ones(checked.support, "support")

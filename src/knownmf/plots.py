@@ -1,4 +1,4 @@
-"""Pictures of decompositions. The module needs the extra "audio": importing it loads Matplotlib."""
+"""Pictures of activations. The module needs the extra "audio" or "tables": importing it loads Matplotlib."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knownmf.extras import audio_extra
+from knownmf.extras import command_extra
 from knownmf.wording import counted, percent, printable
 
-with audio_extra():
+with command_extra():
     from matplotlib import colormaps
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
 
-__all__ = ["decomposition_picture"]
+__all__ = ["activations_picture", "decomposition_picture"]
 
 # The palette of Okabe and Ito, whose colors color-blind people can distinguish, without black and without yellow
 # (which is hard to see on white).
@@ -43,6 +43,59 @@ _BASIS_CHARACTERS = 30  # so many fit below the basis
 _GRAY = "#444444"
 _ORANGE = "#D55E00"  # what needs attention
 _DOUBT = ":\nare these the right sounds?"
+
+
+def activations_picture(
+    H: np.ndarray,
+    components: Sequence[str] | None = None,
+    samples: Sequence[str] | None = None,
+    *,
+    units: str = "",
+) -> Figure:
+    """Draw activations as an image, with a component in each row and a sample in each column.
+
+    Parameters
+    ----------
+    H : ndarray of shape (n_components, n_samples)
+        The activations.
+    components, samples : sequence of str, optional
+        Their names. If there are many, some of them are shown.
+    units : str, optional
+        The unit of the activations.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A figure of 1600 x 900 pixels. It has no window and is not known to pyplot. Save it with ``savefig``. Of many
+        samples, the maximum of neighboring ones is drawn, and of many components, too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from knownmf.plots import activations_picture
+    >>> figure = activations_picture(np.eye(2, 3), ["SBS1", "SBS5"], units="mutations")
+    >>> figure.axes[0].get_yticklabels()[0].get_text()
+    'SBS1'
+    """
+    figure = Figure(figsize=(16, 9), dpi=100, layout=ConstrainedLayoutEngine())
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    n_components, n_samples = H.shape
+    drawn = _fewer(_fewer(H, _COLUMNS).T, _ROWS).T
+    extent = (-0.5, n_samples - 0.5, n_components - 0.5, -0.5)
+    image = axes.imshow(drawn, aspect="auto", cmap="magma", vmin=0, interpolation="nearest", extent=extent)
+    figure.colorbar(image, label=f"activation ({units})" if units else "activation", pad=0.01)
+    for axis, names, number, most, noun in (
+        (axes.yaxis, components, n_components, 45, "component"),
+        (axes.xaxis, samples, n_samples, 60, "sample"),
+    ):
+        axis.set_label_text(counted(number, noun))
+        if names is not None:
+            shown = _spread(number, most)
+            axis.set_ticks(shown, [_short(names[place]) for place in shown])
+    if samples is not None:
+        axes.tick_params(axis="x", rotation=90)
+    return figure
 
 
 def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Event] | None = None) -> Figure:

@@ -53,12 +53,6 @@ class PreparedComponents:
         [(_, found)] = solved([observations], self.solver_for)
         return found
 
-    def divergence(self, found: Activations) -> NDArray[np.float64]:
-        """Return the divergence of each frame: its objective without the penalties."""
-        H = found.H.astype(np.float64, copy=False)
-        penalties = self.loss.l1 * H.sum(axis=0) + 0.5 * self.loss.l2 * (H * H).sum(axis=0)
-        return np.maximum(found.objective - penalties, 0.0)
-
 
 def _equal(one: NDArray | None, other: NDArray | None) -> bool:
     """Return whether two arrays are equal, or both None."""
@@ -104,7 +98,7 @@ class SolveBlock:
         found = prepared.solve(observations)
         negative = NegativeData()
         negative.add(observations, found.beta, "X")
-        divergence = float(prepared.divergence(found).sum())
+        divergence = float(found.divergence.sum())
         missed = Missed.of(found, observations.first)
         summary = Solved(
             part.n_frames, float(found.objective.sum()), divergence, missed, negative, found.criterion_name

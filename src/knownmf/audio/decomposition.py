@@ -267,6 +267,11 @@ def check_learning(dictionary: Dictionary, free: object, adapt: object) -> None:
             f"dictionary is {reprlib.repr(dictionary)}, expected a knownmf.Dictionary: the arguments are y, sr and "
             "dictionary, and Dictionary.load reads a file."
         )
+    if not dictionary.settings:
+        raise ValueError(
+            "the dictionary has no settings of spectrograms (sr, n_fft, hop_length, window, power), which recordings "
+            "need: make it with knownmf.audio.learn, or pass its sr to Dictionary."
+        )
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:
         raise ValueError(

@@ -3,7 +3,6 @@
 Each command is a plain function, so that the command demo can call it too.
 """
 
-import logging
 import warnings
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from knownmf.cli.inputs import find_sounds, load_dictionary, load_sound
 from knownmf.cli.outputs import (
     check_folder,
     check_outputs,
+    check_picture,
     file_names,
     write_activations,
     write_events,
@@ -33,7 +33,6 @@ from knownmf.cli.summaries import (
     describe_events,
     describe_recording,
 )
-from knownmf.extras import audio_extra
 from knownmf.wording import counted, listed, printable, size_of_memory
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["decompose", "learn", "separate", "transcribe"]
 
 REST = "rest"
-PICTURES = (".png", ".pdf", ".svg")
 
 # How many file names a row of the table of labels shows.
 NAMES_SHOWN = 3
@@ -212,7 +210,7 @@ def decompose(
     """
     basis = load_dictionary(dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
-    _check_picture(picture, force, [recording, dictionary])
+    check_picture(picture, force, [recording, dictionary])
     with progress_bar("Decomposing", quiet=quiet) as progress:
         from knownmf import audio
 
@@ -277,7 +275,7 @@ def transcribe(
     """
     basis = load_dictionary(dictionary)
     check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".csv",))
-    _check_picture(picture, force, [recording, dictionary])
+    check_picture(picture, force, [recording, dictionary])
     with progress_bar("Transcribing", quiet=quiet) as progress:
         from knownmf import audio
 
@@ -329,17 +327,6 @@ def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) ->
     """Print how much memory a computation takes, if that is much."""
     if n_bytes >= MUCH_MEMORY:
         print_line(f'{what} "{recording}" takes about {size_of_memory(n_bytes)} of memory.', quiet=quiet)
-
-
-def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
-    """Raise if a picture is wanted but cannot or must not be written."""
-    if picture is not None:
-        # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)
-        with audio_extra():
-            import matplotlib  # noqa: F401 - report that it is missing now, before any work
-
-        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
 
 
 def _write_picture(picture: Path | None, found: "Decomposition", events: "list[Event] | None", quiet: bool) -> None:

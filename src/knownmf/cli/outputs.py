@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import unicodedata
 import warnings
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knownmf.cli.console import UserError, input_errors
+from knownmf.extras import command_extra
 from knownmf.files import put_in_place, temporary_name, written_aside
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_folder",
     "check_outputs",
+    "check_picture",
     "column_names",
     "file_names",
     "write_activations",
@@ -36,6 +39,8 @@ __all__ = [
 # Windows reserves these names for devices, with any ending.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 _MAX_NAME_BYTES = 200
+
+PICTURES = (".png", ".pdf", ".svg")
 
 
 def check_outputs(
@@ -62,7 +67,7 @@ def check_outputs(
     """
     read = {os.path.realpath(path) for path in inputs}
     for path in outputs:
-        if endings and path.suffix.lower() not in endings:
+        if endings and not path.name.lower()[1:].endswith(tuple(endings)):
             raise UserError(f'"{path}" must end in {" or ".join(endings)}: the ending selects the format.')
         with input_errors():
             folder, exists = path.is_dir(), path.exists() or path.is_symlink()
@@ -73,6 +78,17 @@ def check_outputs(
         if exists and not force:
             raise UserError(f'"{path}" exists already: choose another name, or replace it with --force.')
         _check_writable(path.parent)
+
+
+def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path]) -> None:
+    """Raise if a picture is wanted but cannot or must not be written."""
+    if picture is not None:
+        # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        with command_extra():
+            import matplotlib  # noqa: F401 - report that it is missing now, before any work
+
+        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
 
 
 def check_folder(folder: Path) -> None:
@@ -127,14 +143,14 @@ def column_names(labels: Iterable[str]) -> list[str]:
     >>> column_names(["kick", "kick", "snare", "kick.2"])
     ['kick', 'kick.2', 'snare', 'kick.2.2']
     """
-    names: list[str] = []
+    names: dict[str, None] = {}  # in order; a list would take long to search
     for label in labels:
         name, number = label, 1
         while name in names:
             number += 1
             name = f"{label}.{number}"
-        names.append(name)
-    return names
+        names[name] = None
+    return list(names)
 
 
 def write_folder(folder: Path, files: dict[str, Callable[[Path], None]]) -> None:

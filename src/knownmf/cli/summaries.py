@@ -10,8 +10,11 @@ from knownmf.wording import counted, listed, percent
 if TYPE_CHECKING:
     from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
+    from knownmf.solver import Activations
 
 __all__ = [
+    "describe_basis",
+    "describe_convergence",
     "describe_decomposition",
     "describe_dictionary",
     "describe_doubt",
@@ -27,6 +30,13 @@ def describe_dictionary(dictionary: Dictionary) -> str:
         f"{counted(dictionary.n_components, 'component')} of {counted(len(dictionary.names), 'sound')}, "
         f"{describe_settings(dictionary.settings)}"
     )
+
+
+def describe_basis(dictionary: Dictionary) -> str:
+    """Return the size of a dictionary without settings and the unit of its activations, in one line."""
+    named = f" ({listed(dictionary.features, 3)})" if dictionary.features else ""
+    units = f", activations in {dictionary.units}" if dictionary.units else ""
+    return f"{counted(dictionary.n_components, 'component')} with {counted(dictionary.n_bins, 'feature')}{named}{units}"
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
@@ -82,7 +92,12 @@ def describe_events(events: Sequence[Event], n_sounds: int) -> str:
 def describe_decomposition(decomposition: Decomposition) -> list[str]:
     """Return two lines: how much of the recording is explained, and how many frames have reached their optimum."""
     found = decomposition.found
-    frames, bound = counted(len(found.converged), "frame"), percent(found.tol, digits=3)
+    return [_describe_share(decomposition), describe_convergence(found, "frame")]
+
+
+def describe_convergence(found: Activations, noun: str) -> str:
+    """Return how many frames have reached their optimum, in one line that calls them by a noun."""
+    frames, bound = counted(len(found.converged), noun), percent(found.tol, digits=3)
     have = "has" if len(found.converged) == 1 else "have"
     share, worst = percent(float(found.converged.mean())), percent(float(found.criterion.max()), digits=2)
     if 1 <= found.beta <= 2:
@@ -95,7 +110,7 @@ def describe_decomposition(decomposition: Decomposition) -> list[str]:
             f"{share} of {frames} {have} converged: they meet the conditions of a best fit with these components "
             f"within {bound}; the worst within {worst}. (With this beta_loss there may be other optima.)"
         )
-    return [_describe_share(decomposition), converged]
+    return converged
 
 
 def describe_doubt(decomposition: Decomposition) -> str | None:

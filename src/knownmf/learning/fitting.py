@@ -6,9 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knownmf.blocks import Parts
+from knownmf.learning.alternating import alternate
 from knownmf.learning.descent import Callback, Learned, descend
 from knownmf.learning.known import KnownBasis
-from knownmf.learning.passes import Loss, Pace, Statistics, Survey, TakeSurvey, Task, Terms, take_pass, update
+from knownmf.learning.passes import (
+    Loss,
+    Pace,
+    Statistics,
+    Survey,
+    TakeSurvey,
+    Task,
+    Terms,
+    take_pass,
+    take_statistics,
+    update,
+)
 from knownmf.learning.starts import StartOfActivations, start_of
 from knownmf.observations import Observations
 from knownmf.threads import single_threaded_blas
@@ -60,7 +72,8 @@ def fit_basis(
     Returns
     -------
     Learned
-        The basis, a component a row. Components learned from scratch sum to 1, unless a penalty decides their scale.
+        The basis, a component a row. Components learned from scratch sum to 1, unless a penalty or limits of the
+        activations decide their scale.
 
     Raises
     ------
@@ -69,6 +82,8 @@ def fit_basis(
     """
     parts = Parts.of(frames) if isinstance(frames, Observations) else frames
     W, survey, states, start = first_basis(parts, known, loss, init, random_state, W_init)
+    if parts.has_limits:  # they decide the scale of components
+        return alternate(parts, survey, known, loss, W, states, start, tol=tol, max_iter=max_iter, callback=callback)
     n_plain = PLAIN_PASSES if len(W) > known.n_known else 0
     terms = Terms(survey, known, loss, W)
     learned = descend(parts, terms, W, states, start, tol=tol, max_iter=max_iter, n_plain=n_plain, callback=callback)
@@ -92,6 +107,8 @@ def first_basis(
 
 def free_sums(W: NDArray[np.float64], known: KnownBasis, loss: Loss) -> NDArray[np.float64]:
     """Return the sums of the components whose scale is free: nothing is known of them, and there is no penalty.
+
+    Limits of the activations, which decide the scale too, are not looked at.
 
     It is 1 for all others, and for components of zero.
     """
@@ -122,7 +139,11 @@ def update_basis(
     task = Task(observations, terms)
     with single_threaded_blas(), np.errstate(all="ignore"):
         scaled = W / terms.atoms
-        _, _, new = take_pass(task, scaled, H / task.units(), Pace(np.float64, False))
+        activations = H / task.units()
+        if observations.limits:
+            new = take_statistics(task, scaled, activations)
+        else:
+            _, _, new = take_pass(task, scaled, activations, Pace(np.float64, False))
         w = np.maximum(W, SMALLEST_ENTRY)
         linear_unit = terms.unit / terms.atoms * w ** max(0.0, 2.0 - terms.beta)
         other_unit = terms.unit / terms.atoms / w ** max(0.0, terms.beta - 1.0)
@@ -138,6 +159,8 @@ def update_basis(
         updated = np.where(moves, np.where(W > 0.0, np.maximum(moved, SMALLEST_ENTRY), moved), W)
         # If components are divided by their sums, activations are multiplied by them, and so are both statistics. The
         # powers of W in the memory change with W.
+        if observations.limits:
+            return updated, memory
         sums = free_sums(updated, known, loss)[:, np.newaxis]
         memory = Statistics(
             memory.linear * sums ** (1.0 - max(0.0, 2.0 - terms.beta)),

@@ -20,6 +20,7 @@ from knownmf.activations import solve_with
 from knownmf.blocks import Part, Parts
 from knownmf.learning.known import KnownBasis
 from knownmf.learning.passes import Loss, Survey, largest_data, power_of_two, rows_or
+from knownmf.limits import Limits
 from knownmf.observations import Observations
 
 # Multiplicative updates never leave zero: zeros that may grow start from this share of their component's mean.
@@ -213,7 +214,7 @@ class Left:
             return None
         observations, _ = at_one_size(part.read(), self.beta, self.survey)
         support = None if observations.support is None else observations.support[: len(self.W)]
-        asked = replace(observations, support=support, H_init=None)
+        asked = replace(observations, support=support, H_init=None, limits=Limits())
         return solve_with(asked, self.W.T, self.beta, tol=KNOWN_TOL).H.T.astype(np.float64)
 
 
