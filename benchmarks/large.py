@@ -39,6 +39,9 @@ class Made:
         self.period, self.rows, self.dtype, self.ndim = period, rows, period.dtype, 2
         self.shape = (n_frames, n_bins) if rows else (n_bins, n_frames)
 
+    def __reduce__(self) -> tuple:
+        return Made, (self.shape[0 if self.rows else 1], len(self.period), self.rows)
+
     def __getitem__(self, index: tuple[slice, ...] | slice) -> np.ndarray:
         chunk = index[0 if self.rows else 1] if isinstance(index, tuple) else index
         first, stop, _ = chunk.indices(self.shape[0 if self.rows else 1])
@@ -142,8 +145,8 @@ def passes(n: int = 40000) -> Iterator[str]:
     for n_components, n_bins in ((8, 1025), (50, 1025), (100, 4097)):
         W = np.random.default_rng(0).random((n_components, n_bins))
         down = len(pickle.dumps(descent.Proceed(W, descent.Pace(np.float32, True)), 5))
-        zero = np.zeros((n_components, n_bins))
-        up = len(pickle.dumps(descent.Sums(0.0, descent.Statistics(zero, zero)), 5))
+        sums = descent.Statistics(np.zeros((n_components, n_bins)), np.zeros((n_components, n_bins)))
+        up = len(pickle.dumps(descent.Sums(0.0, sums), 5))
         size = f"{n_components} components x {n_bins} bins"
         yield f"{size}: {down / 1e6:.2f} MB to a worker, {up / 1e6:.2f} MB from a block"
     for beta_loss in ("kullback-leibler", "frobenius", "itakura-saito"):
@@ -159,13 +162,34 @@ def passes(n: int = 40000) -> Iterator[str]:
         yield f"{beta_loss}: {1e6 * per_pass / n:.2f} us for a frame and a pass, one thread"
 
 
+def chunks(n_chunks: int = 100) -> Iterator[str]:
+    """Yield what a chunk costs in a pass of learning, beyond its work: chunks of ten frames, on two workers."""
+    import dask.array as da
+    from distributed import Client, LocalCluster
+
+    V = Made(10 * n_chunks, 65, rows=True)
+    X = da.from_array(V, chunks=(10, 65), asarray=False, name="made-small", meta=np.empty((0, 0), "f4"))
+    seconds: list[float] = []
+    parameters = {"max_iter": 6, "tol": 0.0, "init": "random", "random_state": 0}
+    model = knownmf.NMF(2, callback=lambda *_: seconds.append(time.perf_counter()), **parameters)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        model.fit(X)
+    yield f"{1e3 * float(np.median(np.diff(seconds))) / n_chunks:.2f} ms for a chunk and a pass, {n_chunks} chunks"
+
+
 def main() -> None:
     """Print the tables that are asked for."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="?", choices=["frames", "workers", "passes", "bytes"])
+    parser.add_argument("what", nargs="?", choices=["frames", "workers", "passes", "chunks", "bytes"])
     parser.add_argument("gigabytes", nargs="?", type=float, default=50.0)
     arguments = parser.parse_args()
-    tables = {"frames": frames, "workers": workers, "passes": passes, "bytes": lambda: of_bytes(arguments.gigabytes)}
+    tables = {
+        "frames": frames,
+        "workers": workers,
+        "passes": passes,
+        "chunks": chunks,
+        "bytes": lambda: of_bytes(arguments.gigabytes),
+    }
     for name in [arguments.what] if arguments.what else tables:
         for line in tables[name]():
             print(line, flush=True)

@@ -292,6 +292,7 @@ class TestEstimator:
             (1.5, "random"),
             (2.0, "nndsvdar"),
             (1.0, "options"),
+            (1.0, "limits"),
             (0.0, "options"),
             (2.0, "missing"),
         ],
@@ -306,6 +307,8 @@ class TestEstimator:
             parameters |= {"components": W.T, "frozen": False, "template_strength": 10.0}
         if kind in ("random", "nndsvdar"):
             parameters["init"] = kind
+        if kind == "limits":
+            parameters |= {"components": W.T[:3], "max_total": 5.0, "max_iter": 3}
         if kind == "options":
             parameters |= {"alpha_W": 1e-3, "l1_ratio": 0.5}
             given = {name: options[name].T for name in ("weights", "background", "support", "H_init")}

@@ -175,6 +175,7 @@ class TestEstimator:
             (0.5, "softly"),
             (2.0, "seeded"),
             (1.5, "options"),
+            (1.0, "limits"),
             (-1.0, "missing"),
             (3.0, "random"),
             (1.0, "nndsvdar"),
@@ -192,6 +193,8 @@ class TestEstimator:
             parameters["template_strength"] = 10.0 if kind == "softly" else 0.0
         if kind in ("random", "nndsvdar"):
             parameters["init"] = kind
+        if kind == "limits":
+            parameters |= {"components": W.T[:3], "max_total": 5.0, "max_iter": 3}
         if kind == "options":
             parameters |= {"alpha_W": 1e-3, "l1_ratio": 0.5}
             given = {name: options[name].T for name in ("weights", "background", "support", "H_init")}
