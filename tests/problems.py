@@ -2,6 +2,10 @@
 
 import numpy as np
 
+from knownmf.blocks import Parts
+from knownmf.learning import passes, starts
+from knownmf.observations import Observations
+
 #: One list of what a problem may have besides V and W; every solver test runs over it.
 OPTIONS = {
     "plain": (),
@@ -88,6 +92,15 @@ def frame_of(t, V, keywords):
             shape[name] = keywords[name] if keywords[name].ndim == 1 else keywords[name][:, t]
     support = keywords["support"][:, t] if "support" in keywords else None
     return V[:, t], shape, support
+
+
+def start(X, n_components, init, random_state):
+    """Return the components and the activations from which learning of unknown components starts."""
+    parts = Parts.of(Observations(X.T))
+    survey, _ = parts.sweep(passes.TakeSurvey(1.0))
+    left = starts.Left(None, 1.0, survey, survey.mean)
+    W, [state] = starts.start(parts, left, survey.mean, [starts.Started()], n_components, init, random_state)
+    return W, state.unknown
 
 
 def random_limits(seed, kind, usual, support=None):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from commands import write_inputs
-from knownmf.extras import AUDIO_PACKAGES, TABLES_PACKAGES, MissingPackageError, audio_extra
+from knownmf.extras import AUDIO_PACKAGES, DASK_PACKAGES, TABLES_PACKAGES, MissingPackageError, audio_extra
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf8"))["project"]
 MAIN = "import sys; from knownmf.cli import main; sys.argv[0] = 'knownmf'; main()"
@@ -99,7 +99,7 @@ knownmf.NMF(n_components=2, random_state=0).fit(V)
 knownmf.Dictionary(V[:5, :2], ["a", "b"], sr=8000, n_fft=8, hop_length=4)
 knownmf.show_versions()
 """
-    done = run_without([*AUDIO_PACKAGES, *TABLES_PACKAGES, "librosa", "numba"], code)
+    done = run_without([*AUDIO_PACKAGES, *DASK_PACKAGES, *TABLES_PACKAGES, "librosa", "numba"], code)
     assert done.returncode == 0, done.stderr
 
 
@@ -136,5 +136,27 @@ def names(requirements):
 def test_the_extras_are_what_the_messages_are_for():
     assert names(PROJECT["dependencies"]) == {"numpy", "scipy", "scikit-learn", "threadpoolctl"}
     assert names(PROJECT["optional-dependencies"]["audio"]) == set(AUDIO_PACKAGES)
+    assert {name.split("[")[0] for name in names(PROJECT["optional-dependencies"]["dask"])} == set(DASK_PACKAGES)
     assert names(PROJECT["optional-dependencies"]["tables"]) == set(TABLES_PACKAGES)
-    assert "knownmf[audio,tables]" in PROJECT["optional-dependencies"]["dev"]
+    assert "knownmf[audio,dask,tables]" in PROJECT["optional-dependencies"]["dev"]
+
+
+def test_a_dask_array_without_dask_names_the_command():
+    """A Dask array may come from a process that had Dask, or from a library that only looks like it."""
+    code = """
+import numpy as np
+import knownmf
+
+class Array:
+    shape, dtype, chunks = (3, 4), np.dtype(float), ((3,), (4,))
+    def __dask_graph__(self): pass
+    def __getitem__(self, index): pass
+
+for call in (knownmf.activations, lambda V, _: knownmf.NMF.from_basis(np.ones((4, 2))).fit(V)):
+    try:
+        call(Array(), np.ones((3, 2)))
+    except ImportError as error:
+        print(error)
+"""
+    done = run_without(DASK_PACKAGES, code)
+    assert done.stdout == 2 * 'the package dask is not installed: run pip install "knownmf[dask]".\n', done.stderr

@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 import naive
 from knownmf import NMF
-from knownmf.learning.starts import INITS, start
-from problems import BETAS
+from knownmf.learning.starts import INITS
+from problems import BETAS, start
 
 STARTS = (None, *INITS)
 PENALTIES = [{}, {"alpha_W": 1.0}, {"alpha_W": 1.0, "alpha_H": 0.0}, {"alpha_H": 1.0, "l1_ratio": 0.5}]

@@ -35,6 +35,7 @@ LAYERS = [
     "versions",
     "observations",
     "solver",
+    "blocks",
     "activations",
     "inference",
     "learning",
@@ -53,7 +54,7 @@ LAYERS = [
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
     "inference": ["frames", "information", "poisson", "errors", "fit", "resampling", "selection"],
-    "learning": ["known", "passes", "descent", "alternating", "starts", "fitting"],
+    "learning": ["known", "passes", "starts", "descent", "alternating", "fitting"],
     "audio": [
         "containers",
         "samples",

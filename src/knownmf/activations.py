@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from knownmf.blocks import Question, is_sliced, n_dims_of, solve, solved
 from knownmf.divergences import beta_of
 from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES, Observations
-from knownmf.solver import Activations, Progress, Solver, warn_of_dominant_bins, warn_of_missed
+from knownmf.solver import Activations, Progress, Remarks, Solver
 from knownmf.table_labels import TableLabels
-from knownmf.validation import check_range, real_array
+from knownmf.validation import about_dimensions, check_range, real_array
 
 
 def activations(
@@ -29,6 +32,7 @@ def activations(
     upper: ArrayLike | None = None,
     total: ArrayLike | None = None,
     max_total: ArrayLike | None = None,
+    out: Any = None,
     progress: Progress | None = None,
 ) -> Activations:
     r"""Find the activations of known basis vectors: ``V ~ background + W H``, without changing W.
@@ -83,6 +87,10 @@ def activations(
         total may ask for much larger activations than the data.
     max_total : float or array_like (n_frames,), optional
         What the activations of a frame sum to at most; infinite for no limit. Not together with ``total``.
+    out : array or mapping of arrays, optional
+        Where results are written, for example a ``zarr.Array`` on disk for ``H``, of its shape (n_components, n_frames)
+        and type. Or several arrays by the names of the fields of :class:`Activations`, as a dictionary or a group of
+        Zarr or HDF5. After an error, it holds the results of the blocks that were done before.
     progress : callable, optional
         Called as ``progress(frames_done, n_frames)`` after each block of frames.
 
@@ -114,6 +122,18 @@ def activations(
     Frames are solved in :func:`knownmf.get_num_threads` threads. The result for a frame does not depend on the other
     frames, on their number or on the number of threads, to the last bit.
 
+    **Data larger than memory.** V, and every array with a value for each frame, may be an array on disk
+    (``numpy.memmap``, ``zarr.Array``, ``h5py.Dataset``) or any other object with a ``shape``, a ``dtype`` of NumPy and
+    slices. It is read, checked and solved in blocks of some 64 MB (of whole chunks, if it has ``chunks``), and never
+    read as a whole. The results of all frames take ``n_components`` numbers and 57 bytes per frame in memory, or what
+    ``out`` leaves of them.
+
+    **Dask.** If V is a ``dask.array.Array``, the fields of the result are Dask arrays, with the chunks of V along the
+    frames and the same bits as for an array in memory. Nothing is computed, and no value is checked, before
+    ``compute()``; nothing is warned of, as ``converged`` says what a warning would. ``dask.compute(found)`` computes
+    all fields at once. Each chunk is solved in one thread: Dask decides how many chunks are solved at a time. Arrays
+    with a value for each frame may be Dask arrays, in memory or on disk. This needs ``pip install "knownmf[dask]"``.
+
     References
     ----------
     .. [1] J. Kim and H. Park, "Fast nonnegative matrix factorization: an active-set-like method and comparisons",
@@ -137,10 +157,14 @@ def activations(
     given = V, n_bins, n_components, beta_of(beta_loss), weights, background, support, H_init
     (l1, own_l1), (l2, own_l2) = shared_or_own(l1, labels, "l1"), shared_or_own(l2, labels, "l2")
     limits = LimitArguments(upper, total, max_total)
-    observations = Observations.check(*given, labels=labels, l1=own_l1, l2=own_l2, limits=limits)
-    found = solve_with(observations, W, beta_loss, l1, l2, tol, max_iter, progress)
-    warn_of_missed(found)
-    warn_of_dominant_bins(observations, found.beta, found.tol)
+    question = Question(*given, labels=labels, l1=own_l1, l2=own_l2, limits=limits)
+
+    def solver_for(weights: NDArray | None, support: NDArray | None) -> Solver:
+        return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter)
+
+    remarks = Remarks()
+    found = solve(question, solver_for, remarks, out=out, progress=progress)
+    remarks.warn()
     return found
 
 
@@ -155,10 +179,12 @@ def solve_with(
     progress: Progress | None = None,
 ) -> Activations:
     """Return the activations of checked observations. Weights or a support that all frames share go to the solver."""
-    weights, support, rest = observations.split()
-    if support is not None and rest.limits:  # what is infeasible is reported with the caller's frames
-        rest.limits.check_feasible(support, W.shape[1], rest.frame)
-    return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter).solve_observations(rest, progress)
+
+    def solver_for(weights: NDArray | None, support: NDArray | None) -> Solver:
+        return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter)
+
+    [(_, found)] = solved([observations], solver_for, progress)
+    return found
 
 
 def basis(
@@ -177,12 +203,14 @@ def basis(
     upper: ArrayLike | None = None,
     total: ArrayLike | None = None,
     max_total: ArrayLike | None = None,
+    out: Any = None,
     progress: Progress | None = None,
 ) -> Activations:
     """Find the basis vectors of known activations: ``V ~ background + W H``, without changing H.
 
     This is ``activations(V.T, H.T)``. Therefore each bin has a bound of its own here, and :class:`Activations`, which
-    is also the type of this result, calls the bins frames.
+    is also the type of this result, calls the bins frames. V may be larger than memory, or a Dask array, as there; it
+    is read in blocks of bins. H has to fit into memory.
 
     Parameters
     ----------
@@ -202,6 +230,8 @@ def basis(
         Upper bounds of W.
     total, max_total : float or array_like (n_bins,), optional
         What W sums to over the components, or sums to at most, in each bin.
+    out : array or mapping of arrays, optional
+        Where results are written, as in :func:`activations`: (n_components, n_bins) for ``H``.
 
     Returns
     -------
@@ -223,37 +253,46 @@ def basis(
     labels.add(H, "H", "components", "frames")
     labels.add(weights, "weights", "bins", "frames")
     labels.add(background, "background", "bins", "frames")
-    V, H = real_array(V, "V", 2), real_array(H, "H", 2)
+    data: Any = V
+    if not is_sliced(V):
+        data = real_array(V, "V", 2)
+    elif len(data.shape) != 2:
+        raise ValueError(about_dimensions(data.shape, "V", 2))
+    H = real_array(H, "H", 2)
     check_range(H, "H", kind="factor")
-    if H.shape[1] != V.shape[1]:
-        raise ValueError(f"V has {V.shape[1]} frames but H has {H.shape[1]}: both need the same frames in columns.")
+    if H.shape[1] != data.shape[1]:
+        raise ValueError(f"V has {data.shape[1]} frames but H has {H.shape[1]}: both need the same frames in columns.")
     # The solver's frames are the bins here, and its bins are the frames.
     axes = SAMPLES._replace(data="V", bins="frames", frames="bins", start="W_init")
-    weights = of_every_frame(weights, "weights", V.shape)
-    background = of_every_frame(background, "background", V.shape)
+    weights = of_every_frame(weights, "weights", data.shape)
+    background = of_every_frame(background, "background", data.shape)
     n_components, n_frames = H.shape
-    given = V, n_frames, n_components, beta_of(beta_loss), weights, background, support, W_init
+    given = data, n_frames, n_components, beta_of(beta_loss), weights, background, support, W_init
     (l1, own_l1), (l2, own_l2) = shared_or_own(l1, labels, "l1"), shared_or_own(l2, labels, "l2")
     limits = LimitArguments(upper, total, max_total)
-    observations = Observations.check(*given, axes, labels, own_l1, own_l2, limits)
-    found = solve_with(observations, H.T, beta_loss, l1, l2, tol, max_iter, progress)
-    warn_of_missed(found, "bin")
-    warn_of_dominant_bins(observations, found.beta, found.tol, unit="bin")
+    question = Question(*given, axes, labels, own_l1, own_l2, limits)
+
+    def solver_for(weights: NDArray | None, support: NDArray | None) -> Solver:
+        return Solver(H.T, beta_loss, l1, l2, weights, support, tol, max_iter)
+
+    remarks = Remarks(unit="bin")
+    found = solve(question, solver_for, remarks, out=out, progress=progress)
+    remarks.warn()
     return found
 
 
 def shared_or_own(values: ArrayLike, labels: TableLabels, name: str) -> tuple[ArrayLike, ArrayLike | None]:
     """Return penalties as those that all frames share, and as those of each frame if they have two dimensions."""
-    if np.ndim(values) == 2:
+    if n_dims_of(values) == 2:
         return 0.0, values
     labels.add(values, name, "components")
     return values, None
 
 
-def of_every_frame(values: ArrayLike | None, name: str, shape: tuple[int, int]) -> NDArray | None:
+def of_every_frame(values: Any, name: str, shape: tuple[int, int]) -> Any:
     """Return values of shape (n_bins, n_frames), of which all frames may share one column; None for None."""
-    if values is None:
-        return None
+    if values is None or (is_sliced(values) and values.shape == shape):  # then it is checked block by block
+        return values
     array = real_array(values, name, 1, 2)
     if array.shape not in (shape, (shape[0], 1), (shape[0],)):
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}, or ({shape[0]},) for all frames.")

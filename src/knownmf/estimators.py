@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from knownmf.learning import Callback, KnownBasis, Learned, Statistics, fit_basis, update_basis
-from knownmf.learning.starts import start_of
+from knownmf.blocks import Parts, collected, is_dask, is_sliced, parts_of
+from knownmf.learning import Callback, KnownBasis, Learned, Statistics, first_basis, fit_basis, update_basis
 from knownmf.nmf_base import BaseNMF, restored_on_failure
-from knownmf.observations import Observations
-from knownmf.prepared import solve_no_worse
+from knownmf.prepared import solve_no_worse, solve_parts
+from knownmf.solver import Progress
 from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, level_of_caller, number, real_array, whole_number
 
@@ -236,6 +235,7 @@ class NMF(BaseNMF):
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
+        progress: Progress | None = None,
     ) -> Self:
         """Learn what is free in the components.
 
@@ -255,15 +255,28 @@ class NMF(BaseNMF):
             Where an activation may differ from zero.
         H_init : array_like, (n_samples, n_components), optional
             Activations to start from, not negative.
+        progress : callable, optional
+            Called as ``progress(samples_done, n_samples)`` in every pass over data that are read in blocks.
 
         Returns
         -------
         self
+
+        Notes
+        -----
+        An array on disk that can be sliced is read in blocks, once in every pass; so are the chunks of a Dask array,
+        on the workers of Dask, unless they are in memory there (``X = X.persist()``). Arrays with values for single
+        samples may be of the same kinds. Passes need the activations of all samples three times, in single precision:
+        blocks of an array on disk keep them in a temporary folder if they take more than 128 MiB, and a Dask array
+        keeps them on the workers. Otherwise the result is that for an array in memory, but for rounding.
         """
-        self.fit_transform(X, None, W, H, weights=weights, background=background, support=support, H_init=H_init)
+        given = {"weights": weights, "background": background, "support": support}
+        if is_sliced(X) or is_dask(X):
+            self._fit(X, W, H, H_init, progress, keeps=False, **given)
+        else:
+            self.fit_transform(X, None, W, H, H_init=H_init, progress=progress, **given)
         return self
 
-    @restored_on_failure
     def fit_transform(
         self,
         X: ArrayLike,
@@ -275,7 +288,8 @@ class NMF(BaseNMF):
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
         H_init: ArrayLike | None = None,
-    ) -> NDArray[np.floating]:
+        progress: Progress | None = None,
+    ) -> Any:
         """Fit and return the activations of X.
 
         Parameters
@@ -286,16 +300,34 @@ class NMF(BaseNMF):
         y : ignored
         W, H, weights, background, support, H_init : array_like, optional
             As in ``fit``.
+        progress : callable, optional
+            As in ``fit``.
 
         Returns
         -------
-        (n_samples, n_components) ndarray of X's floating type
+        (n_samples, n_components) ndarray of X's floating type, or a Dask array if X is one
 
         Warns
         -----
         ConvergenceWarning
             If learning was still going on after ``max_iter`` passes (not with ``tol=0``, which asks for that).
         """
+        given: dict[str, Any] = {"weights": weights, "background": background, "support": support}
+        activations = self._fit(X, W, H, H_init, progress, keeps=not is_dask(X), **given)
+        return self.transform(X, **given) if is_dask(X) else activations
+
+    @restored_on_failure
+    def _fit(
+        self,
+        X: ArrayLike,
+        W: ArrayLike | None,
+        H: ArrayLike | None,
+        H_init: ArrayLike | None,
+        progress: Progress | None,
+        keeps: bool,
+        **given: Any,
+    ) -> NDArray[np.floating] | None:
+        """Fit, and return the activations of X if ``keeps`` is true. ``given`` are weights, background and support."""
         data = self._validate(X, reset=True)
         if (W is None) == (self.init == "custom") or (H is None) == (self.init == "custom"):
             raise ValueError(
@@ -306,7 +338,8 @@ class NMF(BaseNMF):
             raise ValueError("W and H_init are both given: they are two names of the activations to start from.")
         known = self._known(data.shape[1], H)
         start, name = (H_init, "H_init") if W is None else (W, "W")
-        observations = self._observe(X, data, len(known.free), weights, background, support, start, name)
+        question = self._ask(X, data, len(known.free), **given, start=start, start_name=name)
+        parts = parts_of(question, progress)
         self._gap_tol(bool(known.free.any()))  # raises now, before learning, if a tolerance is wrong
         whole_number(self.max_iter, "max_iter")
         if hasattr(self, "n_samples_seen_"):
@@ -315,11 +348,11 @@ class NMF(BaseNMF):
             if H is not None:
                 raise ValueError("H is given but all components are frozen: pass H_init for the activations alone.")
             self._set_components(known)
-            return self._finish(observations)
+            return self._finish(parts, keeps)
         if H is not None:
             H = self._custom_components(X, H, known)
         learned = fit_basis(
-            observations,
+            parts,
             known,
             self._loss(*data.shape[::-1]),
             init=self.init,
@@ -337,7 +370,7 @@ class NMF(BaseNMF):
                 ConvergenceWarning,
                 stacklevel=level_of_caller(),
             )
-        return self._finish(replace(observations, H_init=None), learned)
+        return self._finish(parts.without_start(), keeps, learned)
 
     @restored_on_failure
     def partial_fit(
@@ -367,16 +400,19 @@ class NMF(BaseNMF):
         -------
         self
         """
+        if is_dask(X):
+            raise TypeError("X is a Dask array, but partial_fit takes one block: pass X.compute(), or call fit(X).")
         first = not hasattr(self, "n_samples_seen_")
+        X = real_array(X, "X", 2) if is_sliced(X) else X
         data = self._validate(X, reset=first)
         known = self._known(data.shape[1])
         forgetting = number(self.forgetting, "forgetting", 0, 1, "right")
-        observations = self._observe(X, data, len(known.free), weights, background, support)
+        observations = self._ask(X, data, len(known.free), weights, background, support).check()
         if first:
             components = known.components
             if known.free.any():
                 loss = self._loss(*data.shape[::-1])
-                components, _ = start_of(observations, known, loss, self.init, self.random_state, None)
+                components = first_basis(Parts.of(observations), known, loss, self.init, self.random_state)[0]
             self._set_components(known, components, data.dtype)
             self._memory: Statistics | None = None
             self.n_samples_seen_, self.n_iter_ = 0.0, 0
@@ -391,10 +427,17 @@ class NMF(BaseNMF):
             )
         n_samples_seen = forgetting * self.n_samples_seen_ + data.shape[0]
         if known.free.any():
-            H = self._activations(observations).H.T.astype(np.float64)
+            found, [H] = solve_parts(Parts.of(observations), self._prepare(), keeps=True)
+            self._warn(found, found.missed)
             loss = self._loss(data.shape[1], n_samples_seen)
             components, self._memory = update_basis(
-                observations, known, loss, self.components_.astype(np.float64), H, self._memory, forgetting
+                observations,
+                known,
+                loss,
+                self.components_.astype(np.float64),
+                H.astype(np.float64),
+                self._memory,
+                forgetting,
             )
             self._set_components(known, components, data.dtype)
         self.n_samples_seen_, self.n_iter_ = n_samples_seen, self.n_iter_ + 1
@@ -411,17 +454,17 @@ class NMF(BaseNMF):
         check_range(custom, "H", kind="factor")
         return custom.astype(np.float64)
 
-    def _finish(self, observations: Observations, learned: Learned | None = None) -> NDArray[np.floating]:
-        """Solve the activations as ``transform`` does, and report on them."""
-        prepared = self._prepare()
+    def _finish(self, parts: Parts, keeps: bool, learned: Learned | None = None) -> NDArray[np.floating] | None:
+        """Solve the activations as ``transform`` does, and report on them; return them if ``keeps`` is true."""
         if learned is None:
-            found, history, constant, n_passes = prepared.solve(observations), [], 0.0, 0
+            (found, states), history, constant, n_passes = solve_parts(parts, self._prepare(), keeps), [], 0.0, 0
         else:
-            prepared, found = solve_no_worse(learned, prepared, observations)
+            prepared, found, states = solve_no_worse(learned, self._prepare(), parts, keeps)
             history, constant, n_passes = learned.history[1:], learned.constant, learned.n_passes
             self._prepared, self.gap_tol_ = prepared, prepared.tol
-        self._warn_of_missed(found)
-        self.objective_history_ = np.array([*history, float(found.objective.sum()) + constant])
+        self._warn(found, found.missed)
+        found.negative.warn("X")
+        self.objective_history_ = np.array([*history, found.objective + constant])
         self.n_iter_ = n_passes + 1
-        self.reconstruction_err_ = float(np.sqrt(2.0 * found.divergence.sum()))
-        return found.H.T
+        self.reconstruction_err_ = float(np.sqrt(2.0 * found.divergence))
+        return collected(states) if keeps else None

@@ -3,13 +3,15 @@
 import contextlib
 from collections.abc import Collection, Iterator
 
-__all__ = ["MissingPackageError", "audio_extra", "command_extra", "tables_extra"]
+__all__ = ["MissingPackageError", "audio_extra", "command_extra", "dask_extra", "tables_extra"]
 
-# What the extras "audio" and "tables" in pyproject.toml install, by the names that are imported.
+# What the extras "audio", "dask" and "tables" in pyproject.toml install, by the names that are imported.
 AUDIO_PACKAGES = ("matplotlib", "rich", "soundfile", "soxr", "typer")
+DASK_PACKAGES = ("dask", "distributed", "zarr")
 TABLES_PACKAGES = ("matplotlib", "pandas", "pyarrow", "rich", "typer")
 
 _INSTALL_AUDIO = 'pip install "knownmf[audio]"'
+_INSTALL_DASK = 'pip install "knownmf[dask]"'
 _INSTALL_TABLES = 'pip install "knownmf[tables]"'
 
 
@@ -31,6 +33,11 @@ def audio_extra() -> contextlib.AbstractContextManager[None]:
 def tables_extra() -> contextlib.AbstractContextManager[None]:
     """Wrap imports of packages of the extra "tables", in the same way."""
     return _reported(TABLES_PACKAGES, f"run {_INSTALL_TABLES}")
+
+
+def dask_extra() -> contextlib.AbstractContextManager[None]:
+    """Wrap imports of packages of the extra "dask", in the same way."""
+    return _reported(DASK_PACKAGES, f"run {_INSTALL_DASK}")
 
 
 def command_extra() -> contextlib.AbstractContextManager[None]:

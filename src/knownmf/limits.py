@@ -53,6 +53,7 @@ class Limits:
         n_frames: int | None,
         frame: str = "frame",
         frames_in_rows: bool = False,
+        first: int = 0,
     ) -> Self:
         """Check limits, and return them.
 
@@ -68,6 +69,8 @@ class Limits:
             What the caller calls a frame.
         frames_in_rows : bool
             Whether a table of bounds has a frame in each row.
+        first : int
+            The number of the first frame, for messages.
 
         Raises
         ------
@@ -77,9 +80,9 @@ class Limits:
         if given.total is not None and given.max_total is not None:
             raise ValueError("total and max_total are both given: pass the one that the activations have to satisfy.")
         return cls(
-            _check_upper(given.upper, n_components, n_frames, frame, frames_in_rows),
-            _check_total(given.total, "total", n_frames, frame),
-            _check_total(given.max_total, "max_total", n_frames, frame, may_be_infinite=True),
+            _check_upper(given.upper, n_components, n_frames, frame, frames_in_rows, first),
+            _check_total(given.total, "total", n_frames, frame, first),
+            _check_total(given.max_total, "max_total", n_frames, frame, first, may_be_infinite=True),
         )
 
     def __bool__(self) -> bool:
@@ -95,7 +98,9 @@ class Limits:
             max_total=self.max_total if has_total else others.max_total,
         )
 
-    def check_feasible(self, support: NDArray | None, n_components: int, frame: str = "frame") -> None:
+    def check_feasible(
+        self, support: NDArray | None, n_components: int, frame: str = "frame", first_frame: int = 0
+    ) -> None:
         """Raise if no activations inside the support satisfy the limits of a frame.
 
         Parameters
@@ -106,6 +111,8 @@ class Limits:
             The number of components.
         frame : str
             What the caller calls a frame.
+        first_frame : int
+            The number of the first frame, for messages.
 
         Raises
         ------
@@ -124,8 +131,11 @@ class Limits:
         if not len(impossible):
             return
         first = impossible[0]
-        of_frame = f" of {frame} {first}" if len(total) > 1 else ""
-        reason = f"support allows {frame} {first} no component" if len(total) > 1 else "support allows no component"
+        named = len(total) > 1 or first_frame > 0
+        of_frame = f" of {frame} {first_frame + first}" if named else ""
+        reason = "support allows no component"
+        if named:
+            reason = f"support allows {frame} {first_frame + first} no component"
         if n_allowed[first]:
             reason = f"the upper bounds of the components that it may use sum to {most[first]:g}"
         others = f" ({len(impossible) - 1} more {frame}s are like this)" if len(impossible) > 1 else ""
@@ -172,13 +182,13 @@ def _raise_for(wrong: NDArray[np.bool_], name: str, frame: str) -> None:
 
 
 def _check_upper(
-    values: ArrayLike | None, n_components: int, n_frames: int | None, frame: str, frames_in_rows: bool
+    values: ArrayLike | None, n_components: int, n_frames: int | None, frame: str, frames_in_rows: bool, first: int
 ) -> NDArray[np.float64] | None:
     """Return upper bounds as (n_components,) or (n_components, n_frames)."""
     if values is None:
         return None
     array = real_array(values, "upper", 0, 1, 2).astype(np.float64)
-    _check_bounds(array, "upper")
+    _check_bounds(array, "upper", (first, 0) if frames_in_rows else (0, first))
     if array.ndim == 0 or array.shape == (n_components,):
         return np.full(n_components, array)
     if n_frames is not None:
@@ -195,22 +205,30 @@ def _check_upper(
 
 
 def _check_total(
-    values: ArrayLike | None, name: str, n_frames: int | None, frame: str, may_be_infinite: bool = False
+    values: ArrayLike | None,
+    name: str,
+    n_frames: int | None,
+    frame: str,
+    first: int,
+    may_be_infinite: bool = False,
 ) -> NDArray[np.float64] | None:
     """Return a total as () or (n_frames,)."""
     if values is None:
         return None
     array = real_array(values, name, 0, 1).astype(np.float64)
     if may_be_infinite:
-        _check_bounds(array, name)
+        _check_bounds(array, name, (first,))
     else:
-        check_range(array, name)
+        check_range(array, name, origin=(first,) if array.ndim else ())
     if array.ndim == 0 or array.shape == (n_frames,):
         return array
     expected = "one number" if n_frames is None else f"one number, or ({n_frames},) for the {frame}s"
     raise ValueError(f"{name} has shape {array.shape}, expected {expected}.")
 
 
-def _check_bounds(array: NDArray, name: str) -> None:
-    """Raise if a bound is NaN or negative; infinite means that there is none."""
-    check_range(np.where(array == np.inf, 0.0, array), name)
+def _check_bounds(array: NDArray, name: str, origin: tuple[int, ...]) -> None:
+    """Raise if a bound is NaN or negative; infinite means that there is none.
+
+    ``origin`` is the place of the first bound in the whole array, if the array has a value for each frame.
+    """
+    check_range(np.where(array == np.inf, 0.0, array), name, origin=origin if array.ndim == len(origin) else ())

@@ -14,14 +14,15 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from knownmf.blocks import Question, is_dask, is_sliced, parts_of, solve
 from knownmf.divergences import beta_of
 from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.limits import LimitArguments
-from knownmf.observations import SAMPLES, Observations
-from knownmf.prepared import PreparedComponents
-from knownmf.solver import Activations, warn_of_missed
+from knownmf.observations import SAMPLES
+from knownmf.prepared import PreparedComponents, solve_parts
+from knownmf.solver import Missed, Progress, Remarks
 from knownmf.table_labels import TableLabels, labels_of, row_names
-from knownmf.validation import about_complex, advice_for_negative, check_range, number, real_array
+from knownmf.validation import about_complex, about_dimensions, advice_for_negative, check_range, number, real_array
 
 GAP_TOL = 1e-4  # the default tolerance of the activations if some components are learned
 
@@ -79,26 +80,41 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weights: ArrayLike | None = None,
         background: ArrayLike | None = None,
         support: ArrayLike | None = None,
-    ) -> NDArray[np.floating]:
+        out: Any = None,
+        progress: Progress | None = None,
+    ) -> Any:
         """Return the activations of X, each sample on its own.
 
         Parameters
         ----------
         X : array_like, (n_samples, n_features)
             The data; not negative, except with "frobenius". NaN means missing. Or a sparse matrix, for Kullback-Leibler
-            and Frobenius.
+            and Frobenius. An array on disk that can be sliced is read in blocks, and the result for a Dask array is a
+            Dask array; see :func:`knownmf.activations`.
         weights, background, support : array_like, optional
             As in ``fit``; what was passed there is not remembered.
+        out : array, (n_samples, n_components), optional
+            Where the activations are written, in memory or on disk.
+        progress : callable, optional
+            Called as ``progress(samples_done, n_samples)`` as the work proceeds.
 
         Returns
         -------
-        (n_samples, n_components) ndarray of X's floating type
+        (n_samples, n_components) ndarray of X's floating type, or a Dask array, or ``out``
         """
         self._check_fitted()
         data = self._validate(X, reset=False)
-        return self._activations(self._observe(X, data, self.n_components_, weights, background, support)).H.T
+        if out is not None and not hasattr(out, "shape"):
+            raise TypeError(f"out is an object of type {type(out).__name__}, expected an array.")
+        question = self._ask(X, data, self.n_components_, weights, background, support)
+        remarks = Remarks("X", "sample")
+        solver_for = self._prepare().solver_for
+        found = solve(question, solver_for, remarks, out=out, out_has_frames_in_rows=True, progress=progress)
+        self._warn(found, remarks.missed)
+        remarks.negative.warn("X")
+        return found.H.T if out is None else out
 
-    def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
+    def inverse_transform(self, X: Any) -> Any:
         """Return the data that activations stand for, ``X @ components_``.
 
         Parameters
@@ -108,9 +124,13 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        (n_samples, n_features) ndarray
+        (n_samples, n_features) ndarray, or a Dask array if X is one
         """
         self._check_fitted()
+        if is_dask(X):
+            if X.ndim != 2 or X.shape[1] != self.n_components_:
+                raise ValueError(f"X has shape {X.shape}, expected (n_samples, {self.n_components_}).")
+            return X @ self.components_.astype(X.dtype, copy=False)
         with _complex_data_named():
             H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
         if H.shape[1] != self.n_components_:
@@ -143,8 +163,10 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         self._check_fitted()
         data = self._validate(X, reset=False)
-        found = self._activations(self._observe(X, data, self.n_components_, weights, background, support))
-        return -float(found.divergence.mean())
+        question = self._ask(X, data, self.n_components_, weights, background, support)
+        found, _ = solve_parts(parts_of(question), self._prepare(), keeps=False)
+        self._warn(found, found.missed)
+        return -found.divergence / found.n_frames
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the components: the row labels of a table ``components``, else "nmf0", "nmf1", ...
@@ -186,6 +208,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Return X as an array of floating-point numbers or a CSR matrix; missing entries of any kind become NaN."""
         if isinstance(X, np.ma.MaskedArray):
             X = real_array(X, "X", 2)
+        if is_sliced(X) or is_dask(X):  # blocks are checked when they are read
+            return self._validate_shape(X, reset)
         with _complex_data_named():
             data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=None, ensure_all_finite="allow-nan")
         if not issparse(data):
@@ -200,6 +224,14 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             )
         checked: NDArray[np.floating] = data
         return checked
+
+    def _validate_shape(self, X: Any, reset: bool) -> Any:
+        """Check what is known of an array that is not in memory."""
+        if len(X.shape) != 2:
+            raise ValueError(about_dimensions(X.shape, "X", 2))
+        if reset and (X.shape[0] == 0 or X.shape[1] == 0):
+            raise ValueError(f"X has shape {X.shape}: at least one sample and one feature are needed.")
+        return validate_data(self, X, reset=reset, skip_check_array=True)
 
     def _check_fitted(self) -> None:
         """Raise if there are no components. Apply parameters that have changed since the components were set."""
@@ -218,7 +250,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self.components, self.n_components, self.frozen, self.template_strength, n_features, n_started
         )
 
-    def _observe(
+    def _ask(
         self,
         X: ArrayLike,
         data: Any,
@@ -228,8 +260,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         support: ArrayLike | None = None,
         start: ArrayLike | None = None,
         start_name: str = "H_init",
-    ) -> Observations:
-        """Check the data with the arrays that were passed with them. ``data`` are X as an array."""
+    ) -> Question:
+        """Return the question that samples are; ``data`` are X as an array."""
         labels = TableLabels()
         is_whole = self.components is not None and len(real_array(self.components, "components", 2)) == n_components
         labels.add(self.components, "components", "components" if is_whole else None, "features")
@@ -238,9 +270,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         shape = data.shape[1], n_components
         axes = SAMPLES._replace(start=start_name)
         limits = LimitArguments(self.upper, self.total, self.max_total)
-        checked = Observations.check(data, *shape, beta_of(self.beta_loss), *given, axes, labels, limits=limits)
-        checked.check_something_counts()
-        return checked
+        return Question(data, *shape, beta_of(self.beta_loss), *given, axes, labels, limits=limits, must_count=True)
 
     def _loss(self, n_features: int, n_samples: float) -> Loss:
         """Check the penalties, and return the function that is minimized."""
@@ -287,12 +317,6 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             return number(self.gap_tol, "gap_tol")
         return GAP_TOL if learns or tol == 0.0 else tol
 
-    def _activations(self, observations: Observations) -> Activations:
-        """Return the activations of observations for the present components and parameters."""
-        found = self._prepare().solve(observations)
-        self._warn_of_missed(found)
-        return found
-
     def _prepare(self) -> PreparedComponents:
         """Return the prepared components; prepare them if anything has changed since they were."""
         now = self.components_, self._loss(self.n_features_in_, 0.0), self.gap_tol_
@@ -300,9 +324,10 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             self._prepared = PreparedComponents(*now)
         return self._prepared
 
-    @staticmethod
-    def _warn_of_missed(found: Activations) -> None:
-        warn_of_missed(found, "sample", "gap_tol", "Raise gap_tol (its default is tol where all components are known)")
+    def _warn(self, found: Any, missed: Missed) -> None:
+        """Warn of samples that missed the tolerance. ``found`` has the name of the criterion."""
+        remedy = "Raise gap_tol (its default is tol where all components are known)"
+        missed.warn(found.criterion_name, self.gap_tol_, "sample", "gap_tol", remedy)
 
 
 @contextlib.contextmanager

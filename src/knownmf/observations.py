@@ -35,6 +35,21 @@ class Axes(NamedTuple):
     frames: str
     start: str = "H_init"
     frames_in_rows: bool = False
+    first: int = 0  # the number of the first frame, if the arrays are a block of larger ones
+
+    @property
+    def frame(self) -> str:
+        """The name of one frame."""
+        return self.frames.removesuffix("s")
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """The place of the block in arrays with two dimensions."""
+        return (self.first, 0) if self.frames_in_rows else (0, self.first)
+
+    def whole(self, size: int, n_frames: int) -> tuple[int, int]:
+        """Return the shape of an array with ``size`` values for each frame."""
+        return (n_frames, size) if self.frames_in_rows else (size, n_frames)
 
     def in_order(self, inner: str) -> tuple[str, str]:
         """Return the names of the rows and of the columns of an array with an axis ``inner`` and one of frames."""
@@ -73,6 +88,8 @@ class Observations:
         Upper bounds and totals of the activations.
     frame : str
         What the caller calls a frame.
+    first : int
+        The number of the first frame, if these are a block of frames.
     component_labels, frame_labels : sequence, or None
         The labels in the tables that were passed.
     """
@@ -86,6 +103,7 @@ class Observations:
     l2: NDArray | None = None
     limits: Limits = field(default_factory=Limits)
     frame: str = "frame"
+    first: int = 0
     component_labels: Sequence[Any] | None = None
     frame_labels: Sequence[Any] | None = None
 
@@ -135,15 +153,7 @@ class Observations:
             labels.add(values, name, axes.frames)
         data = check_data(V, axes, beta)
         n_frames = data.shape[1]
-        if not data.shape[0]:
-            raise ValueError(f"{axes.data} has no {axes.bins}.")
-        if data.shape[0] != n_bins:
-            turned = axes.data if n_frames == n_bins else "W" if data.shape[0] == n_components else ""
-            remedy = f" {turned} may be transposed: pass {turned}.T." if turned else ""
-            raise ValueError(
-                f"{axes.data} has {data.shape[0]} {axes.bins} but W has {n_bins}: both need the same {axes.bins}."
-                + remedy
-            )
+        check_bins(data.shape[0], n_frames, n_bins, n_components, axes)
         if issparse(data):
             check_sparse(beta, background=background)
         per_bin, per_component = (n_bins, axes.bins), (n_components, "components")
@@ -155,8 +165,9 @@ class Observations:
             _check_rows(H_init, axes.start, per_component, n_frames, axes, may_be_shared=False),
             _check_rows(l1, "l1", per_component, n_frames, axes),
             _check_rows(l2, "l2", per_component, n_frames, axes),
-            Limits.check(limits, n_components, n_frames, axes.frames.removesuffix("s"), axes.frames_in_rows),
-            axes.frames.removesuffix("s"),
+            Limits.check(limits, n_components, n_frames, axes.frame, axes.frames_in_rows, axes.first),
+            axes.frame,
+            axes.first,
             labels.of("components"),
             labels.of(axes.frames),
         )
@@ -228,28 +239,62 @@ class Observations:
         )
 
 
+def check_bins(n_given: int, n_frames: float, n_bins: int, n_components: int, axes: Axes) -> None:
+    """Raise if data do not have as many bins as the basis."""
+    if not n_given:
+        raise ValueError(f"{axes.data} has no {axes.bins}.")
+    if n_given != n_bins:
+        turned = axes.data if n_frames == n_bins else "W" if n_given == n_components else ""
+        remedy = f" {turned} may be transposed: pass {turned}.T." if turned else ""
+        raise ValueError(
+            f"{axes.data} has {n_given} {axes.bins} but W has {n_bins}: both need the same {axes.bins}." + remedy
+        )
+
+
 def check_data(V: Any, axes: Axes, beta: float) -> Any:
     """Return data as an array or CSC matrix with a frame in each column; least squares allows negative values."""
     signed = beta == 2.0
     if issparse(V):
         return sparse_array(V.T if axes.frames_in_rows else V, axes.data, signed)
     data = real_array(V, axes.data, 2)
-    check_range(data, axes.data, missing=True, signed=signed, kind="data")
-    if signed and data.size >= FEWEST_NEGATIVE and np.fmin.reduce(data, axis=None) < 0.0:
-        _warn_of_negative(data, axes.data)
+    check_range(data, axes.data, missing=True, signed=signed, kind="data", origin=axes.origin)
     return data.T if axes.frames_in_rows else data
 
 
-def _warn_of_negative(data: NDArray, name: str) -> None:
-    """Warn if nearly all data are negative: least squares takes them, but the model cannot come close to them."""
-    n_negative, n_observed = int((data < 0).sum()), int((~np.isnan(data)).sum())
-    if n_negative > MOSTLY_NEGATIVE * max(n_observed, FEWEST_NEGATIVE):
-        warnings.warn(
-            f"{n_negative} of {n_observed} values of {name} are negative, but the model is not: nearly all activations "
-            f"are zero. Remedy: {advice_for_negative(data, name, 'data')}.",
-            UserWarning,
-            stacklevel=level_of_caller(),
-        )
+class NegativeData:
+    """How many data are negative, counted block by block."""
+
+    def __init__(self) -> None:
+        self.n_negative, self.n_observed, self.advice = 0, 0, ""
+
+    def add(self, observations: Observations, beta: float, name: str) -> None:
+        """Count the negative data of a block; only least squares may have any. ``name`` is that of the data."""
+        data = observations.V
+        if beta != 2.0 or observations.is_sparse or not data.size:
+            return
+        any_negative = np.fmin.reduce(data, axis=None) < 0.0
+        n_negative = int((data < 0).sum()) if any_negative else 0
+        n_observed = int((~np.isnan(data)).sum()) if any_negative else data.size
+        if n_negative > MOSTLY_NEGATIVE * n_observed and not self.advice:
+            self.advice = advice_for_negative(data, name, "data")
+        self.n_negative, self.n_observed = self.n_negative + n_negative, self.n_observed + n_observed
+
+    def merged(self, other: Self) -> Self:
+        """Return how many of these data and of ``other`` ones are negative."""
+        both = type(self)()
+        both.n_negative, both.n_observed = self.n_negative + other.n_negative, self.n_observed + other.n_observed
+        both.advice = self.advice or other.advice
+        return both
+
+    def warn(self, name: str) -> None:
+        """Warn if nearly all data are negative: least squares takes them, but the model cannot be near them."""
+        if self.n_negative > MOSTLY_NEGATIVE * max(self.n_observed, FEWEST_NEGATIVE):
+            warnings.warn(
+                f"{self.n_negative} of {self.n_observed} values of {name} are negative, but the model is not: nearly "
+                f"all activations are zero. Remedy: {self.advice}.",
+                UserWarning,
+                stacklevel=level_of_caller(),
+            )
 
 
 def _check_rows(
@@ -268,7 +313,7 @@ def _check_rows(
         return None
     size, inner_name = inner
     array = real_array(values, name, 1, 2)
-    whole = (n_frames, size) if axes.frames_in_rows else (size, n_frames)
+    whole = axes.whole(size, n_frames)
     if not may_be_shared and n_frames == 1 and array.shape == (size,):
         array = array.reshape(whole)
     shared = ((1, size) if axes.frames_in_rows else (size, 1), (size,)) if may_be_shared else ()
@@ -276,7 +321,8 @@ def _check_rows(
         axis_names = "(n_{}, n_{})".format(*axes.in_order(inner_name))
         alternative = f", or ({size},) for all {axes.frames}" if may_be_shared else ""
         raise ValueError(f"{name} has shape {np.shape(values)}, expected {axis_names} = {whole}{alternative}.")
-    check_range(array, name, kind="factor" if name == axes.start else "option")
+    origin = axes.origin if array.shape == whole else ()
+    check_range(array, name, kind="factor" if name == axes.start else "option", origin=origin)
     if array.shape != whole:
         return array.ravel()
     return array.T if axes.frames_in_rows else array

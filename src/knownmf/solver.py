@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,7 +15,7 @@ from knownmf.divergences import beta_of
 from knownmf.extras import tables_extra
 from knownmf.limits import LimitArguments, Limits
 from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
-from knownmf.observations import SPECTROGRAM, Observations
+from knownmf.observations import SPECTROGRAM, NegativeData, Observations
 from knownmf.table_labels import TableLabels
 from knownmf.threads import get_num_threads, run_in_threads
 from knownmf.validation import (
@@ -179,7 +179,9 @@ class Activations:
     def __repr__(self) -> str:
         n_components, n_frames = self.H.shape
         text = f"Activations({n_components} components x {n_frames} frames, beta={self.beta:g}"
-        if n_frames:
+        if not all(isinstance(values, np.ndarray) for values in (self.converged, self.criterion)):
+            text += f": {type(self.converged).__module__} arrays"  # not read, or not even computed, for a description
+        elif n_frames:
             text += f": {self.converged.sum()} of {n_frames} frames within tol={self.tol:g}"
             text += f", worst {self.criterion_name} {self.criterion.max():.1e}"
         return text + ")"
@@ -349,9 +351,9 @@ class Solver:
         if observations.is_sparse and observations.l2 is not None and self._l2.any():
             raise TypeError("l2 is given with a sparse V and in Solver(W, l2=...): pass it to solve only.")
         found = self.solve_observations(observations, progress)
-        warn_of_missed(found)
-        shared = self._weights if observations.weights is None else None
-        warn_of_dominant_bins(observations, self.beta, self.tol, shared)
+        remarks = Remarks()
+        remarks.add(observations, found, self._weights if observations.weights is None else None)
+        remarks.warn()
         return found
 
     def certify(
@@ -415,7 +417,7 @@ class Solver:
         limits = observations.limits.or_else(self._limits)
         if limits:
             support = observations.support if observations.support is not None else self._support
-            limits.check_feasible(support, self.n_components, observations.frame)
+            limits.check_feasible(support, self.n_components, observations.frame, observations.first)
             observations = replace(observations, limits=limits)
         n_frames = observations.n_frames
         # Activations to certify are not rounded, unless they came in float32.
@@ -555,19 +557,117 @@ def chunks_of(n_frames: int, bytes_per_frame: float) -> list[slice]:
     return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)]
 
 
-def warn_of_dominant_bins(
-    observations: Observations, beta: float, tol: float, weights: NDArray | None = None, unit: str = "frame"
-) -> None:
-    """Warn once if in most frames one bin has nearly all of what ``tol`` is relative to.
+class Missed(NamedTuple):
+    """How many frames missed the tolerance, and which is the worst.
 
-    ``weights`` are those that all frames share, if they are not among the observations. Least squares with shared
-    weights is exact, whatever the tolerance is; for beta outside of [1, 2] the tolerance is not relative to the data.
+    Attributes
+    ----------
+    n_frames, n_missed : int
+        The number of frames, and of those that missed it.
+    worst : int
+        The frame with the largest criterion of those.
+    criterion : float
+        Its criterion.
+    """
+
+    n_frames: int = 0
+    n_missed: int = 0
+    worst: int = -1
+    criterion: float = -np.inf
+
+    @classmethod
+    def of(cls, found: Activations, first: int = 0) -> Self:
+        """Return which of some frames missed the tolerance; ``first`` is the number of the first one."""
+        missed = np.flatnonzero(~found.converged)
+        if not len(missed):
+            return cls(len(found.converged))
+        worst = missed[np.argmax(found.criterion[missed])]
+        return cls(len(found.converged), len(missed), first + int(worst), float(found.criterion[worst]))
+
+    def merged(self, other: Self) -> Self:
+        """Return which of these frames and of ``other`` ones missed the tolerance."""
+        worse = self if self.criterion >= other.criterion else other
+        return worse._replace(n_frames=self.n_frames + other.n_frames, n_missed=self.n_missed + other.n_missed)
+
+    def warn(
+        self,
+        criterion_name: str,
+        tol: float,
+        unit: str = "frame",
+        tolerance: str = "tol",
+        remedy: str = "Raise tol or max_iter",
+    ) -> None:
+        """Warn if frames missed the tolerance, in the caller's words: what a frame is, and what can be changed."""
+        if not self.n_missed:
+            return
+        from sklearn.exceptions import ConvergenceWarning
+
+        warnings.warn(
+            f"{self.n_missed} of {self.n_frames} {unit}s missed {tolerance}={tol:g}; the worst is {unit} "
+            f"{self.worst} with a {criterion_name} of {self.criterion:.1e}. {remedy}.",
+            ConvergenceWarning,
+            stacklevel=level_of_caller(),
+        )
+
+
+def warn_of_missed(found: Activations) -> None:
+    """Warn if frames missed the tolerance."""
+    Missed.of(found).warn(found.criterion_name, found.tol)
+
+
+NONE_MISSED = Missed()
+
+
+class Remarks:
+    """What a call warns of at its end, collected block by block."""
+
+    def __init__(self, data: str = "V", unit: str = "frame") -> None:
+        self.data, self.unit = data, unit
+        self.missed, self.negative = NONE_MISSED, NegativeData()
+        self.n_dominated = self.n_with_data = 0
+        self._found: Activations | None = None
+
+    def add(self, observations: Observations, found: Activations, weights: NDArray | None = None) -> None:
+        """Look at a block. ``weights`` are those that all frames share, if they are not among the observations."""
+        missed = Missed.of(found, observations.first)
+        self.missed = missed if self._found is None else self.missed.merged(missed)
+        self._found = found
+        if found.beta == 2.0:
+            self.negative.add(observations, found.beta, self.data)
+        if observations.n_frames < MOST_BY_CHANCE:  # too few to remark on, and streams call for every frame
+            return
+        n_dominated, n_with_data = dominated(observations, found.beta, found.tol, weights)
+        self.n_dominated, self.n_with_data = self.n_dominated + n_dominated, self.n_with_data + n_with_data
+
+    def warn(self) -> None:
+        """Warn once of each kind of remark."""
+        found = self._found
+        if found is None:
+            return
+        self.missed.warn(found.criterion_name, found.tol, self.unit)
+        if 2 * self.n_dominated > self.n_with_data and self.n_dominated >= MOST_BY_CHANCE:
+            warnings.warn(
+                f"In most {self.unit}s one value has nearly all of the sum that tol={found.tol:g} is relative to, "
+                f"because of its size or its weight: the {self.unit}s may be within tol and yet be wrong in all other "
+                "values. Choose a much smaller tol, or a smaller weight.",
+                UserWarning,
+                stacklevel=level_of_caller(),
+            )
+        self.negative.warn(self.data)
+
+
+def dominated(observations: Observations, beta: float, tol: float, weights: NDArray | None = None) -> tuple[int, int]:
+    """Return in how many frames one bin has nearly all of what ``tol`` is relative to, and how many have data.
+
+    Some of the frames are looked at. ``weights`` are those that all frames share, if they are not among the
+    observations. Least squares with shared weights is exact, whatever the tolerance is; for beta outside of [1, 2] the
+    tolerance is not relative to the data.
     """
     weights = observations.weights if weights is None else weights
-    if observations.n_frames < MOST_BY_CHANCE or not 1.0 <= beta <= 2.0 or tol == 0.0 or observations.is_sparse:
-        return
+    if not 1.0 <= beta <= 2.0 or tol == 0.0 or observations.is_sparse:
+        return 0, 0
     if beta == 2.0 and (weights is None or weights.ndim == 1):
-        return
+        return 0, 0
     some = slice(None, None, max(1, observations.n_frames // FRAMES_LOOKED_AT))
     sizes = observations.V[:, some].astype(np.float64)
     if weights is not None:
@@ -580,29 +680,4 @@ def warn_of_dominant_bins(
     total = sizes.sum(axis=0)
     rest = total - sizes.max(axis=0, initial=0.0)
     n_dominated = int(((rest > 0.0) & (rest < min(FEW_TOLERANCES * tol, SMALL_REST) * total)).sum())
-    if 2 * n_dominated > int((total > 0.0).sum()) and n_dominated >= MOST_BY_CHANCE:
-        warnings.warn(
-            f"In most {unit}s one value has nearly all of the sum that tol={tol:g} is relative to, because of its size "
-            f"or its weight: the {unit}s may be within tol and yet be wrong in all other values. Choose a much smaller "
-            "tol, or a smaller weight.",
-            UserWarning,
-            stacklevel=level_of_caller(),
-        )
-
-
-def warn_of_missed(
-    found: Activations, unit: str = "frame", tolerance: str = "tol", remedy: str = "Raise tol or max_iter"
-) -> None:
-    """Warn once if frames missed the tolerance, in the caller's words: what a frame is, and what can be changed."""
-    missed = np.flatnonzero(~found.converged)
-    if not len(missed):
-        return
-    from sklearn.exceptions import ConvergenceWarning
-
-    worst = missed[np.argmax(found.criterion[missed])]
-    warnings.warn(
-        f"{len(missed)} of {len(found.converged)} {unit}s missed {tolerance}={found.tol:g}; the worst is {unit} "
-        f"{worst} with a {found.criterion_name} of {found.criterion[worst]:.1e}. {remedy}.",
-        ConvergenceWarning,
-        stacklevel=level_of_caller(),
-    )
+    return n_dominated, int((total > 0.0).sum())

@@ -20,6 +20,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
 _n_threads: int | None = None  # as set by set_num_threads
+_of_this_thread = threading.local()  # its attribute ``single`` is true inside one_thread
 
 # The number of calls that need single-threaded BLAS now, and the function that ends the limit.
 _n_single = 0
@@ -43,7 +44,20 @@ def get_num_threads() -> int:
     ValueError
         If the environment variable is not a whole number of at least 1.
     """
+    if getattr(_of_this_thread, "single", False):
+        return 1
     return _default_num_threads() if _n_threads is None else _n_threads
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let calls from this thread use one thread, where somebody else decides how many run at a time, as Dask does."""
+    before = getattr(_of_this_thread, "single", False)
+    _of_this_thread.single = True
+    try:
+        yield
+    finally:
+        _of_this_thread.single = before
 
 
 def set_num_threads(n_threads: int) -> None:
@@ -113,7 +127,8 @@ def run_in_threads(
 ) -> Generator[Result, None, None]:
     """Yield what ``work`` returns for every chunk, in the order of the chunks.
 
-    The calling thread only waits for the other threads, so that it can respond to an interrupt.
+    The calling thread only waits for the other threads, so that it can respond to an interrupt. Inside of
+    :func:`one_thread` it does the work itself.
 
     Parameters
     ----------
@@ -124,12 +139,28 @@ def run_in_threads(
     stop : callable
         The function that is called at the end, or after an exception. It must end running calls of ``work``.
     """
+    if getattr(_of_this_thread, "single", False):
+        yield from map(work, chunks)
+        return
     pool = ThreadPoolExecutor(max(1, min(get_num_threads(), len(chunks))))
     try:
         yield from pool.map(work, chunks)
     finally:
         stop()
         pool.shutdown(cancel_futures=True)
+
+
+@functools.cache
+def limit_blas_of_worker() -> None:
+    """Let BLAS use one thread in a process that works for Dask, from now on.
+
+    Nothing changes where it does so already: workers of ``distributed`` are started like that, and in the process of
+    the caller, :func:`single_threaded_blas` is in force.
+    """
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    if any(library["num_threads"] > 1 for library in threadpool_info() if library["user_api"] == "blas"):
+        threadpool_limits(1, user_api="blas")
 
 
 @contextlib.contextmanager

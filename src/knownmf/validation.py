@@ -19,6 +19,8 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
     """
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
+    if type(values).__module__.partition(".")[0] == "dask":
+        raise TypeError(f"{name} is a lazy array of Dask, which cannot be used here: pass {name}.compute().")
     for kind, attribute in (("Activations", "H"), ("Dictionary", "W")):
         if type(values).__name__ == kind and hasattr(values, attribute):
             raise TypeError(f"{name} is an object of type {kind}, expected an array: pass its attribute {attribute}.")
@@ -133,6 +135,7 @@ def check_range(
     missing: bool = False,
     signed: bool = False,
     kind: Literal["data", "factor", "option"] = "option",
+    origin: Sequence[int] = (),
 ) -> None:
     """Raise if a value is infinite, NaN or negative.
 
@@ -148,6 +151,8 @@ def check_range(
         Whether negative values are allowed.
     kind : {"data", "factor", "option"}
         What the values are, which the advice depends on: data, components or activations, or anything else.
+    origin : sequence of int
+        Where the first of the values is in the whole array, if they are a block of it.
     """
     if not array.size:
         return
@@ -162,7 +167,8 @@ def check_range(
     else:
         return
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    place = f"{name}[{', '.join(map(str, where))}]" if where else name
+    indices = [i + first for i, first in zip(where, origin or [0] * len(where), strict=True)]
+    place = f"{name}[{', '.join(map(str, indices))}]" if where else name
     others = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
     raise ValueError(f"{place} is {array[where]}{others}: {what} values cannot be used, {remedy}.")
 

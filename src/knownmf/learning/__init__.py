@@ -5,7 +5,7 @@ from ``starts``, and take the passes of ``passes`` in the order of ``descent``. 
 """
 
 from knownmf.learning.descent import Callback, Learned
-from knownmf.learning.fitting import fit_basis, update_basis
+from knownmf.learning.fitting import first_basis, fit_basis, update_basis
 from knownmf.learning.known import KnownBasis, known_basis
 from knownmf.learning.passes import Loss, Statistics
 
@@ -15,6 +15,7 @@ __all__ = [
     "Learned",
     "Loss",
     "Statistics",
+    "first_basis",
     "fit_basis",
     "known_basis",
     "update_basis",

@@ -1,15 +1,20 @@
-"""The descent: passes from a start, with momentum, each of which lowers the objective."""
+"""The descent: passes from a start, with momentum, each of which lowers the objective.
 
-from collections.abc import Callable
-from typing import NamedTuple
+The driver has the basis, and decides what the next pass does. The activations of each block of frames stay where the
+block is (see :class:`State`): in memory, in a file, or on a worker.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from knownmf.learning.known import KnownBasis
-from knownmf.learning.passes import Loss, Pace, Task, cost_of_basis, take_pass, update
+from knownmf.blocks import Part, Parts
+from knownmf.learning.passes import Pace, Statistics, Task, Terms, cost_of_basis, take_pass, update
+from knownmf.learning.starts import StartOfActivations
 from knownmf.native import extrapolate
-from knownmf.observations import Observations
 from knownmf.threads import single_threaded_blas
 
 # A pass that lowers the objective by less than this share of the objective, or of the size of the data, needs double
@@ -17,7 +22,6 @@ from knownmf.threads import single_threaded_blas
 SINGLE_TOL = 1e-6
 
 Callback = Callable[[int, float], object]
-Point = tuple[NDArray[np.float64], NDArray]  # a basis and activations
 
 
 class Learned(NamedTuple):
@@ -27,8 +31,6 @@ class Learned(NamedTuple):
     ----------
     W : (n_components, n_bins) float64
         The basis; its frozen entries are bit for bit those given.
-    H : (n_frames, n_components) float64
-        The activations that it was learned with.
     history : list of float
         The objective at the start and after every pass.
     n_passes : int
@@ -40,19 +42,112 @@ class Learned(NamedTuple):
     """
 
     W: NDArray[np.float64]
-    H: NDArray[np.float64]
     history: list[float]
     n_passes: int
     constant: float
     converged: bool
 
 
+class State(NamedTuple):
+    """The activations of a block of frames between two passes, and what was computed from the frames.
+
+    Attributes
+    ----------
+    here : (n_frames, n_components) array
+        The activations where the last pass began.
+    improved : (n_frames, n_components) array
+        The activations one step on.
+    before : (n_frames, n_components) array, or None
+        The activations that the last pass but one ended with, before extrapolation.
+    task : Task or None
+        The frames, if they stay in memory.
+    """
+
+    here: NDArray
+    improved: NDArray
+    before: NDArray | None
+    task: Task | None
+
+
+class Sums(NamedTuple):
+    """What a pass returns of a block of frames: its part of the objective, its statistics, and the size of its data."""
+
+    value: float
+    statistics: Statistics
+    size: float = 0.0
+
+    def merged(self, other: Self) -> Self:
+        """Return the sums over these frames and ``other`` ones."""
+        added = Statistics(*(mine + others for mine, others in zip(self.statistics, other.statistics, strict=True)))
+        return self._replace(value=self.value + other.value, statistics=added, size=self.size + other.size)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The first pass over a block: it evaluates the activations that learning starts from.
+
+    Attributes
+    ----------
+    W : (n_components, n_bins) float64
+        The basis, in the units of the terms.
+    pace : Pace
+        How it is computed.
+    start : StartOfActivations
+        How the activations start.
+    """
+
+    W: NDArray[np.float64]
+    pace: Pace
+    start: StartOfActivations
+
+    def __call__(self, terms: Terms, part: Part, state: Any) -> tuple[Sums, State]:
+        """Return the summary of a block, and its new state."""
+        task = Task(part.read(), terms)
+        H = self.start.activations(part, state) / task.units()
+        value, improved, statistics = take_pass(task, self.W, H, self.pace)
+        return Sums(value, statistics, task.size), State(H, improved, None, task if part.keeps else None)
+
+
+@dataclass(frozen=True)
+class Proceed:
+    """A pass over a block.
+
+    Attributes
+    ----------
+    W : (n_components, n_bins) float64
+        The basis, in the units of the terms.
+    pace : Pace
+        How it is computed.
+    share : float or None
+        The share of momentum with which the activations are extrapolated from the improved ones.
+    again : bool
+        Whether the activations where the last pass began are evaluated again, instead of the improved ones.
+    """
+
+    W: NDArray[np.float64]
+    pace: Pace
+    share: float | None = None
+    again: bool = False
+
+    def __call__(self, terms: Terms, part: Part, state: State) -> tuple[Sums, State]:
+        """Return the summary of a block, and its new state."""
+        task = state.task or Task(part.read(), terms)
+        if self.again:
+            H, before = state.here, state.before
+        else:
+            H, before = state.improved, None if terms.least_squares else state.improved
+            if self.share is not None and state.before is not None:
+                H = extrapolate(state.improved, state.here, state.before, self.share)
+        value, improved, statistics = take_pass(task, self.W, H, self.pace)
+        return Sums(value, statistics), State(H, improved, before, state.task)
+
+
 def descend(
-    observations: Observations,
-    known: KnownBasis,
-    loss: Loss,
+    parts: Parts,
+    terms: Terms,
     W: NDArray[np.float64],
-    H: NDArray[np.float64],
+    states: Sequence[Any],
+    start: StartOfActivations,
     *,
     tol: float,
     max_iter: int,
@@ -92,9 +187,8 @@ def descend(
     .. [3] B. O'Donoghue and E. Candes, "Adaptive restart for accelerated gradient schemes", Foundations of
        Computational Mathematics 15(3), 2015; here entry by entry.
     """
-    task = Task(observations, known, loss, W)
     with single_threaded_blas(), np.errstate(all="ignore"):
-        descent = Descent(task, W / task.atoms, H * task.atoms.T / task.scales, n_plain)
+        descent = Descent(parts, terms, W / terms.atoms, states, start, n_plain)
         if not np.isfinite(descent.value):
             raise FloatingPointError(
                 "The objective at the start of learning is not finite: scale the data to values near 1."
@@ -105,24 +199,22 @@ def descend(
             if descent.try_pass():
                 n_passes += 1
                 if callback is not None:
-                    callback(n_passes, descent.value * task.unit)
+                    callback(n_passes, descent.value * terms.unit)
                 decrease = before - descent.value
                 converged = decrease <= tol * before
                 if converged and descent.end_plain_passes():
                     converged = False
-                rounding = SINGLE_TOL * max(task.size, before)
+                rounding = SINGLE_TOL * max(descent.size, before)
                 if decrease <= rounding and not (converged and tol * before > rounding):
                     converged = not descent.switch_to_double() and converged
             else:
                 converged = not descent.fall_back()
-    last, activations = descent.here
-    constant = cost_of_basis(task, last)
+    constant = cost_of_basis(terms, descent.W)
     return Learned(
-        np.where(known.free, last * task.atoms, W),
-        activations * (task.scales / task.atoms.T),
-        [value * task.unit for value in descent.history],
+        np.where(terms.known.free, descent.W * terms.atoms, W),
+        [value * terms.unit for value in descent.history],
         n_passes,
-        constant * task.unit if constant else 0.0,  # the unit may be infinite
+        constant * terms.unit if constant else 0.0,  # the unit may be infinite
         converged,
     )
 
@@ -141,48 +233,66 @@ class Descent:
 
     Attributes
     ----------
-    here : (W, H)
-        The basis and the activations.
+    W : (n_components, n_bins) float64
+        The basis, in the units of the terms.
     value : float
-        The objective there.
+        The objective there, with the activations.
+    size : float
+        The size of the data, which rounding is relative to.
     history : list of float
         The objective at the start and after every pass.
     """
 
-    def __init__(self, task: Task, W: NDArray[np.float64], H: NDArray[np.float64], n_plain: int):
-        self.task, self.here = task, (W, H)
-        self.pace = Pace(np.float64 if task.needs_double else np.float32, task.may_take_long_steps and n_plain == 0)
-        self._n_plain = 0 if task.least_squares else n_plain  # plain passes left
-        self._ended: Point | None = None  # where the last pass ended before extrapolation, if there is one
+    def __init__(
+        self,
+        parts: Parts,
+        terms: Terms,
+        W: NDArray[np.float64],
+        states: Sequence[Any],
+        start: StartOfActivations,
+        n_plain: int,
+    ):
+        self.parts, self.terms, self.W, self._shared = parts, terms, W, parts.share(terms)
+        self.pace = Pace(np.float64 if terms.needs_double else np.float32, terms.may_take_long_steps and n_plain == 0)
+        self._n_plain = 0 if terms.least_squares else n_plain  # plain passes left
+        self._ended: NDArray | None = None  # the basis where the last pass ended before extrapolation, if there is one
         self._n_with_momentum = 0  # passes in a row
         self._n_safe, self._next_n_safe = n_plain, 1  # passes left with safe steps; how many after the next failure
-        self._evaluate()
+        sums, self._states = self._sweep(Begin(W, self.pace, start), states)
+        self.value, self._statistics, self.size = sums
         self.history = [self.value]
+
+    def _sweep(self, work: Begin | Proceed, states: Sequence[Any]) -> tuple[Sums, list[Any]]:
+        """Take a pass over all frames, and add what the basis costs."""
+        sums, states = self.parts.sweep(work, states, self._shared)
+        return sums._replace(value=sums.value + cost_of_basis(self.terms, work.W)), states
 
     def _evaluate(self) -> None:
         """Compute the objective, and what the next pass starts from, at the current point and pace."""
-        self.value, self._improved, self._statistics = take_pass(self.task, *self.here, self.pace)
+        sums, self._states = self._sweep(Proceed(self.W, self.pace, again=True), self._states)
+        self.value, self._statistics = sums.value, sums.statistics
 
     @property
-    def _before(self) -> Point | None:
-        """The point from which the next pass extrapolates, or None if it has no momentum."""
+    def _before(self) -> NDArray | None:
+        """The basis from which the next pass extrapolates, or None if it has no momentum."""
         return self._ended if self._n_plain == 0 else None
 
     def try_pass(self) -> bool:
         """Take a pass; return whether it lowered the objective. If not, nothing has changed."""
-        ended = update(self.task, self.here[0], self._statistics, self.pace.long_steps), self._improved
-        point = ended
-        if self._before:
-            point = extrapolated(ended, self.here, self._before, self._n_with_momentum)
-        value, improved, statistics = take_pass(self.task, *point, self.pace)
-        if not value <= self.value:
+        point = ended = update(self.terms, self.W, self._statistics, self.pace.long_steps)
+        share = None
+        if self._before is not None:
+            share = self._n_with_momentum / (self._n_with_momentum + 3)
+            point = extrapolate(ended, self.W, self._before, share)
+        sums, states = self._sweep(Proceed(point, self.pace, share), self._states)
+        if not sums.value <= self.value:
             return False
-        self.here, self.value, self._improved, self._statistics = point, value, improved, statistics
+        self.W, self.value, self._statistics, self._states = point, sums.value, sums.statistics, states
         self._n_plain, self._n_safe = max(0, self._n_plain - 1), max(0, self._n_safe - 1)
-        self._ended = None if self.task.least_squares else ended
+        self._ended = None if self.terms.least_squares else ended
         self._n_with_momentum = self._n_with_momentum + 1 if self._n_plain == 0 else 0
-        self.pace = self.pace._replace(long_steps=self._n_safe == 0 and self.task.may_take_long_steps)
-        self.history.append(value)
+        self.pace = self.pace._replace(long_steps=self._n_safe == 0 and self.terms.may_take_long_steps)
+        self.history.append(self.value)
         return True
 
     def end_plain_passes(self) -> bool:
@@ -190,12 +300,12 @@ class Descent:
         if self._n_plain == 0:
             return False
         self._n_plain, self._n_safe, self._n_with_momentum = 0, 0, 1
-        self.pace = self.pace._replace(long_steps=self.task.may_take_long_steps)
+        self.pace = self.pace._replace(long_steps=self.terms.may_take_long_steps)
         return True
 
     def fall_back(self) -> bool:
         """Go one step down the ladder; return False if there is none left."""
-        if self._before:
+        if self._before is not None:
             self._ended, self._n_with_momentum = None, 0
             return True
         if self.pace.long_steps:
@@ -214,10 +324,3 @@ class Descent:
         self._evaluate()
         self.history[-1] = self.value
         return True
-
-
-def extrapolated(ended: Point, begun: Point, before: Point, n_passes: int) -> Point:
-    """Extrapolate from ``before``, where the last pass but one ended, to ``ended``; the last one began at ``begun``."""
-    share = n_passes / (n_passes + 3)
-    W, H = (extrapolate(*points, share) for points in zip(ended, begun, before, strict=True))
-    return W, H

@@ -5,11 +5,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knownmf.blocks import Parts
 from knownmf.learning.alternating import alternate
 from knownmf.learning.descent import Callback, Learned, descend
 from knownmf.learning.known import KnownBasis
-from knownmf.learning.passes import Loss, Pace, Statistics, Task, take_pass, take_statistics, update
-from knownmf.learning.starts import start_of
+from knownmf.learning.passes import (
+    Loss,
+    Pace,
+    Statistics,
+    Survey,
+    TakeSurvey,
+    Task,
+    Terms,
+    take_pass,
+    take_statistics,
+    update,
+)
+from knownmf.learning.starts import StartOfActivations, start_of
 from knownmf.observations import Observations
 from knownmf.threads import single_threaded_blas
 
@@ -23,7 +35,7 @@ SMALLEST_ENTRY = 1e-60
 
 
 def fit_basis(
-    observations: Observations,
+    frames: Observations | Parts,
     known: KnownBasis,
     loss: Loss,
     *,
@@ -38,8 +50,9 @@ def fit_basis(
 
     Parameters
     ----------
-    observations : Observations
-        The data and what belongs to it; ``H_init`` is where the activations start, if it is given.
+    frames : Observations or Parts
+        The data and what belongs to it, at once or in blocks; ``H_init`` is where the activations start, if it is
+        given.
     known : KnownBasis
         What is known of the basis.
     loss : Loss
@@ -59,21 +72,37 @@ def fit_basis(
     Returns
     -------
     Learned
-        The basis and its activations, a component a row and a frame a row. Components learned from scratch sum to 1,
-        unless a penalty or limits of the activations decide their scale.
+        The basis, a component a row. Components learned from scratch sum to 1, unless a penalty or limits of the
+        activations decide their scale.
 
     Raises
     ------
     TypeError
         If the data are a sparse matrix that comes with weights or a background.
     """
-    W, H = start_of(observations, known, loss, init, random_state, W_init)
-    if observations.limits:  # they decide the scale of components
-        return alternate(observations, known, loss, W, H, tol=tol, max_iter=max_iter, callback=callback)
+    parts = Parts.of(frames) if isinstance(frames, Observations) else frames
+    W, survey, states, start = first_basis(parts, known, loss, init, random_state, W_init)
+    if parts.has_limits:  # they decide the scale of components
+        return alternate(parts, survey, known, loss, W, states, start, tol=tol, max_iter=max_iter, callback=callback)
     n_plain = PLAIN_PASSES if len(W) > known.n_known else 0
-    learned = descend(observations, known, loss, W, H, tol=tol, max_iter=max_iter, n_plain=n_plain, callback=callback)
+    terms = Terms(survey, known, loss, W)
+    learned = descend(parts, terms, W, states, start, tol=tol, max_iter=max_iter, n_plain=n_plain, callback=callback)
     sums = free_sums(learned.W, known, loss)
-    return learned._replace(W=learned.W / sums[:, np.newaxis], H=learned.H * sums)
+    return learned._replace(W=learned.W / sums[:, np.newaxis])
+
+
+def first_basis(
+    parts: Parts,
+    known: KnownBasis,
+    loss: Loss,
+    init: str | None,
+    random_state: Any,
+    W_init: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], Survey, list[Any], StartOfActivations]:
+    """Return the basis that learning starts from, a survey of the frames, and how the activations start."""
+    survey, _ = parts.sweep(TakeSurvey(loss.beta))
+    W, states, start = start_of(parts, survey, known, loss, init, random_state, W_init)
+    return W, survey, states, start
 
 
 def free_sums(W: NDArray[np.float64], known: KnownBasis, loss: Loss) -> NDArray[np.float64]:
@@ -106,17 +135,18 @@ def update_basis(
     .. [1] A. Lefevre, F. Bach and C. Fevotte, "Online algorithms for nonnegative matrix factorization with the
        Itakura-Saito divergence", IEEE WASPAA 2011.
     """
-    task = Task(observations, known, loss, W, multiplicative=True)
+    terms = Terms(Survey.of(observations, loss.beta), known, loss, W, multiplicative=True)
+    task = Task(observations, terms)
     with single_threaded_blas(), np.errstate(all="ignore"):
-        scaled = W / task.atoms
-        activations = H * task.atoms.T / task.scales
+        scaled = W / terms.atoms
+        activations = H / task.units()
         if observations.limits:
             new = take_statistics(task, scaled, activations)
         else:
             _, _, new = take_pass(task, scaled, activations, Pace(np.float64, False))
         w = np.maximum(W, SMALLEST_ENTRY)
-        linear_unit = task.unit / task.atoms * w ** max(0.0, 2.0 - task.beta)
-        other_unit = task.unit / task.atoms / w ** max(0.0, task.beta - 1.0)
+        linear_unit = terms.unit / terms.atoms * w ** max(0.0, 2.0 - terms.beta)
+        other_unit = terms.unit / terms.atoms / w ** max(0.0, terms.beta - 1.0)
         memory = Statistics(
             new.linear * linear_unit + (forgetting * memory.linear if memory else 0.0),
             new.other * other_unit + (forgetting * memory.other if memory else 0.0),
@@ -125,7 +155,7 @@ def update_basis(
         # A component that is active in no sample of the block stays as it is: penalties alone would pull it to zero,
         # from where it would not come back.
         moves = known.free & ((H > 0.0).any(axis=0) | (known.strength > 0.0))[:, np.newaxis]
-        moved = update(task, scaled, statistics, False) * task.atoms
+        moved = update(terms, scaled, statistics, False) * terms.atoms
         updated = np.where(moves, np.where(W > 0.0, np.maximum(moved, SMALLEST_ENTRY), moved), W)
         # If components are divided by their sums, activations are multiplied by them, and so are both statistics. The
         # powers of W in the memory change with W.
@@ -133,7 +163,7 @@ def update_basis(
             return updated, memory
         sums = free_sums(updated, known, loss)[:, np.newaxis]
         memory = Statistics(
-            memory.linear * sums ** (1.0 - max(0.0, 2.0 - task.beta)),
-            memory.other * sums ** (1.0 + max(0.0, task.beta - 1.0)),
+            memory.linear * sums ** (1.0 - max(0.0, 2.0 - terms.beta)),
+            memory.other * sums ** (1.0 + max(0.0, terms.beta - 1.0)),
         )
         return updated / sums, memory

@@ -1,0 +1,380 @@
+"""Arrays that are larger than memory are read in blocks, and give the same results as arrays in memory."""
+
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import scipy.sparse
+import zarr
+
+from knownmf import NMF, activations, basis, blocks
+
+FIELDS = ("H", *blocks.CERTIFICATES)
+N_BINS, N_FRAMES, K = 30, 700, 4
+
+
+class OnRead:
+    """An array that is only there where it is read: it fails if it is read as a whole."""
+
+    def __init__(self, values, chunks=None):
+        self.values, self.shape, self.dtype, self.largest, self.reads = values, values.shape, values.dtype, 0, []
+        if chunks:
+            self.chunks = chunks
+
+    def __getitem__(self, index):
+        part = self.values[index]
+        self.largest = max(self.largest, part.size)
+        self.reads.append(index)
+        return part.copy()
+
+    def __array__(self, *_, **__):
+        raise AssertionError("the array was read as a whole")
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 8 * N_BINS * 100)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    W = rng.random((N_BINS, K)) + 0.01
+    V = (W @ rng.gamma(1.0, 1.0, (K, N_FRAMES))) * rng.gamma(10.0, 0.1, (N_BINS, N_FRAMES))
+    options = {
+        "weights": rng.random(V.shape),
+        "background": 0.1 * rng.random(V.shape),
+        "support": rng.random((K, N_FRAMES)) < 0.9,
+        "H_init": rng.random((K, N_FRAMES)),
+        "l1": 0.01 * rng.random((K, N_FRAMES)),
+        "l2": 0.01 * rng.random((K, N_FRAMES)),
+        "upper": 1.0 + rng.random((K, N_FRAMES)),
+        "max_total": np.full(N_FRAMES, 3.0),
+    }
+    return V, W, options
+
+
+def stored(values, kind, folder):
+    """Return values as an array of a kind, on disk or made on read."""
+    if kind == "memmap":
+        array = np.memmap(folder / "V.bin", values.dtype, "w+", shape=values.shape)
+    elif kind == "zarr":
+        array = zarr.create_array(folder / "V.zarr", shape=values.shape, dtype=values.dtype, chunks=(N_BINS, 64))
+    elif kind == "hdf5":
+        file = h5py.File(folder / "V.h5", "w")
+        array = file.create_dataset("V", values.shape, values.dtype, chunks=(2, 90))
+    else:
+        return OnRead(values)
+    array[:] = values
+    return array
+
+
+def assert_same_bits(found, expected):
+    for name in FIELDS:
+        ours, theirs = np.asarray(getattr(found, name)), getattr(expected, name)
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["memmap", "zarr", "hdf5", "on read"])
+@pytest.mark.parametrize(("dtype", "beta"), [(np.float64, 1.0), (np.float32, 2.0), (np.float32, 0.5), (np.int16, 1.5)])
+def test_the_same_bits_as_in_memory(problem, kind, dtype, beta, tmp_path):
+    V, W, _ = problem
+    V = (100 * V).astype(dtype)
+    assert_same_bits(activations(stored(V, kind, tmp_path), W, beta, tol=1e-2), activations(V, W, beta, tol=1e-2))
+
+
+@pytest.mark.parametrize("beta", ["kullback-leibler", "frobenius"])
+def test_all_arrays_with_a_value_for_each_frame_are_read_along(problem, beta):
+    V, W, options = problem
+    expected = activations(V, W, beta, **options, tol=1e-2)
+    assert_same_bits(activations(OnRead(V), W, beta, **options, tol=1e-2), expected)
+    on_read = {name: OnRead(values) for name, values in options.items()}
+    assert_same_bits(activations(OnRead(V), W, beta, **on_read, tol=1e-2), expected)
+    assert_same_bits(activations(V, W, beta, **on_read, tol=1e-2), expected)
+    assert max(array.largest for array in on_read.values()) <= N_BINS * 100
+
+
+def test_weights_and_a_support_that_frames_share(problem):
+    V, W, _ = problem
+    options = {"weights": np.arange(N_BINS), "support": np.array([1, 0, 1, 1]), "upper": 2.0, "max_total": 3.0}
+    assert_same_bits(activations(OnRead(V), W, **options), activations(V, W, **options))
+
+
+def test_basis_is_read_in_blocks_of_bins(problem):
+    V, _, options = problem
+    options = {"weights": options["weights"], "background": options["background"][:, 0]}
+    H = np.random.default_rng(1).random((K, N_FRAMES))
+    expected = basis(V, H, **options)
+    V, options["weights"] = OnRead(V), OnRead(options["weights"])
+    assert_same_bits(basis(V, H, **options), expected)
+    assert V.largest < V.values.size
+
+
+def test_chunks_are_read_once(problem):
+    V, W, _ = problem
+    V = OnRead(V, chunks=(N_BINS, 32))
+    activations(V, W, tol=1e-2)
+    starts = [columns.start for _, columns in V.reads]
+    assert starts == sorted(set(starts))
+    assert not [start for start in starts if start % 32]
+
+
+def test_large_chunks_are_read_as_a_whole_or_a_warning_says_how_often(problem, monkeypatch):
+    V, W, _ = problem
+    V = OnRead(V, chunks=(1, N_FRAMES))
+    activations(V, W, tol=1e-2)
+    assert len(V.reads) == 1
+    monkeypatch.setattr(blocks, "LARGEST_BLOCK_BYTES", blocks.BLOCK_BYTES)
+    with pytest.warns(
+        UserWarning, match=r"chunks of 700 frames, of which 98 fit into a block: each chunk is read 8 times"
+    ):
+        activations(V, W, tol=1e-2)
+
+
+class TestResults:
+    @pytest.mark.parametrize("kind", ["memory", "zarr", "hdf5", "memmap"])
+    def test_activations_go_to_an_array_of_the_caller(self, problem, kind, tmp_path):
+        V, W, _ = problem
+        out = np.zeros((K, N_FRAMES)) if kind == "memory" else stored(np.zeros((K, N_FRAMES)), kind, tmp_path)
+        found = activations(OnRead(V), W, out=out, tol=1e-2)
+        assert found.H is out
+        assert_same_bits(found, activations(V, W, tol=1e-2))
+        assert "Activations(4 components x 700 frames" in repr(found)
+
+    def test_certificates_too(self, problem, tmp_path):
+        V, W, _ = problem
+        group = zarr.create_group(tmp_path / "found.zarr")
+        for name, shape, dtype in (
+            ("H", (K, N_FRAMES), "f8"),
+            ("gap", (N_FRAMES,), "f8"),
+            ("n_iter", (N_FRAMES,), "i8"),
+        ):
+            group.create_array(name, shape=shape, dtype=dtype)
+        found = activations(OnRead(V), W, out=group, tol=1e-2)
+        assert isinstance(found.gap, zarr.Array)
+        assert isinstance(found.kkt, np.ndarray)
+        assert_same_bits(found, activations(V, W, tol=1e-2))
+
+    def test_of_an_array_in_memory(self, problem):
+        V, W, _ = problem
+        out = np.zeros((K, N_FRAMES))
+        assert_same_bits(activations(V, W, out=out), activations(V, W))
+        np.testing.assert_array_equal(out, activations(V, W).H)
+
+    @pytest.mark.parametrize(
+        ("out", "message"),
+        [
+            (np.zeros((K, 3)), r"out has shape \(4, 3\) and type float64, expected \(4, 700\) and float64"),
+            (np.zeros((K, N_FRAMES), np.float32), r"type float32, expected \(4, 700\) and float64"),
+            ({"h": np.zeros((K, N_FRAMES))}, r"out has the name 'h': pass an array for H, or arrays with some of the"),
+            ({}, "no array for a result"),
+            ({"gap": np.zeros(3)}, r'out\["gap"\] has shape \(3,\)'),
+            (np.broadcast_to(0.0, (K, N_FRAMES)), "out is read-only"),
+            ([1, 2], "expected an array or a mapping of arrays"),
+        ],
+    )
+    def test_an_array_that_does_not_fit_is_refused_before_anything_is_read(self, problem, out, message):
+        V = OnRead(problem[0])
+        with pytest.raises((ValueError, TypeError), match=message):
+            activations(V, problem[1], out=out)
+        assert len(V.reads) == 0
+
+
+class TestErrors:
+    @pytest.mark.parametrize("value", [-1.0, np.inf])
+    def test_the_frame_is_that_in_the_whole_array(self, problem, value):
+        V = problem[0].copy()
+        V[3, 555] = value
+        with pytest.raises(ValueError, match=r"V\[3, 555\] is "):
+            activations(OnRead(V), problem[1])
+
+    @pytest.mark.parametrize("name", ["weights", "background", "H_init", "l1", "upper", "max_total"])
+    def test_also_in_what_belongs_to_the_data(self, problem, name):
+        V, W, options = problem
+        values = options[name].copy()
+        values[..., 444] = -1.0
+        with pytest.raises(ValueError, match=rf"{name}\[(0, )?444\] is -1.0"):
+            activations(OnRead(V), W, **{name: OnRead(values)})
+
+    def test_samples_are_rows(self, problem):
+        X = problem[0].T.copy()
+        X[333, 7] = -1.0
+        with pytest.raises(ValueError, match=r"X\[333, 7\] is -1.0"):
+            NMF.from_basis(problem[1]).transform(OnRead(X))
+
+    def test_an_infeasible_frame_is_named(self, problem):
+        V, W, _ = problem
+        totals = np.ones(N_FRAMES)
+        totals[600] = 9.0
+        with pytest.raises(ValueError, match="The total of frame 600 is 9"):
+            activations(OnRead(V), W, total=totals, upper=1.0)
+
+    @pytest.mark.parametrize(
+        ("V", "message"),
+        [
+            (np.ones((5, N_FRAMES)), "V has 5 bins but W has 30"),
+            (np.ones((N_FRAMES, N_BINS)), r"pass V\.T"),
+            (np.ones(N_BINS), "V has 1 dimension"),
+            (np.ones((N_BINS, N_FRAMES), complex), "V is complex"),
+            (np.full((N_BINS, N_FRAMES), "a"), "V holds <U1, not real numbers"),
+        ],
+    )
+    def test_data_of_the_wrong_kind_are_refused_before_they_are_read(self, problem, V, message):
+        V = OnRead(V)
+        with pytest.raises((ValueError, TypeError), match=message):
+            activations(V, problem[1])
+        assert not V.reads
+
+    @pytest.mark.parametrize("name", ["weights", "support", "H_init", "upper", "max_total"])
+    def test_a_wrong_shape_is_described_for_all_frames(self, problem, name):
+        V, W, options = problem
+        with pytest.raises(ValueError, match=rf"{name} has shape .*700"):
+            activations(OnRead(V), W, **{name: options[name][..., :-1]})
+
+    def test_an_array_whose_slices_have_another_shape(self, problem):
+        class Shrinking(OnRead):
+            def __getitem__(self, index):
+                return super().__getitem__(index)[:, :-1]
+
+        with pytest.raises(ValueError, match="its shape and its slices disagree"):
+            activations(Shrinking(problem[0]), problem[1])
+
+
+def test_warnings_are_about_the_whole(problem):
+    V, W, _ = problem
+    with pytest.warns(UserWarning, match="missed tol") as caught:
+        found = activations(OnRead(V), W, max_iter=1, tol=1e-12)
+    [warning] = caught
+    assert str(warning.message).startswith(f"{(~found.converged).sum()} of 700 frames missed tol=1e-12; the worst is")
+    assert f"frame {found.criterion.argmax()} " in str(warning.message)
+
+
+def test_progress_counts_all_frames(problem):
+    calls = []
+    activations(OnRead(problem[0]), problem[1], progress=lambda *numbers: calls.append(numbers), tol=1e-2)
+    assert len(calls) >= 7
+    assert calls == sorted(calls)
+    assert {n for _, n in calls} == {N_FRAMES}
+    assert calls[-1] == (N_FRAMES, N_FRAMES)
+
+
+def test_no_frames(problem):
+    found = activations(OnRead(problem[0][:, :0]), problem[1])
+    assert found.H.shape == (K, 0)
+
+
+class TestEstimator:
+    def test_transform(self, problem, tmp_path):
+        V, W, options = problem
+        X, weights = OnRead(V.T), options["weights"].T
+        model = NMF.from_basis(W, beta_loss=1.5)
+        calls, out = [], stored(np.zeros((N_FRAMES, K)), "zarr", tmp_path)
+        expected = model.transform(V.T, weights=weights)
+        np.testing.assert_array_equal(model.transform(X, weights=OnRead(weights)), expected)
+        assert model.transform(X, weights=weights, out=out, progress=lambda *n: calls.append(n)) is out
+        np.testing.assert_array_equal(out[:], expected)
+        assert calls[-1] == (N_FRAMES, N_FRAMES)
+        assert model.score(X) == pytest.approx(model.score(V.T), rel=1e-12)
+        with pytest.raises(ValueError, match="X has 29 features, but NMF is expecting 30"):
+            model.transform(OnRead(V.T[:, 1:]))
+
+    @pytest.mark.parametrize(
+        ("beta", "kind"),
+        [
+            (0.0, "unknown"),
+            (1.0, "unknown"),
+            (1.0, "partly"),
+            (2.0, "partly"),
+            (0.5, "softly"),
+            (1.5, "random"),
+            (2.0, "nndsvdar"),
+            (1.0, "options"),
+            (1.0, "limits"),
+            (0.0, "options"),
+            (2.0, "missing"),
+        ],
+    )
+    def test_fit_is_that_in_memory_to_rounding(self, problem, beta, kind, monkeypatch):
+        V, W, options = problem
+        monkeypatch.setattr(blocks, "MOST_STATE_BYTES", 1000)  # activations go to files
+        X, given, parameters = V.T, {}, {"n_components": K, "random_state": 0, "max_iter": 12, "tol": 0.0}
+        if kind in ("partly", "options", "missing"):
+            parameters["components"] = W.T[:2]
+        if kind == "softly":
+            parameters |= {"components": W.T, "frozen": False, "template_strength": 10.0}
+        if kind in ("random", "nndsvdar"):
+            parameters["init"] = kind
+        if kind == "limits":
+            parameters |= {"components": W.T[:3], "max_total": 5.0, "max_iter": 3}
+        if kind == "options":
+            parameters |= {"alpha_W": 1e-3, "l1_ratio": 0.5}
+            given = {name: options[name].T for name in ("weights", "background", "support", "H_init")}
+        if kind == "missing":
+            X = np.where(np.random.default_rng(2).random(X.shape) < 0.1, np.nan, X)
+        expected = NMF(beta_loss=beta, **parameters).fit(X, **given)
+        calls = []
+        found = NMF(beta_loss=beta, **parameters)
+        found.fit(
+            OnRead(X), **{name: OnRead(values) for name, values in given.items()}, progress=lambda *n: calls.append(n)
+        )
+        np.testing.assert_allclose(found.components_, expected.components_, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found.objective_history_, expected.objective_history_, rtol=1e-4)
+        assert found.reconstruction_err_ == pytest.approx(expected.reconstruction_err_, rel=1e-4)
+        assert calls[-1] == (N_FRAMES, N_FRAMES)
+        H = NMF(beta_loss=beta, **parameters).fit_transform(OnRead(X), **given)
+        np.testing.assert_array_equal(H, found.transform(X, **{n: v for n, v in given.items() if n != "H_init"}))
+
+    def test_nothing_is_left_in_temporary_folders(self, problem, monkeypatch, tmp_path):
+        monkeypatch.setattr(blocks, "MOST_STATE_BYTES", 1000)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        NMF(2, max_iter=3, tol=0.0, random_state=0).fit(OnRead(problem[0].T))
+        assert not list(tmp_path.iterdir())
+
+    def test_partial_fit_reads_its_block(self, problem):
+        X = problem[0].T.copy()
+        expected = NMF(3, random_state=0).partial_fit(X)
+        found = NMF(3, random_state=0).partial_fit(zarr.array(X))
+        np.testing.assert_array_equal(found.components_, expected.components_)
+
+
+def test_sparse_data_with_a_start_on_disk(problem):
+    _, W, options = problem
+    V = scipy.sparse.random(N_BINS, N_FRAMES, 0.2, format="csr", random_state=0)
+    start = options["H_init"]
+    assert_same_bits(activations(V, W, H_init=OnRead(start)), activations(V, W, H_init=start))
+
+
+@pytest.mark.plain_library
+def test_memory_is_that_of_a_block():
+    """Over half a gigabyte of frames, which are made when they are read, in far less memory."""
+    code = """
+import resource, numpy as np, knownmf
+
+class Made:
+    shape, dtype = (500, 300_000), np.dtype(np.float32)
+    def __getitem__(self, index):
+        columns = range(self.shape[1])[index[1]]
+        return np.ones((500, len(columns)), np.float32)
+
+knownmf.activations(np.ones((500, 100)), np.eye(500, 2) + 0.1, tol=0.5)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+knownmf.activations(Made(), np.eye(500, 2) + 0.1, tol=0.5)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    n_bytes_of_results = 300_000 * (2 * 4 + 7 * 8 + 1)
+    assert float(done.stdout) < 200 + n_bytes_of_results / 2**20
+
+
+def test_the_file_of_a_memmap_is_not_changed(problem, tmp_path):
+    V = stored(problem[0], "memmap", tmp_path)
+    V[0, 0] = 7.0  # not written yet
+    activations(V, problem[1], tol=1e-2)
+    assert V[0, 0] == 7.0
+    copy_on_write = np.memmap(tmp_path / "V.bin", V.dtype, "c", shape=V.shape)
+    copy_on_write[0, 0] = 9.0
+    activations(copy_on_write, problem[1], tol=1e-2)
+    assert copy_on_write[0, 0] == 9.0
