@@ -97,7 +97,7 @@ class Activations:
     @property
     def criterion_name(self) -> str:
         """The name of ``criterion`` in words."""
-        return "relative gap" if 1.0 <= self.beta <= 2.0 else "KKT residual"
+        return criterion_name(self.beta)
 
     def __repr__(self) -> str:
         n_components, n_frames = self.H.shape
@@ -453,14 +453,34 @@ def warn_of_missed(
 ) -> None:
     """Warn once if frames missed the tolerance, in the caller's words: what a frame is, and what can be changed."""
     missed = np.flatnonzero(~found.converged)
-    if not len(missed):
-        return
+    if len(missed):
+        worst = missed[np.argmax(found.criterion[missed])]
+        counts = len(missed), len(found.converged)
+        warn_of_missed_frames(*counts, worst, found.criterion[worst], found.beta, found.tol, unit, tolerance, remedy)
+
+
+def warn_of_missed_frames(
+    n_missed: int,
+    n_frames: int,
+    worst: int,
+    criterion: float,
+    beta: float,
+    tol: float,
+    unit: str = "frame",
+    tolerance: str = "tol",
+    remedy: str = "Raise tol or max_iter",
+) -> None:
+    """Warn that frames missed the tolerance; the worst of them has the number and the criterion that are passed."""
     from sklearn.exceptions import ConvergenceWarning
 
-    worst = missed[np.argmax(found.criterion[missed])]
     warnings.warn(
-        f"{len(missed)} of {len(found.converged)} {unit}s missed {tolerance}={found.tol:g}; the worst is {unit} "
-        f"{worst} with a {found.criterion_name} of {found.criterion[worst]:.1e}. {remedy}.",
+        f"{n_missed} of {n_frames} {unit}s missed {tolerance}={tol:g}; the worst is {unit} {worst} with a "
+        f"{criterion_name(beta)} of {criterion:.1e}. {remedy}.",
         ConvergenceWarning,
         stacklevel=level_of_caller(),
     )
+
+
+def criterion_name(beta: float) -> str:
+    """Return the name in words of what ``tol`` bounds."""
+    return "relative gap" if 1.0 <= beta <= 2.0 else "KKT residual"

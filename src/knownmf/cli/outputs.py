@@ -33,10 +33,6 @@ __all__ = [
     "write_rows",
 ]
 
-# Windows reserves these names for devices, with any ending.
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
-_MAX_NAME_BYTES = 200
-
 
 def check_outputs(
     outputs: Iterable[Path], *, force: bool, inputs: Iterable[Path] = (), endings: Sequence[str] = ()
@@ -94,31 +90,6 @@ def check_folder(folder: Path) -> None:
     _check_writable(folder)
 
 
-def file_names(labels: Iterable[str], ending: str) -> dict[str, str]:
-    """Return a file name for each label that is valid on every file system.
-
-    Ordinary labels are not changed. Path separators and other reserved characters become ``_``; ``_`` is put in front
-    of a name that starts with a dot. Names differ even if upper and lower case are not distinguished: a second label
-    with the same name gets ``-2``.
-
-    Examples
-    --------
-    >>> file_names(["kick", "060", "C#4", "../hat", "Kick"], ".wav")
-    {'kick': 'kick.wav', '060': '060.wav', 'C#4': 'C#4.wav', '../hat': '_._hat.wav', 'Kick': 'Kick-2.wav'}
-    """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for label in labels:
-        plain = _valid_name(label)
-        name, number = plain, 1
-        while unicodedata.normalize("NFC", name).casefold() in taken:
-            number += 1
-            name = f"{plain}-{number}"
-        taken.add(unicodedata.normalize("NFC", name).casefold())
-        names[label] = name + ending
-    return names
-
-
 def column_names(labels: Iterable[str]) -> list[str]:
     """Return a different name for each component, such as ``kick``, ``kick.2`` and ``kick.3``.
 
@@ -135,45 +106,6 @@ def column_names(labels: Iterable[str]) -> list[str]:
             name = f"{label}.{number}"
         names.append(name)
     return names
-
-
-def write_folder(folder: Path, files: dict[str, Callable[[Path], None]]) -> None:
-    """Write several files into a folder. They get their names only when all of them are complete.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder. It is created if it does not exist; other files in it are not changed.
-    files : dict of str to callable
-        For each file name, a function that writes the file, called with a path.
-    """
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The temporary folder is inside the folder: its parent may be on another file system or not writable.
-        with temporary_name(folder) as temporary:
-            temporary.mkdir(0o700)
-            for name, write in files.items():
-                write(temporary / name)
-            for name in files:
-                put_in_place(temporary / name, folder / name)
-    except BaseException:
-        with contextlib.suppress(OSError):  # a folder with other files in it cannot be removed
-            for path in created:
-                path.rmdir()
-        raise
-
-
-def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV file in UTF-8: a row of column names, then the rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        text.flush()
-        text.detach()
 
 
 def write_events(path: Path, events: Iterable[Event]) -> None:
@@ -244,13 +176,3 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f'You have no permission to write in "{folder}": choose another place.')
 
 
-def _valid_name(label: str) -> str:
-    """Return a label as a file name that is valid on every system, without an ending."""
-    kept = "".join("_" if c in '<>:"/\\|?*' or unicodedata.category(c)[0] == "C" else c for c in label)
-    if kept.startswith("."):
-        kept = "_" + kept[1:]
-    kept = kept.rstrip(". ")
-    kept = kept.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
-    if kept.split(".")[0].strip().casefold() in _DEVICES:
-        kept = "_" + kept
-    return kept or "_"
