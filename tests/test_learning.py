@@ -687,3 +687,52 @@ class TestSilenceInAStream:
             model.partial_fit(rng.random((5, 1)) * np.r_[np.linspace(1, 2, 10), np.zeros(10)])
         assert np.array_equal(model.components_[1], templates[1])
         assert not np.array_equal(model.components_[0], templates[0])
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("limits", [{"total": 1.0}, {"max_total": 0.9}, {"upper": 0.5}, {"upper": 0.8, "total": 1.0}])
+def test_learning_within_limits(beta, limits):
+    rng = np.random.default_rng(3)
+    spectra, abundances = rng.gamma(1.0, 1.0, (3, 20)), rng.dirichlet(np.ones(3), 40)
+    X = abundances @ spectra * rng.gamma(50.0, 1 / 50, (40, 20))
+    options = {"components": spectra[:1], "beta_loss": beta, "tol": 1e-4, "max_iter": 300, "random_state": 0}
+    model = NMF(3, **options, **limits)
+    H = model.fit_transform(X)
+    assert (np.diff(model.objective_history_) <= 1e-6 * model.objective_history_[-1]).all()
+    assert model.objective_history_[-1] < 0.5 * model.objective_history_[0]
+    np.testing.assert_array_equal(model.components_[0], spectra[0])
+    for found in (H, model.transform(X)):
+        assert (found <= limits.get("upper", np.inf)).all()
+        sums = found.sum(axis=1)
+        if "total" in limits:
+            np.testing.assert_allclose(sums, limits["total"], rtol=1e-12)
+        assert (sums <= limits.get("max_total", np.inf) * (1 + 1e-12)).all()
+    # One more update of the basis with the best activations gains next to nothing.
+    again = NMF(3, **options | {"init": "custom", "tol": 0.0, "max_iter": 3}, **limits)
+    again.fit_transform(X, W=H, H=model.components_)
+    assert again.objective_history_[-1] > 0.99 * model.objective_history_[-1]
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_learning_within_limits_from_sparse_data_equals_that_from_dense_data(beta):
+    rng = np.random.default_rng(4)
+    X = rng.gamma(1.0, 1.0, (30, 12)) * (rng.random((30, 12)) < 0.5)
+    start = {"W": rng.random((30, 3)) + 0.1, "H": rng.random((3, 12)) + 0.1}
+    options = {"beta_loss": beta, "init": "custom", "max_total": 2.0, "tol": 0.0, "max_iter": 10}
+    dense = NMF(3, **options).fit(X, **start)
+    sparse = NMF(3, **options).fit(scipy.sparse.csr_matrix(X), **start)
+    # The activations of every pass are within 1e-7 of the optimum, so that their components differ by its square root.
+    np.testing.assert_allclose(sparse.components_, dense.components_, atol=1e-3)
+    np.testing.assert_allclose(sparse.objective_history_, dense.objective_history_, rtol=1e-5)
+
+
+def test_a_stream_of_blocks_is_learned_within_limits():
+    rng = np.random.default_rng(5)
+    spectra, abundances = rng.gamma(1.0, 1.0, (3, 20)), rng.dirichlet(np.ones(3), 200)
+    X = abundances @ spectra
+    model = NMF(3, components=spectra[:2], total=1.0, random_state=0)
+    first = model.partial_fit(X[:20]).score(X)
+    for block in np.split(X, 10) * 10:
+        model.partial_fit(block)
+    np.testing.assert_allclose(model.transform(X).sum(axis=1), 1.0, rtol=1e-12)
+    assert model.score(X) > 0.1 * first  # scores are negative

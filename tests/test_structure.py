@@ -23,6 +23,7 @@ LAYERS = [
     "wording",
     "validation",
     "divergences",
+    "limits",
     "table_labels",
     "files",
     "memory",
@@ -49,7 +50,7 @@ LAYERS = [
 ]
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
-    "learning": ["known", "passes", "descent", "starts", "fitting"],
+    "learning": ["known", "passes", "descent", "alternating", "starts", "fitting"],
     "audio": [
         "containers",
         "samples",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.divergences import beta_of
+from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES, Observations
 from knownmf.solver import Activations, Progress, Solver, warn_of_dominant_bins, warn_of_missed
 from knownmf.table_labels import TableLabels
@@ -25,6 +26,9 @@ def activations(
     tol: float = 1e-4,
     max_iter: int = 200,
     *,
+    upper: ArrayLike | None = None,
+    total: ArrayLike | None = None,
+    max_total: ArrayLike | None = None,
     progress: Progress | None = None,
 ) -> Activations:
     r"""Find the activations of known basis vectors: ``V ~ background + W H``, without changing W.
@@ -71,6 +75,14 @@ def activations(
         other bins: choose a smaller one.
     max_iter : int, default 200
         The largest number of Newton steps for a frame. Most frames need fewer than ten.
+    upper : float or array_like (n_components,) or (n_components, n_frames), optional
+        Upper bounds of the activations, not negative; infinite for none. A bound of 0 has the effect of the support.
+    total : float or array_like (n_frames,), optional
+        What the activations of a frame sum to, for example 1 for abundances. If it is given, the relative gap is
+        relative to the sum of (B + l1 + l2 h) h over the components where that is larger, B = W' (m v^(beta-1)), as a
+        total may ask for much larger activations than the data.
+    max_total : float or array_like (n_frames,), optional
+        What the activations of a frame sum to at most; infinite for no limit. Not together with ``total``.
     progress : callable, optional
         Called as ``progress(frames_done, n_frames)`` after each block of frames.
 
@@ -78,7 +90,8 @@ def activations(
     -------
     Activations
         The activations ``H``, in float32 if V is, else in float64, and the bounds of every frame: ``gap``,
-        ``relative_gap``, ``kkt`` and ``converged``.
+        ``relative_gap``, ``kkt`` and ``converged``. In float64, sums differ from ``total`` by at most 1e-12 of it; in
+        float32, by the rounding of that type.
 
     Raises
     ------
@@ -123,7 +136,8 @@ def activations(
     n_bins, n_components = W.shape
     given = V, n_bins, n_components, beta_of(beta_loss), weights, background, support, H_init
     (l1, own_l1), (l2, own_l2) = shared_or_own(l1, labels, "l1"), shared_or_own(l2, labels, "l2")
-    observations = Observations.check(*given, labels=labels, l1=own_l1, l2=own_l2)
+    limits = LimitArguments(upper, total, max_total)
+    observations = Observations.check(*given, labels=labels, l1=own_l1, l2=own_l2, limits=limits)
     found = solve_with(observations, W, beta_loss, l1, l2, tol, max_iter, progress)
     warn_of_missed(found)
     warn_of_dominant_bins(observations, found.beta, found.tol)
@@ -142,6 +156,8 @@ def solve_with(
 ) -> Activations:
     """Return the activations of checked observations. Weights or a support that all frames share go to the solver."""
     weights, support, rest = observations.split()
+    if support is not None and rest.limits:  # what is infeasible is reported with the caller's frames
+        rest.limits.check_feasible(support, W.shape[1], rest.frame)
     return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter).solve_observations(rest, progress)
 
 
@@ -158,6 +174,9 @@ def basis(
     tol: float = 1e-4,
     max_iter: int = 200,
     *,
+    upper: ArrayLike | None = None,
+    total: ArrayLike | None = None,
+    max_total: ArrayLike | None = None,
     progress: Progress | None = None,
 ) -> Activations:
     """Find the basis vectors of known activations: ``V ~ background + W H``, without changing H.
@@ -179,6 +198,10 @@ def basis(
         Where W may differ from zero. Everywhere if not given.
     W_init : array_like, (n_bins, n_components), optional
         A warm start, not negative.
+    upper : float or array_like (n_components,) or (n_bins, n_components), optional
+        Upper bounds of W.
+    total, max_total : float or array_like (n_bins,), optional
+        What W sums to over the components, or sums to at most, in each bin.
 
     Returns
     -------
@@ -211,7 +234,8 @@ def basis(
     n_components, n_frames = H.shape
     given = V, n_frames, n_components, beta_of(beta_loss), weights, background, support, W_init
     (l1, own_l1), (l2, own_l2) = shared_or_own(l1, labels, "l1"), shared_or_own(l2, labels, "l2")
-    observations = Observations.check(*given, axes, labels, own_l1, own_l2)
+    limits = LimitArguments(upper, total, max_total)
+    observations = Observations.check(*given, axes, labels, own_l1, own_l2, limits)
     found = solve_with(observations, H.T, beta_loss, l1, l2, tol, max_iter, progress)
     warn_of_missed(found, "bin")
     warn_of_dominant_bins(observations, found.beta, found.tol, unit="bin")

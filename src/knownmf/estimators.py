@@ -87,6 +87,11 @@ class NMF(BaseNMF):
         samples; "same" is ``alpha_W``. Frozen entries are not penalized: that would be a constant.
     l1_ratio : float in [0, 1], default 0.0
         Share of the L1 penalty; the rest is L2.
+    upper : float or array_like (n_components,), optional
+        Upper bounds of the activations; infinite for none. As in :func:`knownmf.activations`.
+    total, max_total : float, optional
+        What the activations of a sample sum to, for example 1 for abundances, or sum to at most. Not both. With limits,
+        every pass solves the activations exactly, instead of improving them by one update.
     forgetting : float in (0, 1], default 0.7
         At every block, ``partial_fit`` multiplies the statistics of earlier blocks by this; 1 forgets nothing. Early
         statistics belong to poor components and slow learning down, but for blocks of few samples 0.7 is too low.
@@ -117,13 +122,14 @@ class NMF(BaseNMF):
 
     Notes
     -----
-    ``transform`` and ``score`` use ``beta_loss``, ``gap_tol``, ``alpha_W`` and ``l1_ratio`` (and ``tol``, where
-    everything is known) as they are when they are called. All other parameters count at the next ``fit``; after
-    ``from_basis`` all count at once. If ``fit`` or ``partial_fit`` fails or is interrupted, the estimator is as it was
-    before.
+    ``transform`` and ``score`` use ``beta_loss``, ``gap_tol``, ``alpha_W``, ``l1_ratio``, ``upper``, ``total`` and
+    ``max_total`` (and ``tol``, where everything is known) as they are when they are called. All other parameters count
+    at the next ``fit``; after ``from_basis`` all count at once. If ``fit`` or ``partial_fit`` fails or is interrupted,
+    the estimator is as it was before.
 
     A factorization does not determine the scale of a component. Components that are learned from scratch sum to one,
-    unless a penalty determines their scale. Known components, frozen or not, keep the scale of the user.
+    unless a penalty or a limit of the activations determines their scale. Known components, frozen or not, keep the
+    scale of the user.
 
     Outside 1 <= beta <= 2 the activations have several stationary points, and those that ``transform`` finds may be
     worse than those that the components were learned with. The last value of ``objective_history_`` may then be higher
@@ -162,6 +168,9 @@ class NMF(BaseNMF):
         alpha_W: float = 0.0,
         alpha_H: float | str = "same",
         l1_ratio: float = 0.0,
+        upper: ArrayLike | None = None,
+        total: float | None = None,
+        max_total: float | None = None,
         forgetting: float = 0.7,
         callback: Callback | None = None,
     ):
@@ -178,6 +187,9 @@ class NMF(BaseNMF):
         self.alpha_W = alpha_W
         self.alpha_H = alpha_H
         self.l1_ratio = l1_ratio
+        self.upper = upper
+        self.total = total
+        self.max_total = max_total
         self.forgetting = forgetting
         self.callback = callback
 

@@ -79,6 +79,9 @@ _Observations = _structure(
     starts=_address,
     l1=_address,
     l2=_address,
+    upper=_address,
+    total=_address,
+    total_is_most=_int32,
 )
 _Options = _structure(
     "_Options", tol=_double, max_iter=_index, round_to_single=_int32, certify_only=_int32, interrupted=_address
@@ -254,8 +257,11 @@ class Block(NamedTuple):
     background: NDArray[np.float64] | None = None  # (n_frames, n_bins), or (1, n_bins) for all frames
     support: NDArray[np.float64] | None = None  # (n_frames, n_components)
     start: NDArray[np.float64] | None = None  # (n_frames, n_components)
-    l1: NDArray[np.float64] | None = None  # (n_frames, n_components), as is l2
+    l1: NDArray[np.float64] | None = None  # (n_frames, n_components), as are l2 and upper
     l2: NDArray[np.float64] | None = None
+    upper: NDArray[np.float64] | None = None
+    total: NDArray[np.float64] | None = None  # (n_frames,): what the activations of a frame sum to
+    total_is_most: bool = False  # whether they may sum to less
 
 
 class Answer(NamedTuple):
@@ -309,6 +315,9 @@ def solve(
     )
     observations.l1 = _pointer(block.l1, np.float64, n, n_components)
     observations.l2 = _pointer(block.l2, np.float64, n, n_components)
+    observations.upper = _pointer(block.upper, np.float64, n, n_components)
+    observations.total = _pointer(block.total, np.float64, n)
+    observations.total_is_most = block.total_is_most
     if block.starts is not None and block.weights is not None:
         raise TypeError("A sparse block has no weights of its own: those of the basis are used.")
     if block.data is None and block.starts is None:

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from knownmf.divergences import beta_of
 from knownmf.learning import KnownBasis, Loss, known_basis
+from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES, Observations
 from knownmf.prepared import PreparedComponents
 from knownmf.solver import Activations, warn_of_missed
@@ -64,6 +65,9 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     alpha_W: float
     alpha_H: float | str
     l1_ratio: float
+    upper: ArrayLike | None
+    total: ArrayLike | None
+    max_total: ArrayLike | None
 
     _prepared: PreparedComponents | None = None
     _follows_parameters = False  # whether the parameters say what the components are, as after from_basis
@@ -233,7 +237,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         given = weights, background, support, start
         shape = data.shape[1], n_components
         axes = SAMPLES._replace(start=start_name)
-        checked = Observations.check(data, *shape, beta_of(self.beta_loss), *given, axes, labels)
+        limits = LimitArguments(self.upper, self.total, self.max_total)
+        checked = Observations.check(data, *shape, beta_of(self.beta_loss), *given, axes, labels, limits=limits)
         checked.check_something_counts()
         return checked
 

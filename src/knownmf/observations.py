@@ -5,13 +5,14 @@ sample in each row. Both are checked here under their own names and axes, and ke
 """
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
+from knownmf.limits import NO_LIMITS, LimitArguments, Limits
 from knownmf.native import Block
 from knownmf.table_labels import TableLabels, labels_of
 from knownmf.validation import (
@@ -67,6 +68,10 @@ class Observations:
         Activations to start from.
     l1, l2 : (n_components,) or (n_components, n_frames) array, or None
         Penalties instead of those of the solver.
+    limits : Limits
+        Upper bounds and totals of the activations.
+    frame : str
+        What the caller calls a frame.
     """
 
     V: Any
@@ -76,6 +81,8 @@ class Observations:
     H_init: NDArray | None = None
     l1: NDArray | None = None
     l2: NDArray | None = None
+    limits: Limits = field(default_factory=Limits)
+    frame: str = "frame"
 
     @classmethod
     def check(
@@ -92,6 +99,7 @@ class Observations:
         labels: TableLabels | None = None,
         l1: ArrayLike | None = None,
         l2: ArrayLike | None = None,
+        limits: LimitArguments = NO_LIMITS,
     ) -> Self:
         """Check arrays with the axes of the caller, and return them as observations.
 
@@ -115,8 +123,11 @@ class Observations:
             (axes.start, H_init, "components"),
             ("l1", l1, "components"),
             ("l2", l2, "components"),
+            ("upper", limits.upper, "components"),
         ):
             labels.add(values, name, *(axes.in_order(inner) if len(labels_of(values)) == 2 else (inner,)))
+        for name, values in (("total", limits.total), ("max_total", limits.max_total)):
+            labels.add(values, name, axes.frames)
         data = check_data(V, axes, beta)
         n_frames = data.shape[1]
         if not data.shape[0]:
@@ -139,6 +150,8 @@ class Observations:
             _check_rows(H_init, axes.start, per_component, n_frames, axes, may_be_shared=False),
             _check_rows(l1, "l1", per_component, n_frames, axes),
             _check_rows(l2, "l2", per_component, n_frames, axes),
+            Limits.check(limits, n_components, n_frames, axes.frames.removesuffix("s"), axes.frames_in_rows),
+            axes.frames.removesuffix("s"),
         )
         if checked.support is not None:
             check_zeros_and_ones(checked.support, "support")
@@ -195,6 +208,7 @@ class Observations:
             start=rows_of(self.H_init, chunk),
             l1=rows_of_each(self.l1, chunk, n),
             l2=rows_of_each(self.l2, chunk, n),
+            **self.limits.rows(chunk, n),
         )
         if not self.is_sparse:
             return block._replace(data=rows_of(self.V, chunk))

@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
+from knownmf.limits import LimitArguments, Limits
 from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
 from knownmf.observations import SPECTROGRAM, Observations
 from knownmf.table_labels import TableLabels
@@ -130,6 +131,10 @@ class Solver:
         Bound on the relative gap of every frame (on the KKT residual for beta outside [1, 2]).
     max_iter : int, default 200
         Most Newton steps for a frame; a handful is usual.
+    upper : float or array_like (n_components,), optional
+        Upper bounds of the activations, not negative; infinite for none.
+    total, max_total : float, optional
+        What the activations of a frame sum to, or sum to at most; not negative. At most one of the two.
 
     Raises
     ------
@@ -163,6 +168,10 @@ class Solver:
         support: ArrayLike | None = None,
         tol: float = 1e-4,
         max_iter: int = 200,
+        *,
+        upper: ArrayLike | None = None,
+        total: float | None = None,
+        max_total: float | None = None,
     ):
         self._labels = TableLabels()
         self._labels.add(W, "W", "bins", "components")
@@ -171,6 +180,7 @@ class Solver:
             ("l2", l2, "components"),
             ("weights", weights, "bins"),
             ("support", support, "components"),
+            ("upper", upper, "components"),
         ):
             self._labels.add(values, name, axis)
         basis = real_array(W, "W", 2)
@@ -187,12 +197,15 @@ class Solver:
         if support is not None:
             self._support = one_for_each(support, "support", n_components, "components")
             check_zeros_and_ones(self._support, "support")
+        self._limits = Limits.check(LimitArguments(upper, total, max_total), n_components, None)
+        self._limits.check_feasible(self._support, n_components)
         self._workspaces: list[Workspace] = []
         self._dense_basis = self._prepare(np.ascontiguousarray(basis, np.float64), sparse=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = self._l1, self._l2, self._weights, self._support, self.tol, self.max_iter
-        return Solver, (self._dense_basis.columns(), self.beta, *options)
+        limits = self._limits.upper, self._limits.total, self._limits.max_total
+        return _unpickled, (self._dense_basis.columns(), self.beta, *options, *limits)
 
     def __repr__(self) -> str:
         return f"Solver({self.n_bins} bins x {self.n_components} components, beta={self.beta:g}, tol={self.tol:g})"
@@ -213,6 +226,9 @@ class Solver:
         support: ArrayLike | None = None,
         l1: ArrayLike | None = None,
         l2: ArrayLike | None = None,
+        upper: ArrayLike | None = None,
+        total: ArrayLike | None = None,
+        max_total: ArrayLike | None = None,
         progress: Progress | None = None,
     ) -> Activations:
         """Find the activations of some frames.
@@ -231,6 +247,10 @@ class Solver:
             The support of the single frames, instead of that of the solver.
         l1, l2 : array_like, (n_components, n_frames), optional
             Penalties of the single frames, instead of those of the solver.
+        upper : array_like, (n_components, n_frames), optional
+            Upper bounds of the single frames, instead of those of the solver.
+        total, max_total : array_like, (n_frames,), optional
+            Totals of the single frames, instead of that of the solver.
         progress : callable, optional
             Called as ``progress(frames_done, n_frames)`` as the work proceeds.
 
@@ -245,7 +265,8 @@ class Solver:
             Once, if frames miss ``tol``.
         """
         given = V, self.n_bins, self.n_components, self.beta, weights, background, support, H_init
-        observations = Observations.check(*given, labels=self._labels, l1=l1, l2=l2)
+        limits = LimitArguments(upper, total, max_total)
+        observations = Observations.check(*given, labels=self._labels, l1=l1, l2=l2, limits=limits)
         if observations.is_sparse and observations.weights is not None:
             raise TypeError("weights is given with a sparse V: pass it to Solver(W, weights=...), or pass V.toarray().")
         if observations.is_sparse and observations.l2 is not None and self._l2.any():
@@ -266,6 +287,9 @@ class Solver:
         support: ArrayLike | None = None,
         l1: ArrayLike | None = None,
         l2: ArrayLike | None = None,
+        upper: ArrayLike | None = None,
+        total: ArrayLike | None = None,
+        max_total: ArrayLike | None = None,
     ) -> Activations:
         """Say how good activations are that were found elsewhere.
 
@@ -275,8 +299,8 @@ class Solver:
             The data.
         H : array_like, (n_components, n_frames)
             The activations, not negative. What the support forbids counts as zero.
-        background, weights, support, l1, l2 : array_like, optional
-            As in :meth:`solve`.
+        background, weights, support, l1, l2, upper, total, max_total : array_like, optional
+            As in :meth:`solve`. H must satisfy the limits.
 
         Returns
         -------
@@ -295,7 +319,12 @@ class Solver:
         if H is None:
             raise TypeError("H is None: pass the activations to certify.")
         given = V, self.n_bins, self.n_components, self.beta, weights, background, support, H
-        observations = Observations.check(*given, SPECTROGRAM._replace(start="H"), self._labels, l1, l2)
+        axes, limits = SPECTROGRAM._replace(start="H"), LimitArguments(upper, total, max_total)
+        observations = Observations.check(*given, axes, self._labels, l1, l2, limits)
+        if observations.H_init is not None:
+            used = observations.support if observations.support is not None else self._support
+            used = used if used.ndim == 2 else used[:, np.newaxis]
+            observations.limits.or_else(self._limits).check_satisfied(observations.H_init * used)
         return self.solve_observations(observations, certify_only=True)
 
     def solve_observations(
@@ -305,6 +334,11 @@ class Solver:
 
         Unlike :meth:`solve`, it does not warn of frames that miss the tolerance.
         """
+        limits = observations.limits.or_else(self._limits)
+        if limits:
+            support = observations.support if observations.support is not None else self._support
+            limits.check_feasible(support, self.n_components, observations.frame)
+            observations = replace(observations, limits=limits)
         n_frames = observations.n_frames
         # Activations to certify are not rounded, unless they came in float32.
         start = observations.H_init
@@ -385,6 +419,12 @@ class Solver:
             return prepare(slice(0))
         [basis] = run_in_threads(prepare, [slice(0)], interrupt.set)
         return basis
+
+
+def _unpickled(*arguments: Any) -> Solver:
+    """Return a solver from its arguments, of which the last three have no position."""
+    *options, upper, total, max_total = arguments
+    return Solver(*options, upper=upper, total=total, max_total=max_total)
 
 
 def new_answer(n_frames: int, n_components: int, dtype: DTypeLike) -> Answer:

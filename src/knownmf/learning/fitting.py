@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knownmf.learning.alternating import alternate
 from knownmf.learning.descent import Callback, Learned, descend
 from knownmf.learning.known import KnownBasis
-from knownmf.learning.passes import Loss, Pace, Statistics, Task, take_pass, update
+from knownmf.learning.passes import Loss, Pace, Statistics, Task, take_pass, take_statistics, update
 from knownmf.learning.starts import start_of
 from knownmf.observations import Observations
 from knownmf.threads import single_threaded_blas
@@ -59,7 +60,7 @@ def fit_basis(
     -------
     Learned
         The basis and its activations, a component a row and a frame a row. Components learned from scratch sum to 1,
-        unless a penalty decides their scale.
+        unless a penalty or limits of the activations decide their scale.
 
     Raises
     ------
@@ -67,6 +68,8 @@ def fit_basis(
         If the data are a sparse matrix that comes with weights or a background.
     """
     W, H = start_of(observations, known, loss, init, random_state, W_init)
+    if observations.limits:  # they decide the scale of components
+        return alternate(observations, known, loss, W, H, tol=tol, max_iter=max_iter, callback=callback)
     n_plain = PLAIN_PASSES if len(W) > known.n_known else 0
     learned = descend(observations, known, loss, W, H, tol=tol, max_iter=max_iter, n_plain=n_plain, callback=callback)
     sums = free_sums(learned.W, known, loss)
@@ -75,6 +78,8 @@ def fit_basis(
 
 def free_sums(W: NDArray[np.float64], known: KnownBasis, loss: Loss) -> NDArray[np.float64]:
     """Return the sums of the components whose scale is free: nothing is known of them, and there is no penalty.
+
+    Limits of the activations, which decide the scale too, are not looked at.
 
     It is 1 for all others, and for components of zero.
     """
@@ -104,7 +109,11 @@ def update_basis(
     task = Task(observations, known, loss, W, multiplicative=True)
     with single_threaded_blas(), np.errstate(all="ignore"):
         scaled = W / task.atoms
-        _, _, new = take_pass(task, scaled, H * task.atoms.T / task.scales, Pace(np.float64, False))
+        activations = H * task.atoms.T / task.scales
+        if observations.limits:
+            new = take_statistics(task, scaled, activations)
+        else:
+            _, _, new = take_pass(task, scaled, activations, Pace(np.float64, False))
         w = np.maximum(W, SMALLEST_ENTRY)
         linear_unit = task.unit / task.atoms * w ** max(0.0, 2.0 - task.beta)
         other_unit = task.unit / task.atoms / w ** max(0.0, task.beta - 1.0)
@@ -120,6 +129,8 @@ def update_basis(
         updated = np.where(moves, np.where(W > 0.0, np.maximum(moved, SMALLEST_ENTRY), moved), W)
         # If components are divided by their sums, activations are multiplied by them, and so are both statistics. The
         # powers of W in the memory change with W.
+        if observations.limits:
+            return updated, memory
         sums = free_sums(updated, known, loss)[:, np.newaxis]
         memory = Statistics(
             memory.linear * sums ** (1.0 - max(0.0, 2.0 - task.beta)),

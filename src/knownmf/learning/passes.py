@@ -318,9 +318,7 @@ def improve(
     ``gram`` are the products of the atoms, for coordinate sweeps, or None, for multiplicative updates.
     """
     if task.sparse and (gram is not None or task.beta == 1.0):
-        part = task.X[block].astype(pace.precision) * pace.precision(1.0 / float(task.scales[0, 0]))
-        # What the native code takes; blocks are far below 2^31 entries.
-        part.indices, part.indptr = (index.astype(np.int32, copy=False) for index in (part.indices, part.indptr))
+        part = entries_of(task, block, pace.precision)
         if gram is not None:
             return improve_squares(task, W, gram, H, part, rows_in_block(task.support, block))
         return improve_entries(task, W, H, part, pace)
@@ -338,6 +336,25 @@ def improve(
     np.add(np.matmul(H, W, out=v), b, out=v)
     measure(x, m, v, beta, False, pull, push)
     return cost, Statistics(H.T @ pull, H.sum(axis=0)[:, np.newaxis] * m if shared else H.T @ push)
+
+
+def entries_of(task: Task, block: slice, precision: type[np.floating]) -> Any:
+    """Return a block of a sparse matrix as the native code takes it; blocks are far below 2^31 entries."""
+    part = task.X[block].astype(precision) * precision(1.0 / float(task.scales[0, 0]))
+    part.indices, part.indptr = (index.astype(np.int32, copy=False) for index in (part.indices, part.indptr))
+    return part
+
+
+def statistics_of(task: Task, W: NDArray[np.float64], H: NDArray[np.float64], block: slice) -> Statistics:
+    """Return the statistics of a block for the multiplicative update, with its activations as they are."""
+    if task.sparse and task.beta == 1.0:
+        linear = np.zeros((task.n_bins, len(W)))
+        pull_of_basis(entries_of(task, block, np.float64), H, np.ascontiguousarray(W.T), linear)
+        return Statistics(linear.T, H.sum(axis=0)[:, np.newaxis] * np.ones((1, task.n_bins)))
+    x, m, b = task.load(block, np.float64)
+    v, pull, push = H @ W + b, np.empty_like(x), np.empty_like(x)
+    measure(x, m, v, task.beta, False, pull, push)
+    return Statistics(H.T @ pull, H.T @ push)
 
 
 def improve_squares(
@@ -384,6 +401,20 @@ def take_pass(task: Task, W: NDArray[np.float64], H: NDArray, pace: Pace) -> tup
         np.add(total.linear, statistics.linear, out=total.linear)
         np.add(total.other, statistics.other, out=total.other)
     return value, improved, total
+
+
+def take_statistics(task: Task, W: NDArray[np.float64], H: NDArray[np.float64]) -> Statistics:
+    """Return the statistics of all frames for the multiplicative update, with their activations as they are."""
+    total = Statistics(np.zeros(W.shape), np.zeros(W.shape))
+    H = np.ascontiguousarray(H)
+
+    def work(block: slice) -> Statistics:
+        return statistics_of(task, W, H[block], block)
+
+    for statistics in run_in_threads(work, task.blocks, lambda: None):
+        np.add(total.linear, statistics.linear, out=total.linear)
+        np.add(total.other, statistics.other, out=total.other)
+    return total
 
 
 def penalty_of_activations(task: Task, H: NDArray, block: slice) -> float:

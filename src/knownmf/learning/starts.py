@@ -17,6 +17,7 @@ from scipy.sparse import issparse
 from knownmf.activations import solve_with
 from knownmf.learning.known import KnownBasis
 from knownmf.learning.passes import Loss, power_of_two, rows_or
+from knownmf.limits import Limits
 from knownmf.observations import Observations
 
 # Multiplicative updates never leave zero: zeros that may grow start from this share of their component's mean.
@@ -80,7 +81,8 @@ def at_one_size(observations: Observations) -> tuple[Observations, NDArray[np.fl
 def explained(observations: Observations, W: NDArray[np.float64], beta: float) -> tuple[NDArray[np.float64], Any]:
     """Return the activations of the known components alone, and what they leave of the data."""
     support = None if observations.support is None else observations.support[: len(W)]
-    H = solve_with(replace(observations, support=support, H_init=None), W.T, beta, tol=KNOWN_TOL).H.T.astype(np.float64)
+    free = replace(observations, support=support, H_init=None, limits=Limits())
+    H = solve_with(free, W.T, beta, tol=KNOWN_TOL).H.T.astype(np.float64)
     return H, residual(positive_part(observations.V.T), rows_or(observations.background, W.shape[1], 0.0), H, W)
 
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "certificate.hpp"
+#include "limits.hpp"
 
 namespace knownmf {
 
@@ -23,14 +24,15 @@ inline void load_bins(Frame& frame, const Observations& block, Index t, const Ba
     load_row(row_of(block.weights, t, n_bins, basis.weights), n_bins, frame.weight, stride);
     load_row(row_of(block.background, block.background_stride != 0 ? t : 0, n_bins, nullptr), n_bins, frame.background,
              stride);
-    if (block.support == nullptr) {
+    if (block.support == nullptr && block.upper == nullptr && block.total == nullptr) {
         copy(basis.reach, frame.reach, stride);
     } else {
+        double* used = frame.h;  // not loaded yet
+        for (Index k = 0; k < basis.n_components; ++k) used[k] = may_be_active(block, t, k, basis) ? 1.0 : 0.0;
         fill(frame.reach, stride, 0.0);
-        add_active(block.support + t * basis.n_components, basis.n_components, basis.atoms, stride, frame.reach,
-                   stride);
+        add_active(used, basis.n_components, basis.atoms, stride, frame.reach, stride);
     }
-    frame.has_data = scale_frame(frame, basis);
+    frame.has_data = scale_frame(frame, basis, size_of_total(block, t, basis));
 }
 
 // Return whether a loaded frame has the weights that all frames share in every bin: none is missing or left out.
@@ -41,13 +43,12 @@ inline bool has_shared_weights(const Frame& frame, const Observations& block, co
     return !differs;
 }
 
-// Fill a frame with what it has of every component, W' weights being there already: penalties in the frame's scale,
-// whether the component may be used, and a warm start. `number` is the frame's place in `block`.
+// Fill a frame with what it has of every component, W' weights being there already: penalties and limits in the frame's
+// scale, whether the component may be used, and a warm start. `number` is the frame's place in `block`.
 inline void load_components(Frame& frame, const Observations& block, const Basis& basis, bool certify_only) {
     const Index n_components = basis.n_components, t = frame.number;
     const double beta = basis.beta, scale = scale_of(frame);
     const double l1_unit = std::pow(scale, 1.0 - beta), l2_unit = std::pow(scale, 2.0 - beta);
-    const double* support = row_of(block.support, t, n_components, basis.support);
     const double* start = row_of(block.start, t, n_components, nullptr);
     const double *own_l1 = row_of(block.l1, t, n_components, nullptr),
                  *own_l2 = row_of(block.l2, t, n_components, nullptr);
@@ -55,15 +56,20 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     fill(frame.h, basis.component_stride, 0.0);
     fill(frame.A, basis.component_stride, 0.0);
     fill(frame.B, basis.component_stride, 0.0);
+    load_limits(frame, block, basis);
+    const bool fills_total = has_fixed_total(frame);
     for (Index k = 0; k < n_components; ++k) {
-        // An atom that is zero on all observed bins stays out, but its activation counts where it is to be certified.
-        frame.allowed[k] = support[k] != 0.0 && (frame.weighted_sums[k] > 0.0 || certify_only);
+        // An atom that is zero on all observed bins stays out, but its activation counts where it is to be certified,
+        // or adds to a fixed total.
+        const bool counts = frame.weighted_sums[k] > 0.0 || certify_only || fills_total;
+        frame.allowed[k] = counts && may_be_active(block, t, k, basis);
         const double unit = basis.units[k];
         const double l1 = own_l1 != nullptr ? own_l1[k] * unit : basis.l1[k];
         const double l2 = own_l2 != nullptr ? (own_l2[k] > 0.0 ? own_l2[k] * unit * unit : 0.0) : basis.l2[k];
         frame.l1[k] = l1 > 0.0 ? l1 * l1_unit : 0.0;  // the unit may be infinite
         frame.l2[k] = l2 > 0.0 ? l2 * l2_unit : 0.0;
-        const bool starts = start != nullptr && frame.allowed[k] && (frame.has_data || certify_only);
+        const bool starts =
+            start != nullptr && frame.allowed[k] && (frame.has_data || certify_only || has_total(frame));
         if (starts) frame.h[k] = smaller(start[k] / basis.units[k] / scale, largest_start);
     }
     frame.n_iter = 0;
@@ -130,7 +136,10 @@ inline bool round_to_single(Frame& frame, const Basis& basis) {
     const double scale = scale_of(frame);
     bool changed = false;
     for (Index k = 0; k < basis.n_components; ++k) {
-        const double rounded = rounded_to_single(frame.h[k], basis.units[k] * scale);
+        const double unit = basis.units[k] * scale, bound = upper_of(frame, k);
+        double rounded = rounded_to_single(frame.h[k], unit);
+        if (rounded > bound)
+            rounded = static_cast<double>(std::nextafter(static_cast<float>(rounded * unit), 0.0f)) / unit;
         changed |= rounded != frame.h[k];
         frame.h[k] = rounded;
     }

@@ -2,24 +2,29 @@
 //
 // For 1 <= beta <= 2 the problem of a frame is convex, and because W is not negative the model times a number c gives a
 // feasible point of the dual that needs nothing beyond A and B. Any feasible point bounds the distance to the optimum,
-// P(h) - min P <= gap, however h was found. docs/solver.md derives the formulas.
+// P(h) - min P <= gap, however h was found. With limits or an L2 penalty, an excess of the dual constraints has a price
+// instead of being forbidden. docs/solver.md derives the formulas.
 #pragma once
 
 #include <initializer_list>
 
-#include "frame.hpp"
+#include "limits.hpp"
 
 namespace knownmf {
 
-// The components for which a dual point has to be feasible. A component with an L2 penalty may violate feasibility at
-// the cost excess^2 / (2 l2). If l2 is tiny, rounding makes this cost large, so that the point that is feasible for all
-// components is tried too.
-enum class Feasible { where_without_l2, everywhere };
+// The components for which a dual point has to be feasible. A component with an L2 penalty, an upper bound or a total
+// may violate feasibility at a price. If the penalty is tiny or the limit is far away, rounding makes this price large:
+// points are tried that are feasible where no activation is near its bound, and for all components.
+enum class Feasible { where_without_price, where_not_at_upper, everywhere };
 
 class Certificate {
    public:
-    Certificate(const Frame& frame, Index n_components, double beta)
-        : frame_(frame), n_(n_components), beta_(beta), of_differences_(frame.rounding.of_differences ? 1.0 : 0.0) {}
+    Certificate(const Frame& frame, const Basis& basis)
+        : frame_(frame),
+          basis_(basis),
+          n_(basis.n_components),
+          beta_(basis.beta),
+          of_differences_(frame.rounding.of_differences ? 1.0 : 0.0) {}
 
     // Return a bound on P(h) - min P that holds for the numbers as they are, rounding included; NaN outside
     // 1 <= beta <= 2.
@@ -27,17 +32,20 @@ class Certificate {
         if (!is_convex(beta_)) return not_a_number;
         double best = infinity;
         has_l2_ = has_l2();
-        for (const Feasible feasible : {Feasible::where_without_l2, Feasible::everywhere}) {
+        for (const Feasible feasible :
+             {Feasible::where_without_price, Feasible::where_not_at_upper, Feasible::everywhere}) {
+            if (feasible == Feasible::where_not_at_upper && !frame_.has_upper) continue;
+            if (feasible == Feasible::everywhere && (!(has_l2_ || is_limited(frame_)) || has_fixed_total(frame_)))
+                break;
             feasible_ = feasible;
             const double least = least_feasible_scale();
             if (0.0 < least && least < infinity) keep_smaller(best, gap_of_scaled_model(least));
             if (least < 1.0) keep_smaller(best, gap_of_scaled_model(1.0));
-            if (beta_ == 2.0 && best > rounding_of_best_) {
+            if (beta_ == 2.0 && best > rounding_of_best_ && !total_has_price()) {
                 keep_smaller(best, gap_of_shifted_residual(frame_.A, frame_.sums.energy));
                 keep_smaller(best, gap_of_shifted_residual(frame_.B, frame_.sums.model_push));
                 keep_smaller(best, gap_of_shifted_residual(frame_.weighted_sums, frame_.sums.weight));
             }
-            if (!has_l2_) break;
         }
         return best;
     }
@@ -47,21 +55,26 @@ class Certificate {
 
     // Return how far the frame is from the Karush-Kuhn-Tucker conditions, free of every scale:
     //
-    //     max_k |min(share_k, gradient_k / (B_k + l1_k))|,    share_k = h_k (B_k + l1_k) / max_j h_j (B_j + l1_j)
+    //     max_k |min(share_k, slope_k / (B_k + l1_k))|,    share_k = h_k (B_k + l1_k) / max_j h_j (B_j + l1_j)
+    //
+    // The slope is the gradient, and units_k times the multiplier of a total. For a slope below zero, the share is that
+    // of the upper bound less h_k.
     double kkt() const {
         double largest = 0.0, worst = 0.0;
+        const double multiplier = multiplier_of(frame_, basis_, [this](Index k) { return gradient(k); });
         for (Index k = 0; k < n_; ++k) largest = larger(largest, frame_.h[k] * (frame_.B[k] + frame_.l1[k]));
         for (Index k = 0; k < n_; ++k) {
             if (!frame_.allowed[k]) continue;
             const double scale = frame_.B[k] + frame_.l1[k], h = frame_.h[k];
-            const double gradient = scale - frame_.A[k] + frame_.l2[k] * h;
+            const double slope = gradient(k) + multiplier * basis_.units[k];
             if (scale > 0.0) {
-                const double share = largest > 0.0 ? h * scale / largest : 0.0;
-                const double slope = gradient / scale;
-                const double residual = std::fabs(slope < share ? slope : share);
+                const double left = slope < 0.0 ? upper_of(frame_, k) - h : h;
+                const double share = left == 0.0 ? 0.0 : largest > 0.0 ? left * scale / largest : infinity;
+                const double steepness = std::fabs(slope / scale);
+                const double residual = steepness < share ? steepness : share;
                 if (slope != slope || !(residual < infinity)) return infinity;
                 worst = larger(worst, residual);
-            } else if (!(gradient >= 0.0)) {
+            } else if (!(slope >= 0.0) && !has_total(frame_)) {
                 return infinity;
             }
         }
@@ -69,6 +82,8 @@ class Certificate {
     }
 
    private:
+    double gradient(Index k) const { return frame_.B[k] + frame_.l1[k] - frame_.A[k] + frame_.l2[k] * frame_.h[k]; }
+
     void keep_smaller(double& best, double gap) {
         if (!(gap < best)) return;
         best = gap;
@@ -81,12 +96,19 @@ class Certificate {
         return false;
     }
 
-    bool must_be_feasible(Index k) const {
-        return frame_.allowed[k] && (frame_.l2[k] == 0.0 || feasible_ == Feasible::everywhere);
+    // Whether the total of the frame has a price; the excess of all components is then counted at that price first.
+    bool total_has_price() const { return has_total(frame_) && feasible_ != Feasible::everywhere; }
+
+    // Whether an excess of component k has a price of its own.
+    bool has_price(Index k) const {
+        if (feasible_ == Feasible::everywhere) return false;
+        if (frame_.l2[k] > 0.0) return true;
+        constexpr double near = 0.5;  // of the bound
+        const double bound = upper_of(frame_, k);
+        return bound < infinity && (feasible_ == Feasible::where_without_price || frame_.h[k] >= near * bound);
     }
 
-    // Whether component k pays for its excess instead.
-    bool pays(Index k) const { return frame_.allowed[k] && !must_be_feasible(k); }
+    bool must_be_feasible(Index k) const { return frame_.allowed[k] && !has_price(k) && !total_has_price(); }
 
     // ---- Bounds of what rounding may have changed. Sums of numbers that are not negative have small relative errors.
 
@@ -140,8 +162,8 @@ class Certificate {
 
     // Return the gap of the dual point that the model times c gives:
     //
-    //     sum_k h_k (l1_k + l2_k h_k / 2 + c^(beta-1) B_k - c^(beta-2) A_k) + sum over k that pay of excess_k^2 / (2
-    //     l2_k) + (beta-1) bend(c, beta-2) sum weight v^beta + (2-beta) bend(c, beta-3) sum weight x v^(beta-1)
+    //     sum_k h_k (l1_k + l2_k h_k / 2 + c^(beta-1) B_k - c^(beta-2) A_k) + price of the excesses
+    //     + (beta-1) bend(c, beta-2) sum weight v^beta + (2-beta) bend(c, beta-3) sum weight x v^(beta-1)
     double gap_of_scaled_model(double c) {
         const BinSums& sums = frame_.sums;
         const double inner = beta_ == 1.0 ? 1.0 : beta_ == 2.0 ? c : std::pow(c, beta_ - 1.0), outer = inner / c;
@@ -157,7 +179,7 @@ class Certificate {
             terms += h * (penalty + pushed + pulled + of_differences * (As[k] + l1s[k] + l2s[k] * h));
         }
         const double push = beta_ - 1.0, pull = 2.0 - beta_;
-        double gap = slope + (has_l2_ ? paid_for(outer, inner, nullptr, 0.0) : 0.0);
+        double gap = slope + (has_l2_ || is_limited(frame_) ? price_of_excesses(outer, inner, nullptr, 0.0) : 0.0);
         if (push > 0.0) gap += most(push * bend(c, beta_ - 2.0) * (sums.model_push + sums.floor_push));
         if (pull > 0.0) gap += most(pull * bend(c, beta_ - 3.0) * (sums.model_pull + sums.floor_pull));
         if (sums.floor_push + sums.floor_pull > 0.0) gap += most(gap_of_floors(c, inner));
@@ -172,16 +194,105 @@ class Certificate {
         return gap + rounding;
     }
 
-    // Return what the components that pay add: the sum of excess_k^2 / (2 l2_k).
-    double paid_for(double outer, double inner, const double* direction, double shift) const {
-        double paid = 0.0;
+    // ---- Prices. An excess e_k = c^(beta-2) A_k - c^(beta-1) B_k - l1_k costs the largest e_k h_k - l2_k h_k^2 / 2
+    // within the limits of h_k. A total costs the least of
+    //
+    //     multiplier total + sum_k price of (e_k - multiplier units_k)
+    //
+    // over all multipliers; any multiplier gives a bound.
+
+    // A dual point, for the excesses of its components.
+    struct Point {
+        double outer, inner;      // c^(beta-2) and c^(beta-1)
+        const double* direction;  // null, or what it is shifted by
+        double shift;
+    };
+
+    // Return an upper bound of the excess of component k, less what a multiplier of the total takes from it.
+    double excess(const Point& point, Index k, double multiplier) const {
+        const double shifted = point.direction != nullptr ? point.shift * least_along(point.direction, k) : 0.0;
+        const double own =
+            point.outer * most(frame_.A[k]) - point.inner * least_push(k) - least(frame_.l1[k]) - shifted;
+        if (multiplier == 0.0) return own;
+        const double taken = multiplier * basis_.units[k];
+        return own - taken + 2.0 * unit_roundoff * (std::fabs(own) + std::fabs(taken));
+    }
+
+    // Return the activation that an excess calls for, within the bounds of a component that has a price.
+    double response(double excess, Index k) const {
+        if (!(excess > 0.0)) return 0.0;
+        const double l2 = frame_.l2[k], bound = upper_of(frame_, k);
+        return l2 > 0.0 ? smaller(excess / l2, bound) : bound;
+    }
+
+    double price_of_excesses(double outer, double inner, const double* direction, double shift) const {
+        const Point point{outer, inner, direction, shift};
+        const double multiplier = total_has_price() ? best_multiplier(point) : 0.0;
+        if (!(std::fabs(multiplier) < infinity)) return infinity;
+        double price = 0.0;
         for (Index k = 0; k < n_; ++k) {
-            if (!pays(k)) continue;
-            const double shifted = direction != nullptr ? shift * least_along(direction, k) : 0.0;
-            const double excess = outer * most(frame_.A[k]) - inner * least_push(k) - least(frame_.l1[k]) - shifted;
-            if (excess > 0.0) paid += 0.5 * excess * excess / frame_.l2[k];
+            if (!frame_.allowed[k] || !has_price(k)) continue;
+            const double rest = excess(point, k, multiplier);
+            if (!(rest > 0.0)) continue;
+            const double l2 = frame_.l2[k], bound = upper_of(frame_, k);
+            price += l2 > 0.0 && rest <= l2 * bound ? 0.5 * rest * rest / l2 : bound * (rest - 0.5 * l2 * bound);
         }
-        return most(paid);
+        const double of_total = multiplier != 0.0 ? multiplier * frame_.total : 0.0;
+        return most(price) + of_total + 2.0 * unit_roundoff * std::fabs(of_total);
+    }
+
+    // Return a multiplier at which the total costs about the least. Components without a price of their own must not
+    // have an excess left; beyond that, the cost is convex, and piecewise quadratic with breaks where the response of a
+    // component reaches one of its bounds. The breaks are halved at their mean until none is left in the interval.
+    double best_multiplier(const Point& point) const {
+        double low = frame_.total_is_most ? 0.0 : -infinity, high = -infinity;
+        for (Index k = 0; k < n_; ++k) {
+            if (!frame_.allowed[k]) continue;
+            const double wanted = excess(point, k, 0.0) / basis_.units[k];
+            const double rounded = wanted + 4.0 * unit_roundoff * std::fabs(wanted);
+            // At the second multiplier the response of a component without a bound is the total.
+            const double l2 = frame_.l2[k];
+            if (!has_price(k)) low = larger(low, rounded);
+            if (l2 > 0.0 && upper_of(frame_, k) == infinity)
+                low = larger(low, wanted - l2 * frame_.total / (basis_.units[k] * basis_.units[k]));
+            high = larger(high, rounded);
+        }
+        if (!(low < high)) return low > -infinity ? low : high;
+        constexpr int most_halvings = 60;
+        double excess_at_low = low > -infinity ? -shortage(point, low) : infinity;  // of the responses over the total
+        if (excess_at_low <= 0.0) return low;
+        for (int halving = 0; halving < most_halvings; ++halving) {
+            double sum = 0.0;
+            Index n_breaks = 0;
+            for (Index k = 0; k < n_; ++k) {
+                if (!frame_.allowed[k] || !has_price(k)) continue;
+                const double own = excess(point, k, 0.0), bound = upper_of(frame_, k), unit = basis_.units[k];
+                const double first = own / unit, second = (own - frame_.l2[k] * bound) / unit;
+                if (low < first && first < high) sum += first, ++n_breaks;
+                if (frame_.l2[k] > 0.0 && low < second && second < high) sum += second, ++n_breaks;
+            }
+            if (n_breaks == 0) break;
+            const double middle = sum / static_cast<double>(n_breaks);
+            if (!(low < middle && middle < high)) break;
+            const double excess_at_middle = -shortage(point, middle);
+            (excess_at_middle > 0.0 ? low : high) = middle;
+            if (excess_at_middle > 0.0) excess_at_low = excess_at_middle;
+        }
+        if (low == -infinity) return high;
+        // Between breaks the responses fall linearly; at a break they may jump.
+        const double middle = 0.5 * (low + high), fall = excess_at_low + shortage(point, middle);
+        if (!(fall > 0.0)) return high;
+        return smaller(low + excess_at_low / fall * (middle - low), high);
+    }
+
+    // Return what the total exceeds the responses at a multiplier by: the slope of the cost.
+    double shortage(const Point& point, double multiplier) const {
+        double sum = 0.0;
+        for (Index k = 0; k < n_; ++k) {
+            if (!frame_.allowed[k] || !has_price(k)) continue;
+            sum += basis_.units[k] * response(excess(point, k, 0.0) - multiplier * basis_.units[k], k);
+        }
+        return frame_.total - sum;
     }
 
     // Return what the bins add whose slopes are those of a floor above their model.
@@ -248,7 +359,7 @@ class Certificate {
         const double distance = shift * std::sqrt(energy) + nearby * std::sqrt(frame_.sums.model_push);
         const double rounding = rounding_of_slope() * terms;
         rounding_ = (1.0 + of_feasibility) * rounding;
-        const double paid = has_l2_ ? paid_for(1.0, 1.0, direction, shift) : 0.0;
+        const double paid = has_l2_ || frame_.has_upper ? price_of_excesses(1.0, 1.0, direction, shift) : 0.0;
         return slope + rounding + paid + most(0.5 * distance * distance);
     }
 
@@ -260,10 +371,11 @@ class Certificate {
     static constexpr double of_feasibility = 4.0;
 
     const Frame& frame_;
+    const Basis& basis_;
     Index n_;
     double beta_, of_differences_;
     bool has_l2_ = false;
-    Feasible feasible_ = Feasible::where_without_l2;
+    Feasible feasible_ = Feasible::where_without_price;
     double rounding_ = 0.0, rounding_of_best_ = 0.0;
 };
 
@@ -290,7 +402,16 @@ inline void sum_slopes(Frame& frame, const Basis& basis) {
 // Return a gap relative to the size of its frame. A frame of size 0 has a relative gap of 0, not NaN; an infinite gap
 // is infinite whatever the size.
 inline double relative_gap(const Frame& frame) {
-    return frame.gap > 0.0 && frame.gap < infinity ? frame.gap / frame.sums.size : frame.gap;
+    return frame.gap > 0.0 && frame.gap < infinity ? frame.gap / frame.size : frame.gap;
+}
+
+// Return what the gap of a frame is relative to: the size of its data; with a fixed total, the sum of what the
+// activations cost if that is larger, as they may be far larger than the data ask for.
+inline double size_of(const Frame& frame, Index n_components) {
+    if (!has_fixed_total(frame)) return frame.sums.size;
+    double cost = 0.0;
+    for (Index k = 0; k < n_components; ++k) cost += frame.h[k] * (frame.B[k] + frame.l1[k] + frame.l2[k] * frame.h[k]);
+    return larger(frame.sums.size, cost);
 }
 
 // Write gap and criterion of a frame from A, B and the sums.
@@ -298,8 +419,10 @@ inline void certify(Frame& frame, const Basis& basis) {
     // Every Newton step rounds the activations and the model anew.
     const Index of_model = basis.n_components + 6 * frame.n_iter + 16;
     frame.rounding.model = unit_roundoff * static_cast<double>(of_model);
-    Certificate certificate(frame, basis.n_components, basis.beta);
-    frame.gap = certificate.gap();
+    frame.size = size_of(frame, basis.n_components);
+    Certificate certificate(frame, basis);
+    // Activations that single precision rounded away from a total may lie below the minimum.
+    frame.gap = larger(certificate.gap(), 0.0);
     frame.is_at_rounding = frame.gap <= certificate.rounding_of_gap();
     frame.criterion = is_convex(basis.beta) ? relative_gap(frame) : certificate.kkt();
 }

@@ -4,8 +4,9 @@
 //
 //     P(h) = sum_f weight_f d_beta(x_f | v_f) + sum_k (l1_k h_k + l2_k h_k^2 / 2),    v = background + W h
 //
-// Its gradient is B - A + l1 + l2 h with A = W' (weight x v^(beta-2)) and B = W' (weight v^(beta-1)). Each frame has a
-// scale of its own, a power of two, and nothing of a frame is read for another.
+// Its gradient is B - A + l1 + l2 h with A = W' (weight x v^(beta-2)) and B = W' (weight v^(beta-1)). A frame may be
+// limited: h <= upper, and sum_k h_k equal to a total, or at most a total. Each frame has a scale of its own, a power
+// of two, and nothing of a frame is read for another.
 #pragma once
 
 #include "divergences.hpp"
@@ -50,6 +51,9 @@ struct Observations {
     const std::int64_t* starts;
     const double* l1;  // null: the shared penalties; in the user's units
     const double* l2;
+    const double* upper;         // (n_frames, n_components), infinite where there is no bound; null: none
+    const double* total;         // (n_frames), the sum of the activations; null: any
+    std::int32_t total_is_most;  // whether the sum may be smaller
 };
 
 struct Options {
@@ -98,8 +102,11 @@ enum class Rung { single_precision, double_precision, none_left };
 // component_stride.
 struct Frame {
     double *x, *weight, *background, *model, *pull, *push, *reach;
-    double *h, *A, *B, *weighted_sums, *l1, *l2, *best;
-    bool* allowed;  // inside the support, and not zero on every observed bin
+    double *h, *A, *B, *weighted_sums, *l1, *l2, *best, *upper;
+    bool* allowed;       // inside the support, and not zero on every observed bin
+    bool has_upper;      // whether `upper` is read
+    bool total_is_most;  // whether the activations may sum to less than the total
+    double total;        // of basis.units[k] h[k]; infinite: any
 
     BinSums sums;
     Rounding rounding;
@@ -118,19 +125,20 @@ struct Frame {
     bool shares_weights;                     // in every bin: none is missing or left out
     double squared_error, energy_elsewhere;  // of a sparse frame: at its entries, and of the model at the other bins
     double gap, criterion;                   // at the last certificate; the criterion is what `tol` bounds
+    double size;                             // which the gap is relative to
     bool is_at_rounding;                     // whether the gap cannot become smaller
     double best_criterion;                   // of the activations in `best`, the best so far
 };
 
-constexpr int rows_over_bins = 7, rows_over_components = 7;
+constexpr int rows_over_bins = 7, rows_over_components = 8;
 
 // A frame's rows, in one array each.
 inline void place(Frame& frame, double* bins, Index bin_stride, double* components, Index component_stride,
                   bool* allowed) {
     double** over_bins[] = {&frame.x,    &frame.weight, &frame.background, &frame.model,
                             &frame.pull, &frame.push,   &frame.reach};
-    double** over_components[] = {&frame.h,  &frame.A,  &frame.B,   &frame.weighted_sums,
-                                  &frame.l1, &frame.l2, &frame.best};
+    double** over_components[] = {&frame.h,  &frame.A,  &frame.B,    &frame.weighted_sums,
+                                  &frame.l1, &frame.l2, &frame.best, &frame.upper};
     for (int i = 0; i < rows_over_bins; ++i) *over_bins[i] = bins + i * bin_stride;
     for (int i = 0; i < rows_over_components; ++i) *over_components[i] = components + i * component_stride;
     frame.allowed = allowed;
@@ -217,8 +225,9 @@ inline double move_negative_to_background(Frame& frame, Index size, double scale
 //
 // Missing bins lose their weight, and so do bins with data that neither an atom nor the background reaches: they cost a
 // constant. Negative data, which only least squares has, become background: x - v stays as it is, and nothing else
-// needs to know of them. Writes exponent, constant and sums. Returns whether any bin with positive data is left.
-inline bool scale_frame(Frame& frame, const Basis& basis) {
+// needs to know of them. `size_of_silence` gives the scale where no bin has data. Writes exponent, constant and sums.
+// Returns whether any bin with positive data is left.
+inline bool scale_frame(Frame& frame, const Basis& basis, double size_of_silence) {
     const Index size = basis.bin_stride;
     const double beta = basis.beta;
     double *RESTRICT x = frame.x, *RESTRICT weight = frame.weight, *RESTRICT background = frame.background;
@@ -235,6 +244,7 @@ inline bool scale_frame(Frame& frame, const Basis& basis) {
         for (Index f = 0; f < size; ++f)
             if (weight[f] > 0.0) largest = larger(largest, background[f]);
     }
+    if (largest == 0.0) largest = size_of_silence;
     frame.exponent = exponent_of(largest);
     const double scale = inverse_scale_of(frame);
     const double floor = zero_floor * (largest * scale);

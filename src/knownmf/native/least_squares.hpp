@@ -3,7 +3,7 @@
 #pragma once
 
 #include "block.hpp"
-#include "quadratic_program.hpp"
+#include "program_limits.hpp"
 
 namespace knownmf {
 
@@ -41,6 +41,7 @@ class LeastSquares {
             program_.q[i] = (frame.l1[k] - frame.A[k] + offset[k]) * units_[k];
             program_.z[i] = 0.0;
         }
+        if (is_limited(frame)) start_within_limits(frame, basis);
         run(frame, basis);
         if (*options.interrupted != 0) return interrupted;
         if (dense) refine(frame, basis);
@@ -66,16 +67,25 @@ class LeastSquares {
     const double* offset() const { return components_.begin(); }
 
    private:
+    // Give the program the limits of the frame, and start it from activations that have the total.
+    void start_within_limits(Frame& frame, const Basis& basis) {
+        fill(frame.h, basis.n_components, 0.0);
+        make_feasible(frame, basis);
+        for (Index i = 0; i < n_; ++i) program_.z[i] = frame.h[allowed_[i]] / units_[allowed_[i]];
+        const Scaling scaling{allowed_.begin(), n_, units_, nullptr};
+        set_limits(program_, frame, basis, scaling, 0.0);
+    }
+
     // Take the Gram matrix as it is, or what of it belongs to the components that the frame may use.
     [[nodiscard]] bool set_program(const Frame& frame, const Basis& basis) {
         list_allowed(frame, basis);
         units_ = basis.gram_units;
-        if (n_ == basis.n_components) {
+        if (n_ == basis.n_components && !needs_slack(frame)) {
             if (!program_.reserve(n_)) return false;
             program_.Q = basis.gram;
             return true;
         }
-        if (!program_.reserve_matrix(n_)) return false;
+        if (!program_.reserve_matrix(n_ + needs_slack(frame))) return false;
         for (Index i = 0; i < n_; ++i)
             for (Index j = 0; j < n_; ++j)
                 program_.Q[i * program_.stride + j] = basis.gram[allowed_[i] * basis.component_stride + allowed_[j]];
@@ -85,7 +95,8 @@ class LeastSquares {
     // Make a matrix of the Gram matrix and the L2 penalties of the frame.
     [[nodiscard]] bool set_own_program(const Frame& frame, const Basis& basis) {
         list_allowed(frame, basis);
-        if (!program_.reserve_matrix(n_) || !own_units_.reserve(basis.component_stride)) return false;
+        if (!program_.reserve_matrix(n_ + needs_slack(frame)) || !own_units_.reserve(basis.component_stride))
+            return false;
         for (Index i = 0; i < n_; ++i) {
             const Index k = allowed_[i];
             const double energy = 1.0 / (basis.gram_units[k] * basis.gram_units[k]);
@@ -124,7 +135,11 @@ class LeastSquares {
 
     void take_activations(Frame& frame, const Basis& basis) {
         fill(frame.h, basis.n_components, 0.0);
-        for (Index i = 0; i < n_; ++i) frame.h[allowed_[i]] = program_.z[i] * units_[allowed_[i]];
+        for (Index i = 0; i < n_; ++i) {
+            const Index k = allowed_[i];
+            frame.h[k] =
+                program_.is_at_upper(i) ? frame.upper[k] : smaller(program_.z[i] * units_[k], upper_of(frame, k));
+        }
     }
 
     // Where the model is nearly exact, slopes from products of the data are mostly rounding: take them from the
@@ -142,6 +157,7 @@ class LeastSquares {
                 const double slope = frame.B[k] - frame.A[k] + frame.l1[k] + frame.l2[k] * frame.h[k];
                 program_.q[i] = slope * units_[k];
             }
+            if (needs_slack(frame)) program_.q[n_] = 0.0;
             program_.step_within_support(program_.q);
             take_activations(frame, basis);
             const double lowered = update_residual(frame, basis);

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "line_search.hpp"
-#include "quadratic_program.hpp"
+#include "program_limits.hpp"
 #include "start.hpp"
 
 namespace knownmf {
@@ -31,6 +31,9 @@ class NewtonStep {
         double* gradient = components_.begin();
         for (Index k = 0; k < basis.n_components; ++k)
             gradient[k] = frame.B[k] - frame.A[k] + frame.l1[k] + frame.l2[k] * frame.h[k];
+        multiplier_ = multiplier_of(frame, basis, [gradient](Index k) { return gradient[k]; });
+        for (Index k = 0; multiplier_ != 0.0 && k < basis.n_components; ++k)
+            gradient[k] += multiplier_ * basis.units[k];
         choose_atoms(frame, basis, gradient);
         if (!reserve_step(frame, basis)) return out_of_memory;
         program_.interrupted = options.interrupted;
@@ -91,8 +94,9 @@ class NewtonStep {
     [[nodiscard]] bool reserve_step(const Frame& frame, const Basis& basis) {
         const Index n = padded(n_), size = n_ * basis.bin_stride;
         const bool single = frame.rung == Rung::single_precision;
-        return program_.reserve_matrix(n_) && (single ? scaled_single_.reserve(size) : scaled_.reserve(size)) &&
-               product_.reserve(n * n) && rows_.reserve(2 * n) && step_.reserve(4 * n);
+        return program_.reserve_matrix(n_ + needs_slack(frame)) &&
+               (single ? scaled_single_.reserve(size) : scaled_.reserve(size)) &&
+               product_.reserve(n * program_.stride) && rows_.reserve(2 * n) && step_.reserve(4 * n);
     }
 
     // For 1 <= beta <= 2: 0.5 until the criterion is at most near_optimum, then 1. It is 0 (Fisher's curvature) in the
@@ -117,11 +121,12 @@ class NewtonStep {
         bool positive = true;
         double* Q = program_.Q;
         const Index stride = program_.stride;
+        const double least_diagonal = smallest_diagonal_of(frame);
         for (Index p = 0; p < n_; ++p) {
             l2[p] = frame.l2[atoms[p]];
             const double diagonal = Q[p * stride + p] + l2[p];
             positive = positive && diagonal > 0.0;
-            unit[p] = 1.0 / std::sqrt(larger(diagonal, smallest_diagonal));
+            unit[p] = 1.0 / std::sqrt(larger(diagonal, least_diagonal));
             base[p] = least_share * frame.h[atoms[p]];
             program_.z[p] = (frame.h[atoms[p]] - base[p]) / unit[p];
         }
@@ -131,6 +136,7 @@ class NewtonStep {
             row[p] = 1.0;
             program_.q[p] = gradient[atoms[p]] * unit[p] - dot(row, program_.z, n_);
         }
+        if (is_limited(frame)) set_limits(program_, frame, basis, Scaling{atoms, n_, unit, base}, multiplier_);
         if (!positive && !is_convex(basis.beta) && frame.exactness != 0.0) {  // there is no minimum to look for
             slope_ = 0.0;
             return false;
@@ -144,11 +150,27 @@ class NewtonStep {
         for (Index p = 0; p < n_; ++p) {
             target[p] = base[p] + program_.z[p] * unit[p];
             // An end that single precision can hold may be proven and returned as it is; the last digits go without.
-            if (options.round_to_single && single)
+            if (options.round_to_single && single && !is_limited(frame))
                 target[p] = rounded_to_single(target[p], basis.units[atoms[p]] * scale);
+            if (frame.has_upper) {
+                const double bound = frame.upper[atoms[p]];
+                target[p] = program_.is_at_upper(p) ? bound : smaller(target[p], bound);
+            }
             slope_ += gradient[atoms[p]] * (target[p] - frame.h[atoms[p]]);
         }
+        // What the gradient has of the multiplier cancels in a sum that stays, and is part of the slope of the slack.
+        if (needs_slack(frame) && multiplier_ != 0.0) slope_ += multiplier_ * program_.row[n_] * program_.z[n_];
         return positive;
+    }
+
+    // Return the smallest curvature of a variable that its unit is taken from. With a total, units must not be too far
+    // apart, as the total adds them up.
+    double smallest_diagonal_of(const Frame& frame) const {
+        constexpr double share = 1e-12;  // of the largest
+        double largest = 0.0;
+        for (Index p = 0; has_total(frame) && p < n_; ++p)
+            largest = larger(largest, program_.Q[p * program_.stride + p] + frame.l2[atoms_[p]]);
+        return larger(share * largest, smallest_diagonal);
     }
 
     // Return the size of the model over that of the data, where penalties or empty bins of great weight keep all of it
@@ -259,7 +281,9 @@ class NewtonStep {
         if (is_behind_background(frame, basis)) direction.step = model_of_step(frame, basis, end);
         LineSearch search(frame, basis, direction, model + basis.bin_stride);
         const double t = search.run();
-        for (Index k = 0; k < basis.n_components; ++k) frame.h[k] = (1.0 - t) * frame.h[k] + t * end[k];
+        for (Index k = 0; k < basis.n_components; ++k)
+            frame.h[k] =
+                frame.h[k] == end[k] ? end[k] : smaller((1.0 - t) * frame.h[k] + t * end[k], upper_of(frame, k));
         if (basis.beta > 2.0 && drop_vanishing(frame, basis)) update_model(frame, basis);
         frame.lost_a_whole_model = search.loses_a_model() && t < 0.5;
         // Outside [1, 2] the exact curvature is worth a try once a whole step has succeeded; if a step made no
@@ -310,8 +334,9 @@ class NewtonStep {
         frame.exactness = 0.0;
     }
 
-    Index n_ = 0;         // atoms in the working set
-    double slope_ = 0.0;  // of the objective, from the present point to the target
+    Index n_ = 0;              // atoms in the working set
+    double slope_ = 0.0;       // of the objective, from the present point to the target
+    double multiplier_ = 0.0;  // of the total, at the present point; the gradient is at this price
     QuadraticProgram program_;
     Buffer<double> components_, bins_, step_, scaled_, product_;
     Buffer<float> scaled_single_;

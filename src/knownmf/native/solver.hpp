@@ -96,7 +96,7 @@ class Solver {
             load_components(frame, block, basis, options.certify_only != 0);
             frame.rounding.products = rounding_;
             frame.rounding.of_differences = false;
-            if (!frame.has_data && options.certify_only == 0) {
+            if (!frame.has_data && options.certify_only == 0 && !has_fixed_total(frame)) {
                 write_silence(frame, basis, answer);
             } else if (has_gram && frame.shares_weights) {
                 least_squares_frames_[n_least_squares_++] = &frame;
@@ -310,7 +310,7 @@ class Solver {
 
     // Write the answer of a frame whose A, B, gap and model are those of its activations.
     void finish(Frame& frame, const Basis& basis, const Options& options, Answer& answer) {
-        const double kkt = Certificate(frame, basis.n_components, basis.beta).kkt();
+        const double kkt = Certificate(frame, basis).kkt();
         const double divergence = total_divergence(frame.x, frame.model, frame.weight, basis.beta, basis.bin_stride);
         const double objective = frame.constant + divergence + penalties(frame, basis.n_components);
         write_answer(frame, basis, objective, kkt, frame.criterion <= options.tol, answer);

@@ -44,6 +44,9 @@ class SparseSolver {
         frame.support = row_of(block.support, t, basis.n_components, nullptr);
         frame.start = row_of(block.start, t, basis.n_components, nullptr);
         frame.l2 = row_of(block.l2, t, basis.n_components, nullptr);
+        frame.upper = row_of(block.upper, t, basis.n_components, nullptr);
+        frame.total = row_of(block.total, t, 1, nullptr);
+        frame.total_is_most = block.total_is_most;
         const double* own_l1 = row_of(block.l1, t, basis.n_components, nullptr);
         for (Index k = 0; k < basis.n_components; ++k)
             local.l1[k] += own_l1 != nullptr ? own_l1[k] * basis.units[k] : basis.l1[k];
@@ -131,7 +134,7 @@ class SparseSolver {
         for (Index i = 0; i < last - first; ++i) {
             const Frame& frame = frames_[i];
             const double error = frame.squared_error + larger(frame.energy_elsewhere, 0.0);
-            const double kkt = Certificate(frame, basis.n_components, 2.0).kkt();
+            const double kkt = Certificate(frame, basis).kkt();
             const double objective = 0.5 * error + penalties(frame, basis.n_components);
             write_answer(frame, basis, objective, kkt, frame.criterion <= options.tol, answer);
         }
@@ -146,7 +149,7 @@ class SparseSolver {
         for (Index j = block.starts[t]; j < block.starts[t + 1]; ++j) {
             if (basis.weights[block.entry_bins[j]] > 0.0) largest = larger(largest, std::fabs(block.entries[j]));
         }
-        frame.exponent = exponent_of(largest);
+        frame.exponent = exponent_of(largest > 0.0 ? largest : size_of_total(block, t, basis));
         const double scale = inverse_scale_of(frame);
         double data = 0.0, energy = 0.0, size = 0.0, weight = 0.0;
         for (Index j = block.starts[t]; j < block.starts[t + 1]; ++j) {

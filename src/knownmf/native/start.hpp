@@ -91,7 +91,7 @@ inline void rescale(Frame& frame, const Basis& basis) {
 }
 
 // Give a loaded frame its starting point, with its model and its slopes: the same share of every atom, or the caller's
-// activations, in h already, at the best scale.
+// activations, in h already, at the best scale within its limits.
 inline void start_frame(Frame& frame, const Basis& basis, bool warm) {
     bool uncovered = !warm;
     if (warm) {
@@ -102,7 +102,12 @@ inline void start_frame(Frame& frame, const Basis& basis, bool warm) {
         copy(frame.background, frame.model, basis.bin_stride);
     }
     if (uncovered) spread_start(frame, basis, warm ? share_beside_a_start : 1.0);
-    rescale(frame, basis);
+    if (!is_limited(frame)) {
+        rescale(frame, basis);
+        return;
+    }
+    make_feasible(frame, basis);
+    update_model(frame, basis);
 }
 
 // Leave a start only its strongest atoms, and one for every bin with data that would be left without a model.

@@ -46,6 +46,7 @@ struct SingleFrame {
     double earlier_gap, last_gap;  // at the last but one check, at the last
     Index n_left;                  // updates until the frame leaves, unless a check adds some
     Index n_extrapolated;          // updates in a row that were extrapolated
+    double multiplier;             // of the total, where A and l1 are without it
     bool seems_done;               // its gap is within the tolerance, as far as single precision can tell
 };
 
@@ -87,6 +88,7 @@ class MultiplicativeUpdates {
             if (convex && update % interval_ == 1) n_updating = check(n_updating, update, basis, options);
             for (Index i = 0; i < n_updating; ++i) {
                 SingleFrame& s = *updating_[i];
+                if (s.multiplier != 0.0) move_multiplier(s, basis);
                 copy(s.h, s.begun, components_);
                 multiply(s.h, s.A, s.B, s.l1, s.l2, power, components_);
                 --s.n_left;
@@ -95,6 +97,7 @@ class MultiplicativeUpdates {
                 } else {
                     copy(s.h, s.ended, components_);
                 }
+                if (is_limited(*s.frame)) bring_within_limits(s, basis);
             }
             update_models(n_updating, basis);
             n_updating = leave(n_updating);
@@ -131,14 +134,47 @@ class MultiplicativeUpdates {
             s.earlier_gap = s.last_gap = infinity;
             s.n_left = n_updates;
             s.n_extrapolated = 0;
+            s.multiplier = 0.0;
             s.seems_done = false;
         }
     }
 
-    // Write A, and B where it depends on the model.
+    // Write A, B where it depends on the model, and the multiplier of a total.
     void compute_slopes(Index n, const Basis& basis) {
         product(n, basis, &SingleFrame::pull, &SingleFrame::A);
         if (basis.beta != 1.0) product(n, basis, &SingleFrame::push, &SingleFrame::B);
+        for (Index i = 0; i < n; ++i) {
+            SingleFrame& s = *updating_[i];
+            if (!has_total(*s.frame)) continue;
+            convert(s.frame->l1, s.l1, components_);
+            convert(s.h, s.frame->h, components_);
+            s.multiplier = multiplier_of(*s.frame, basis, [&s](Index k) {
+                const double h = s.h[k], penalty = s.frame->l1[k] + s.frame->l2[k] * h;
+                return s.B[k] + penalty - s.A[k];
+            });
+        }
+    }
+
+    // Add the multiplier of a total to the half of the slope that it belongs to, so that an update sees it.
+    static void move_multiplier(SingleFrame& s, const Basis& basis) {
+        for (Index k = 0; k < basis.n_components; ++k) {
+            const double price = s.multiplier * basis.units[k];
+            (price > 0.0 ? s.l1 : s.A)[k] += static_cast<float>(std::fabs(price));
+        }
+        s.multiplier = 0.0;
+    }
+
+    // Bring the activations below their bounds and their sum to the total; Newton steps begin where both hold exactly.
+    static void bring_within_limits(SingleFrame& s, const Basis& basis) {
+        const Frame& frame = *s.frame;
+        double sum = 0.0;
+        for (Index k = 0; k < basis.n_components; ++k) {
+            if (frame.has_upper) s.h[k] = static_cast<float>(smaller<double>(s.h[k], frame.upper[k]));
+            sum += basis.units[k] * s.h[k];
+        }
+        if (!has_total(frame) || !(sum > frame.total || (sum > 0.0 && !frame.total_is_most))) return;
+        const double factor = frame.total / sum;
+        for (Index k = 0; k < basis.n_components; ++k) s.h[k] = static_cast<float>(s.h[k] * factor);
     }
 
     void product(Index n, const Basis& basis, float* SingleFrame::* half, float* SingleFrame::* out) {
@@ -229,7 +265,7 @@ class MultiplicativeUpdates {
         const double limit = weak * total(s, basis);
         Index n = 0;
         for (Index k = 0; k < basis.n_components; ++k)
-            n += s.h[k] > 0.0f && (s.h[k] * s.B[k] >= limit || !is_falling(s, k));
+            n += s.h[k] > 0.0f && (s.h[k] * s.B[k] >= limit || !is_falling(s, k, basis));
         return n;
     }
 
@@ -245,7 +281,7 @@ class MultiplicativeUpdates {
     // Return how many activations are not falling: about as many will be active at the optimum.
     static Index n_steady(const SingleFrame& s, const Basis& basis) {
         Index n = 0;
-        for (Index k = 0; k < basis.n_components; ++k) n += s.frame->allowed[k] && !is_falling(s, k);
+        for (Index k = 0; k < basis.n_components; ++k) n += s.frame->allowed[k] && !is_falling(s, k, basis);
         return n;
     }
 
@@ -268,23 +304,30 @@ class MultiplicativeUpdates {
             // is left whose price could become a profit.
             constexpr double of_tolerance = 0.05, of_background = 0.04;
             drop_falling(s, basis, infinity);
+            make_feasible(frame, basis);
             update_model(frame, basis);
             const bool all_fall = n_steady(s, basis) == 0;
             if (changes_little(s, basis, all_fall ? of_background : of_tolerance * options.tol)) return;
             constexpr double negligible = 1e-15;  // as a share of the frame's data
             convert(s.h, frame.h, components_);
             drop_falling(s, basis, negligible * frame.sums.data);
+            make_feasible(frame, basis);
             update_model(frame, basis);
             return;
         }
         drop_falling(s, basis, weak * total(s, basis));
         if (n_active(frame.h, basis.n_components) > dense_components) {
             keep_strongest(frame, basis, scratch_.begin(), chosen_.begin());
+            if (!is_limited(frame)) return;
+            make_feasible(frame, basis);
+            update_model(frame, basis);
             return;
         }
+        make_feasible(frame, basis);
         update_model(frame, basis);
         if (!lacks_model(frame, basis)) return;
         convert(s.h, frame.h, components_);
+        make_feasible(frame, basis);
         update_model(frame, basis);
     }
 
@@ -292,7 +335,10 @@ class MultiplicativeUpdates {
     // 3e-3 and ratios of .9 to .98 make no difference.
     static constexpr double weak = 1e-3, falling = 0.95;
 
-    static bool is_falling(const SingleFrame& s, Index k) { return s.A[k] < falling * (s.B[k] + s.l1[k]); }
+    static bool is_falling(const SingleFrame& s, Index k, const Basis& basis) {
+        const double price = s.multiplier * basis.units[k];
+        return s.A[k] - smaller(price, 0.0) < falling * (s.B[k] + s.l1[k] + larger(price, 0.0));
+    }
 
     static double total(const SingleFrame& s, const Basis& basis) {
         double sum = 0.0;
@@ -303,7 +349,7 @@ class MultiplicativeUpdates {
     // Zero the activations that count for less than `limit` and are falling.
     static void drop_falling(const SingleFrame& s, const Basis& basis, double limit) {
         for (Index k = 0; k < basis.n_components; ++k)
-            if (s.h[k] * s.B[k] < limit && is_falling(s, k)) s.frame->h[k] = 0.0;
+            if (s.h[k] * s.B[k] < limit && is_falling(s, k, basis)) s.frame->h[k] = 0.0;
     }
 
     // Return whether no bin that counts has a model that fell by more than a share.
