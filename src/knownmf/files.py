@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "created_folder",
     "file_names",
     "files_written_aside",
     "folder_written_aside",
     "put_in_place",
     "remove_unfinished",
+    "remove_unfinished_in",
     "temporary_name",
+    "unique_names",
     "write_rows",
     "written_aside",
 ]
@@ -61,15 +64,21 @@ def files_written_aside(folder: Path) -> Iterator[Path]:
 
     `folder` is created if it does not exist, and removed again after an exception; other files in it are not changed.
     """
+    # The temporary folder is inside the folder: its parent may be on another file system or not writable.
+    with created_folder(folder), temporary_name(folder) as temporary:
+        temporary.mkdir(0o700)
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            put_in_place(path, folder / path.name)
+
+
+@contextlib.contextmanager
+def created_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its parents, if they do not exist. After an exception, remove those that are empty."""
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The temporary folder is inside the folder: its parent may be on another file system or not writable.
-        with temporary_name(folder) as temporary:
-            temporary.mkdir(0o700)
-            yield temporary
-            for path in sorted(temporary.iterdir()):
-                put_in_place(path, folder / path.name)
+        yield
     except BaseException:
         with contextlib.suppress(OSError):  # a folder with other files in it cannot be removed
             for path in created:
@@ -120,8 +129,7 @@ def temporary_name(folder: Path) -> Iterator[Path]:
 
 def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV file in UTF-8: a row of column names, then the rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
+    with created_folder(path.parent), written_aside(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(header)
@@ -142,22 +150,45 @@ def file_names(labels: Iterable[str], ending: str) -> dict[str, str]:
     >>> file_names(["kick", "060", "C#4", "../hat", "Kick"], ".wav")
     {'kick': 'kick.wav', '060': '060.wav', 'C#4': 'C#4.wav', '../hat': '_._hat.wav', 'Kick': 'Kick-2.wav'}
     """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
+    labels = list(labels)
+    return {label: name + ending for label, name in zip(labels, unique_names(labels), strict=True)}
+
+
+def unique_names(labels: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Return a different name for each label, as :func:`file_names` does, without endings. Names in `taken` are used.
+
+    Examples
+    --------
+    >>> unique_names(["song", "song", "a:b"], ["song"])
+    ['song-2', 'song-3', 'a_b']
+    """
+    used = {_folded(name) for name in taken}
+    names = []
     for label in labels:
         plain = _valid_name(label)
         name, number = plain, 1
-        while unicodedata.normalize("NFC", name).casefold() in taken:
+        while _folded(name) in used:
             number += 1
             name = f"{plain}-{number}"
-        taken.add(unicodedata.normalize("NFC", name).casefold())
-        names[label] = name + ending
+        used.add(_folded(name))
+        names.append(name)
     return names
+
+
+def _folded(name: str) -> str:
+    """Return a name as file systems compare it that do not distinguish upper and lower case."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def remove_unfinished() -> None:
     """Remove all temporary files and folders of this process, before it ends at once."""
     for path in list(_unfinished):
+        _remove(path)
+
+
+def remove_unfinished_in(folder: Path) -> None:
+    """Remove temporary files and folders that another process, which was killed, has left behind in a folder."""
+    for path in folder.glob(".knownmf.*.part"):
         _remove(path)
 
 

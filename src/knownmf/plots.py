@@ -12,7 +12,6 @@ from knownmf.extras import audio_extra
 from knownmf.wording import counted, percent, printable
 
 with audio_extra():
-    from knownmf.audio.overviews import Overview, OverviewBuilder
     from matplotlib import colormaps
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,8 +20,11 @@ with audio_extra():
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import FuncFormatter
 
+    from knownmf.audio import Summary
+    from knownmf.audio.overviews import Overview, OverviewBuilder
+
 if TYPE_CHECKING:
-    from knownmf.audio import Decomposition, Event, Summary
+    from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
 
 __all__ = ["decomposition_picture"]
@@ -71,9 +73,7 @@ class _Shown:
     tol: float
 
 
-def decomposition_picture(
-    decomposition: Decomposition | Summary, *, events: Iterable[Event] | None = None
-) -> Figure:
+def decomposition_picture(decomposition: Decomposition | Summary, *, events: Iterable[Event] | None = None) -> Figure:
     """Draw the spectrogram, the basis to the left of it, and the activations and the gap of each frame below it.
 
     Parameters
@@ -136,7 +136,7 @@ def decomposition_picture(
 def _shown(decomposition: Decomposition | Summary) -> _Shown:
     """Return what a picture shows of a decomposition or of the summary of one."""
     dictionary = decomposition.dictionary
-    if hasattr(decomposition, "overview"):
+    if isinstance(decomposition, Summary):
         overview, n_frames, n_converged = decomposition.overview, decomposition.n_frames, decomposition.n_converged
         beta, tol = decomposition.beta, decomposition.tol
     else:

@@ -18,7 +18,7 @@ from knownmf.activations import Activations
 from knownmf.audio.spectrograms import frame_times
 from knownmf.dictionary import Dictionary
 from knownmf.extras import MissingPackageError
-from knownmf.files import folder_written_aside, temporary_name, written_aside
+from knownmf.files import created_folder, folder_written_aside, temporary_name, written_aside
 from knownmf.wording import size_of_memory
 
 __all__ = ["ENDINGS", "ActivationWriter", "activation_writer", "check_activations_file", "column_names"]
@@ -87,19 +87,18 @@ def activation_writer(path: Path, dictionary: Dictionary) -> Iterator[Activation
     dictionary : Dictionary
         The dictionary of the activations.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix.lower() == ".zarr":
-        with folder_written_aside(path) as folder:
-            yield _ZarrWriter(folder, dictionary)
-        return
-    with written_aside(path) as file:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(created_folder(path.parent))
+        if path.suffix.lower() == ".zarr":
+            yield _ZarrWriter(stack.enter_context(folder_written_aside(path)), dictionary)
+            return
+        file = stack.enter_context(written_aside(path))
         if path.suffix.lower() == ".csv":
             yield _TableWriter(file, dictionary)
             return
-        with temporary_name(path.parent) as folder:
-            folder.mkdir(0o700)
-            with contextlib.closing(_ArchiveWriter(file, path, folder, dictionary)) as writer:
-                yield writer
+        folder = stack.enter_context(temporary_name(path.parent))
+        folder.mkdir(0o700)
+        yield stack.enter_context(contextlib.closing(_ArchiveWriter(file, path, folder, dictionary)))
 
 
 def column_names(labels: Iterable[str]) -> list[str]:
@@ -208,9 +207,7 @@ class _ZarrWriter:
         """Write the next frames, in whole chunks."""
         n_frames = found.H.shape[1]
         times = frame_times(n_frames, self._dictionary, self._n_frames)
-        self._pending.append(
-            {"H": found.H, "times": times, **{name: getattr(found, name) for name in _CERTIFICATE}}
-        )
+        self._pending.append({"H": found.H, "times": times, **{name: getattr(found, name) for name in _CERTIFICATE}})
         self._n_frames += n_frames
         self._n_pending += n_frames
         if self._n_pending >= CHUNK_FRAMES:

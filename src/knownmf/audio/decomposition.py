@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
 
 import knownmf
 from knownmf.activations import Activations
 from knownmf.audio.activation_files import activation_writer, check_activations_file
 from knownmf.audio.overviews import Overview, OverviewBuilder
 from knownmf.audio.recordings import opened
-from knownmf.audio.samples import Recording, check_ratio, joined
+from knownmf.audio.samples import Recording, joined
 from knownmf.audio.spectrograms import FrameBlock, expected_frames, frame_blocks, frame_times
 from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
@@ -68,7 +69,7 @@ ENOUGH, ENOUGH_BESIDE_FREE = 0.5, 0.15
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What is known of a decomposition as a whole, without its arrays. Two summaries are equal only if they are the same.
+    """What is known of a whole decomposition, without its arrays. Two summaries are equal only if they are the same.
 
     Attributes
     ----------
@@ -339,7 +340,6 @@ class BlockwiseDecomposition:
         max_iter: int = 200,
         progress: Progress | None = None,
     ):
-        check_ratio(recording.sr, dictionary.sr)
         number(tol, "tol")
         whole_number(max_iter, "max_iter")  # before learning, which takes long
         self._recording, self._n_given = recording, dictionary.n_components
@@ -430,10 +430,14 @@ class BlockwiseDecomposition:
             for block in blocks:
                 n_frames = block.V.shape[1]
                 n_total = n_done + n_frames if block.is_last else max(n_expected, n_done + 2 * n_frames)
-                use(block.V, lambda done, _, before=n_done, total=n_total: self._progress(before + done, total))
+                use(block.V, self._progress_from(n_done, n_total))
                 n_done += n_frames
                 yield block
                 self._progress(n_done, n_total)
+
+    def _progress_from(self, n_before: int, n_total: int) -> Progress:
+        """Return a function that reports the progress in a block, after this number of frames."""
+        return lambda done, _: self._progress(n_before + done, n_total)
 
     def _solve(self, V: np.ndarray, progress: Progress) -> None:
         """Find the activations of a block, and add what the summary needs."""
@@ -482,14 +486,15 @@ class BlockwiseDecomposition:
             W = self._updated(W, known(sizes[0]), beta)
         return Dictionary(W.T, [*dictionary.labels, *[REST] * free], **dictionary.settings)
 
-    def _updated(self, W: np.ndarray, known: KnownBasis, beta: float) -> np.ndarray:
+    def _updated(self, W: NDArray[np.float64], known: KnownBasis, beta: float) -> NDArray[np.float64]:
         """Return components, one in each row, after an update by each block of all frames of the recording."""
         memory: Statistics | None = None
         pending: list[np.ndarray] = []
 
         def update(V: np.ndarray) -> None:
             nonlocal W, memory
-            H = Solver(W.T, beta, weights=self._observed, tol=TOL_OF_SHARE).solve_observations(Observations(V)).H.T
+            solver = Solver(W.T, beta, weights=self._observed, tol=TOL_OF_SHARE)
+            H = solver.solve_observations(Observations(V)).H.T.astype(np.float64)
             W, memory = update_basis(Observations(V, weights=self._observed), known, Loss(beta), W, H, memory, 1.0)
 
         def add(V: np.ndarray, progress: Progress) -> None:

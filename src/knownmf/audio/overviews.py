@@ -11,7 +11,7 @@ from knownmf.dictionary import Dictionary
 
 __all__ = ["Overview", "OverviewBuilder"]
 
-# A decomposition with more frames than this is reduced until it has at most this number of columns. Pictures have fewer.
+# A decomposition with more frames than this is reduced until it has no more columns. Pictures have fewer.
 MOST_COLUMNS = 4096
 
 

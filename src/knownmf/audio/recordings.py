@@ -54,7 +54,7 @@ _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 # more than this many seconds are missing, which is about as accurate. In other formats, every missing sample counts.
 _MP3_SHARE, _MP3_S = 0.01, 0.1
 
-# A WAV file has sizes of 32 bits. Without its length in the header, an MP3 file may be this factor longer than estimated.
+# A WAV file has sizes of 32 bits. An MP3 file without a length in its header may be longer than estimated by this factor.
 _LARGEST_WAV = 2**32
 _MP3_FACTOR = 8
 
@@ -406,9 +406,7 @@ class RecordingWriter:
         self._most = math.inf if format_name != "WAV" else (_LARGEST_WAV - 4096) // (4 * n_channels)
         self._path = path
         try:
-            self._encoder = soundfile.SoundFile(
-                self._content, "w", sr, n_channels, format=format_name, subtype=subtype
-            )
+            self._encoder = soundfile.SoundFile(self._content, "w", sr, n_channels, format=format_name, subtype=subtype)
         except (soundfile.LibsndfileError, OverflowError) as error:
             self._content.check()
             raise ValueError(
@@ -501,7 +499,8 @@ class _Content:
     """
 
     def __init__(self, file: BinaryIO, length: HeaderLength | None = None):
-        self._file, self._error = file, None
+        self._file = file
+        self._error: OSError | None = None
         self._begin, self._field = (length.position, length.field) if length else (0, b"")
         self._position, self._size = 0, file.seek(0, os.SEEK_END)
 
@@ -557,9 +556,7 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-def _next_block(
-    file: soundfile.SoundFile, n_samples: int
-) -> tuple[np.ndarray, soundfile.LibsndfileError | None]:
+def _next_block(file: soundfile.SoundFile, n_samples: int) -> tuple[np.ndarray, soundfile.LibsndfileError | None]:
     """Return the next samples, of shape (n_samples, n_channels), and the error that ended them, if there was one."""
     buffer = np.full((n_samples, file.channels), np.nan)
     try:

@@ -281,7 +281,8 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
 
 
 def resampled_length(n_samples: int, sr: int, sr_new: int) -> int:
-    """Return about how many samples a recording has after resampling."""
+    """Return about how many samples a recording has after resampling. Raise a ValueError if it is not possible."""
+    check_ratio(sr, sr_new)
     return -(-n_samples * int(sr_new) // int(sr))
 
 

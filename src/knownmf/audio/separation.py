@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,9 @@ from knownmf.wording import listed
 
 __all__ = ["Separation", "separate", "stem_names"]
 
+# What takes the samples of each stem: a file, or a list of blocks.
+_Writers = Mapping[str, RecordingWriter | list[np.ndarray]]
+
 # How many names of stems the repr lists.
 _NAMES_SHOWN = 6
 
@@ -63,11 +66,10 @@ class Separation:
     def __repr__(self) -> str:
         names = [repr(name) for name in self.stems]
         first = next(iter(self.stems.values()))
-        if isinstance(first, Path):
-            what = f"{self.format} files"
+        if isinstance(first, np.ndarray):
+            what = f"stems of {first.shape[0]} channels x {first.shape[1]} samples"
         else:
-            n_channels, n_samples = first.shape
-            what = f"stems of {n_channels} channels x {n_samples} samples"
+            what = f"{self.format} files"
         return f"Separation({len(names)} {what}: {listed(names, _NAMES_SHOWN)})"
 
 
@@ -221,7 +223,7 @@ class _Splitter:
         # The shares of the stems in the top octave, of shape (n_sounds, n_frames), from the frame `first` on.
         self._shares, self._first = np.zeros((len(self._own), 0)), 0
 
-    def split(self, block: FrameBlock, found: Activations, writers: dict[str, RecordingWriter] | dict[str, list]) -> None:
+    def split(self, block: FrameBlock, found: Activations, writers: _Writers) -> None:
         """Split a block; pass the samples that are complete to the writers, or append them to lists."""
         self._pending = np.concatenate([self._pending, block.samples], axis=1)
         n_read = self._n_written + self._pending.shape[1]
@@ -276,7 +278,7 @@ class _Splitter:
         last_s = (n_frames - 1) * self._dictionary.hop_length / self._dictionary.sr
         return max(0, min(n_known, self._pending.shape[1], int(last_s * self._sr) - self._n_written))
 
-    def _write(self, n_samples: int, writers: dict[str, RecordingWriter] | dict[str, list]) -> None:
+    def _write(self, n_samples: int, writers: _Writers) -> None:
         """Distribute the part of the recording that is missing in the stems, and write the next samples.
 
         The shares of the frames are interpolated between their centers.

@@ -130,7 +130,7 @@ def _analyzed(recording: Recording, dictionary: Dictionary, n_stems: int) -> Gen
     resampler = Resampler(recording.sr, dictionary.sr, n_channels)
     analysis = Analysis(dictionary, n_channels)
     with contextlib.closing(recording.blocks(n_samples)) as blocks:
-        samples = next(blocks)
+        samples = next(blocks, None)
         while samples is not None:
             following = next(blocks, None)
             spectra = analysis.push(resampler.push(samples, following is None), following is None)
@@ -251,7 +251,7 @@ class Synthesis:
         self._n_frames = 0
         # Sums of the frames so far, and of their squared windows, in rows of `hop_length` samples: those that the next
         # frame overlaps.
-        self._sums, self._squares = np.zeros(()), np.zeros(())
+        self._sums, self._squares = np.zeros((0, 0, 0)), np.zeros((0, 0, 0))
 
     def push(self, spectra: np.ndarray, n_samples: int | None = None) -> np.ndarray:
         """Return the samples that can be computed now, of shape (n_channels, n_samples).

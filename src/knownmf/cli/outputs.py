@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
-import json
 import os
-import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from knownmf.cli.console import UserError, input_errors
-from knownmf.files import put_in_place, temporary_name, written_aside
+from knownmf.files import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from knownmf.audio import Decomposition, Event
-
-__all__ = [
-    "check_folder",
-    "check_outputs",
-    "column_names",
-    "file_names",
-    "write_activations",
-    "write_events",
-    "write_folder",
-    "write_picture",
-    "write_rows",
-]
+__all__ = ["check_folder", "check_outputs", "write_picture"]
 
 
 def check_outputs(
@@ -62,7 +45,8 @@ def check_outputs(
             raise UserError(f'"{path}" must end in {" or ".join(endings)}: the ending selects the format.')
         with input_errors():
             folder, exists = path.is_dir(), path.exists() or path.is_symlink()
-        if folder:
+            is_result = path.suffix.lower() == ".zarr" and (path / "zarr.json").exists()
+        if folder and not is_result:
             raise UserError(f'"{path}" is a folder: choose the name of a file.')
         if os.path.realpath(path) in read:
             raise UserError(f'"{path}" is an input of this command and would be overwritten: write to another file.')
@@ -90,73 +74,6 @@ def check_folder(folder: Path) -> None:
     _check_writable(folder)
 
 
-def column_names(labels: Iterable[str]) -> list[str]:
-    """Return a different name for each component, such as ``kick``, ``kick.2`` and ``kick.3``.
-
-    Examples
-    --------
-    >>> column_names(["kick", "kick", "snare", "kick.2"])
-    ['kick', 'kick.2', 'snare', 'kick.2.2']
-    """
-    names: list[str] = []
-    for label in labels:
-        name, number = label, 1
-        while name in names:
-            number += 1
-            name = f"{label}.{number}"
-        names.append(name)
-    return names
-
-
-def write_events(path: Path, events: Iterable[Event]) -> None:
-    """Write events as a CSV file with the columns onset_s, offset_s, label and strength."""
-    rows = ([f"{e.onset_s:.4f}", f"{e.offset_s:.4f}", e.label, f"{e.strength:.4g}"] for e in events)
-    write_rows(path, ["onset_s", "offset_s", "label", "strength"], rows)
-
-
-def write_activations(path: Path, decomposition: Decomposition, settings: dict[str, Any]) -> None:
-    """Write activations to a ``.npz`` file with all results, or to a ``.csv`` file with one row per frame.
-
-    The ``.npz`` file contains H, W, times, labels, frequencies, gap, relative_gap, kkt, converged and settings (a text
-    in JSON). It can be read without pickle. The columns of the ``.csv`` file are time_s and one for each component.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its ending selects the format.
-    decomposition : Decomposition
-        The result to write.
-    settings : dict
-        The settings of the computation, with values that JSON can represent.
-    """
-    import numpy as np
-
-    found, labels = decomposition.found, decomposition.dictionary.labels
-    if path.suffix.lower() == ".csv":
-        rows = (
-            [f"{time:.6f}", *(f"{value:.7g}" for value in frame)]
-            for time, frame in zip(decomposition.times, found.H.T, strict=True)
-        )
-        write_rows(path, ["time_s", *column_names(labels)], rows)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
-        np.savez_compressed(
-            file,
-            allow_pickle=False,
-            H=found.H,
-            W=decomposition.dictionary.W,
-            times=decomposition.times,
-            labels=np.array(labels),
-            frequencies=decomposition.dictionary.frequencies,
-            gap=found.gap,
-            relative_gap=found.relative_gap,
-            kkt=found.kkt,
-            converged=found.converged,
-            settings=np.array(json.dumps(settings)),
-        )
-
-
 def write_picture(path: Path, picture: Figure) -> None:
     """Write a figure in the format that the ending of the file selects."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,5 +91,3 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f'"{folder}" is not a folder: choose another place.')
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f'You have no permission to write in "{folder}": choose another place.')
-
-
