@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import zarr
 
 from commands import (
     DECOMPOSE,
@@ -398,6 +399,21 @@ def test_info_of_activations_and_events(here):
     )
     Path("none.csv").write_text("onset_s,offset_s,label,strength\n")
     assert run("info", "none.csv").stdout == "none.csv: events, 0 events\n"
+
+
+def test_info_of_long_activations_and_of_many_recordings(here):
+    run(*DECOMPOSE[:-1], "activations.zarr")
+    run(*DECOMPOSE)
+    of_archive, of_group = (run("info", f"activations.{ending}").stdout for ending in ("npz", "zarr"))
+    assert of_group == of_archive.replace(".npz:", ".zarr:")
+    zarr.create_group(store="other.zarr")
+    done = run("info", "other.zarr")
+    assert (done.exit_code, done.stderr.count("not of activations that knownmf has written")) == (2, 1)
+    Path("none.wav").write_bytes(b"no sound")
+    run("transcribe", "song.wav", "none.wav", "--dictionary", "tones.npz", "--out", "many")
+    assert run("info", "many/manifest.csv").stdout == (
+        "many/manifest.csv: results of 2 recordings: 1 finished, 1 failed\n"
+    )
 
 
 def test_info_knows_the_files_of_the_commands_by_their_content(here):

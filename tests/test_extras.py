@@ -119,4 +119,4 @@ def names(requirements):
 def test_the_extra_is_what_the_messages_are_for():
     assert names(PROJECT["dependencies"]) == {"numpy", "scipy", "scikit-learn", "threadpoolctl"}
     assert names(PROJECT["optional-dependencies"]["audio"]) == set(AUDIO_PACKAGES)
-    assert "knownmf[audio]" in PROJECT["optional-dependencies"]["dev"]
+    assert "knownmf[audio,zarr]" in PROJECT["optional-dependencies"]["dev"]

@@ -21,7 +21,14 @@ from knownmf.extras import MissingPackageError
 from knownmf.files import created_folder, folder_written_aside, temporary_name, written_aside
 from knownmf.wording import size_of_memory
 
-__all__ = ["ENDINGS", "ActivationWriter", "activation_writer", "check_activations_file", "column_names"]
+__all__ = [
+    "ENDINGS",
+    "ActivationWriter",
+    "activation_writer",
+    "check_activations_file",
+    "column_names",
+    "imported_zarr",
+]
 
 ENDINGS = (".npz", ".csv", ".zarr")
 
@@ -67,7 +74,7 @@ def check_activations_file(path: Path, n_components: int, n_frames: int) -> None
             ".zarr or .csv."
         )
     if ending == ".zarr":
-        _zarr()
+        imported_zarr()
 
 
 @contextlib.contextmanager
@@ -196,7 +203,7 @@ class _ZarrWriter:
     """Write a ``.zarr`` folder."""
 
     def __init__(self, folder: Path, dictionary: Dictionary):
-        self._group = _zarr().create_group(store=folder)
+        self._group = imported_zarr().create_group(store=folder)
         self._group.create_array("W", data=dictionary.W)
         self._group.attrs.update(labels=list(dictionary.labels), frequencies=dictionary.frequencies.tolist())
         self._dictionary, self._n_frames = dictionary, 0
@@ -234,7 +241,7 @@ class _ZarrWriter:
         self._n_pending -= n_frames
 
 
-def _zarr() -> Any:
+def imported_zarr() -> Any:
     """Return the package zarr.
 
     Raises

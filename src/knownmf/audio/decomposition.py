@@ -27,6 +27,7 @@ from knownmf.learning import KnownBasis, Loss, Statistics, fit_basis, known_basi
 from knownmf.memory import check_memory
 from knownmf.observations import Observations
 from knownmf.solver import Progress, Solver, warn_of_dominant_bins, warn_of_missed_frames
+from knownmf.threads import single_threaded_blas
 from knownmf.validation import number, whole_number
 
 __all__ = [
@@ -262,7 +263,8 @@ def decompose(
     True
     """
     dictionary = check_learning(dictionary, free, adapt)
-    with opened(y, sr) as recording:
+    # Threads of BLAS would wait in loops, and take the processors from the threads here: twice the time, or more.
+    with single_threaded_blas(), opened(y, sr) as recording:
         n_components = dictionary.n_components + free
         if out is not None:
             check_activations_file(Path(out), n_components, _frames_of(recording, dictionary))
@@ -483,19 +485,23 @@ class BlockwiseDecomposition:
         ).W
         del V
         if some.step > 1:
-            W = self._updated(W, known(sizes[0]), beta)
+            W = self._updated(W, known(sizes[0]), beta, some.n_seen)
         return Dictionary(W.T, [*dictionary.labels, *[REST] * free], **dictionary.settings)
 
-    def _updated(self, W: NDArray[np.float64], known: KnownBasis, beta: float) -> NDArray[np.float64]:
-        """Return components, one in each row, after an update by each block of all frames of the recording."""
+    def _updated(self, W: NDArray[np.float64], known: KnownBasis, beta: float, n_frames: int) -> NDArray[np.float64]:
+        """Return components, one in each row, after an update by each block of the frames of the recording."""
         memory: Statistics | None = None
         pending: list[np.ndarray] = []
+        n_seen = 0
 
         def update(V: np.ndarray) -> None:
-            nonlocal W, memory
+            nonlocal W, memory, n_seen
+            n_seen += V.shape[1]
+            # What is remembered is that of the frames so far: the ties to the templates grow with it.
+            tied = known._replace(strength=known.strength * (n_seen / n_frames))
             solver = Solver(W.T, beta, weights=self._observed, tol=TOL_OF_SHARE)
             H = solver.solve_observations(Observations(V)).H.T.astype(np.float64)
-            W, memory = update_basis(Observations(V, weights=self._observed), known, Loss(beta), W, H, memory, 1.0)
+            W, memory = update_basis(Observations(V, weights=self._observed), tied, Loss(beta), W, H, memory, 1.0)
 
         def add(V: np.ndarray, progress: Progress) -> None:
             pending.append(V)
@@ -522,13 +528,13 @@ class _EvenlySpaced:
     """
 
     def __init__(self, most: int):
-        self._most, self._n_seen, self._kept = most, 0, [np.zeros((0, 0))]
+        self._most, self.n_seen, self._kept = most, 0, [np.zeros((0, 0))]
         self._n_kept, self.step = 0, 1
 
     def add(self, V: np.ndarray) -> None:
         """Add a block of frames, of shape (n_bins, n_frames)."""
-        new = V[:, -self._n_seen % self.step :: self.step]
-        self._n_seen += V.shape[1]
+        new = V[:, -self.n_seen % self.step :: self.step]
+        self.n_seen += V.shape[1]
         self._kept.append(new if self.step == 1 else new.copy())
         self._n_kept += new.shape[1]
         while self._n_kept > self._most:
@@ -564,12 +570,12 @@ class _Shares:
         """Add a block of frames and their activations."""
         heights, power = V[self._bins], self._power
         squares = heights ** (2 / power)
-        model = self._W @ H
+        model = (H.T @ self._W.T).T  # frame by frame in memory, as V is
         errors = (heights ** (1 / power) - model ** (1 / power)) ** 2
         self._energy += float(squares.sum())
         self._remaining += float(errors.sum())
         if self._n_given < self._W.shape[1]:
-            given = self._W[:, : self._n_given] @ H[: self._n_given]
+            given = (H[: self._n_given].T @ self._W[:, : self._n_given].T).T
             share = np.divide(given, model, out=np.zeros_like(model), where=model > 0)
             self._own += float(np.sum(share * (squares - errors)))
 

@@ -54,7 +54,7 @@ _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 # more than this many seconds are missing, which is about as accurate. In other formats, every missing sample counts.
 _MP3_SHARE, _MP3_S = 0.01, 0.1
 
-# A WAV file has sizes of 32 bits. An MP3 file without a length in its header may be longer than estimated by this factor.
+# A WAV file has sizes of 32 bits. An MP3 file without a length in its header may be this factor longer than estimated.
 _LARGEST_WAV = 2**32
 _MP3_FACTOR = 8
 
@@ -339,7 +339,7 @@ class RecordingFile:
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[_Content, _Stream]]:
         """Yield the bytes of the file and the decoder at its beginning."""
-        content = _Content(self._file, self._length)
+        content = _Content(self._file, self._length, self.path)
         try:
             with _Stream(content) as file:
                 yield content, file
@@ -496,10 +496,12 @@ class _Content:
         The file.
     length : HeaderLength, optional
         What to change in the header while it is read.
+    path : Path, optional
+        The name of the file for errors.
     """
 
-    def __init__(self, file: BinaryIO, length: HeaderLength | None = None):
-        self._file = file
+    def __init__(self, file: BinaryIO, length: HeaderLength | None = None, path: Path | None = None):
+        self._file, self._path = file, path
         self._error: OSError | None = None
         self._begin, self._field = (length.position, length.field) if length else (0, b"")
         self._position, self._size = 0, file.seek(0, os.SEEK_END)
@@ -507,6 +509,8 @@ class _Content:
     def check(self) -> None:
         """Raise the error that libsndfile has ignored, if there was one."""
         if self._error is not None:
+            if self._path is not None:
+                self._error.filename = str(self._path)
             raise self._error
 
     def tell(self) -> int:

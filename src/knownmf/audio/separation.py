@@ -30,7 +30,7 @@ from knownmf.audio.spectrograms import FrameBlock, Synthesis, frame_times
 from knownmf.dictionary import Dictionary
 from knownmf.files import file_names, files_written_aside
 from knownmf.memory import check_memory
-from knownmf.threads import get_num_threads, other_threads
+from knownmf.threads import get_num_threads, other_threads, single_threaded_blas
 from knownmf.validation import number
 from knownmf.wording import listed
 
@@ -150,7 +150,7 @@ def separate(
     """
     number(mask_power, "mask_power", closed="neither")
     dictionary = check_learning(dictionary, free, adapt)
-    with opened(y, sr) as recording:
+    with single_threaded_blas(), opened(y, sr) as recording:
         names = stem_names(dictionary, free)
         if out is None:
             memory = result_memory(recording, dictionary, free, len(names))
@@ -247,7 +247,12 @@ class _Splitter:
     def _masks(self, H: np.ndarray) -> dict[str, np.ndarray]:
         """Return the mask of each sound. In each bin, the masks of all sounds sum to 1."""
         W, exponent = self._dictionary.W, self._mask_power / self._dictionary.power
-        models = {name: W[:, own] @ H[own] for name, own in self._own.items()}
+
+        def model(name: str) -> np.ndarray:
+            own = self._own[name]
+            return (H[own].T @ W[:, own].T).T  # frame by frame in memory, as the spectra are
+
+        models = dict(zip(self._own, self._map(model), strict=True))
         loudest = functools.reduce(np.maximum, models.values())
         unknown = loudest == 0
         loudest[unknown] = 1

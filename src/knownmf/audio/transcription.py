@@ -28,6 +28,7 @@ from knownmf.audio.spectrograms import FrameBlock
 from knownmf.dictionary import Dictionary
 from knownmf.files import write_rows
 from knownmf.memory import check_memory
+from knownmf.threads import single_threaded_blas
 from knownmf.validation import number
 
 __all__ = ["Event", "Transcription", "transcribe", "write_events"]
@@ -201,7 +202,8 @@ def transcribe(
         number(value, name, 0, 1, "both")
     number(min_gap_s, "min_gap_s", meaning="a time in seconds")
     dictionary = check_learning(dictionary, 0, 0.0)
-    with opened(y, sr) as recording:
+    # Threads of BLAS would wait in loops, and take the processors from the threads here: twice the time, or more.
+    with single_threaded_blas(), opened(y, sr) as recording:
         if out is None:
             check_memory(result_memory(recording, dictionary, 0), "transcribing the recording", SHORTER)
         run = BlockwiseDecomposition(
