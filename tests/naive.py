@@ -106,3 +106,48 @@ def kkt(x, h, W, beta, **options):
         if plus[k] > 0:
             worst = max(worst, abs(slope[k]) / plus[k] if h[k] > 0 else max(0.0, -slope[k] / plus[k]))
     return worst
+
+
+def minimum_within(x, W, beta, start, upper, total, total_is_most=False, **options):
+    """Minimize P over 0 <= h <= upper and a sum of (or up to) ``total`` with SciPy's SLSQP; return h and P(h)."""
+    kind = "ineq" if total_is_most else "eq"
+    sums = {"type": kind, "fun": lambda h: total - h.sum(), "jac": lambda h: -np.ones(len(h))}
+    best, value = start, objective(x, start, W, beta, **options)
+    for _ in range(5):
+        found = minimize(
+            lambda h: objective(x, h, W, beta, **options),
+            best,
+            jac=lambda h: gradient(x, h, W, beta, **options),
+            bounds=[(0.0, None if np.isinf(bound) else bound) for bound in upper],
+            constraints=[sums] if np.isfinite(total) else [],
+            method="SLSQP",
+            options={"maxiter": 500, "ftol": 1e-15},
+        )
+        if not found.fun < value or abs(min(total - found.x.sum(), 0.0)) > 1e-9 * total:
+            break
+        best, value = found.x, found.fun
+    return best, value
+
+
+def kkt_within(x, h, W, beta, upper, total, total_is_most=False, **options):
+    """The largest violation of the Karush-Kuhn-Tucker conditions with limits, each beside the size of its own terms."""
+    slope = gradient(x, h, W, beta, **options)
+    size = gradient(np.where(np.isnan(x), np.nan, 0.0), h, W, beta, **options)
+    is_binding = np.isfinite(total) and (not total_is_most or h.sum() > total * (1 - 1e-12))
+    at_upper = h >= upper * (1 - 1e-12)
+    multiplier, between = 0.0, (h > 0) & ~at_upper
+    if is_binding and between.any():
+        multiplier = -(h * slope)[between].sum() / h[between].sum()
+    elif is_binding:  # any multiplier that no activation at a bound objects to
+        lowest, highest = max(-slope[(h == 0) & (upper > 0)], default=-np.inf), min(-slope[h > 0], default=np.inf)
+        multiplier = np.clip(0.0, lowest, highest) if lowest <= highest else (lowest + highest) / 2
+    worst = max(0.0, -multiplier) if total_is_most else 0.0
+    for k in range(len(h)):
+        violation = slope[k] + multiplier
+        if h[k] == 0:
+            violation = min(violation, 0.0)
+        if at_upper[k]:
+            violation = max(violation, 0.0)
+        if upper[k] > 0:
+            worst = max(worst, abs(violation) / (size[k] if size[k] > 0 else size.max()))
+    return worst

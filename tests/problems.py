@@ -17,6 +17,22 @@ OPTIONS = {
     "warm start": ("H_init",),
     "everything": ("weights", "missing", "background", "l1", "l2", "support", "H_init"),
 }
+#: What limits the activations may have.
+LIMITS = (
+    "upper",
+    "upper of components",
+    "upper of frames",
+    "upper of zero",
+    "total",
+    "total far above",
+    "total far below",
+    "total of zero",
+    "max_total",
+    "max_total that is loose",
+    "upper and total",
+    "upper and max_total",
+    "upper and the sum of it",
+)
 BETAS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 CONVEX = tuple(beta for beta in BETAS if 1 <= beta <= 2)
 
@@ -72,3 +88,43 @@ def frame_of(t, V, keywords):
             shape[name] = keywords[name] if keywords[name].ndim == 1 else keywords[name][:, t]
     support = keywords["support"][:, t] if "support" in keywords else None
     return V[:, t], shape, support
+
+
+def random_limits(seed, kind, usual, support=None):
+    """Return the keyword arguments of limits of a kind, with a total for each frame.
+
+    ``usual`` are activations (n_components, n_frames) that the limits are around: their sums are positive.
+    """
+    rng = np.random.default_rng(seed)
+    largest, sums = usual.max(axis=0), usual.sum(axis=0)
+    allowed = np.ones(usual.shape, bool) if support is None else support
+    upper = rng.uniform(0.1, 1.2, usual.shape) * largest
+    upper_of_components = np.where(rng.random(len(usual)) < 0.5, np.inf, upper.mean(axis=1))
+    if kind == "upper":
+        return {"upper": 0.5 * largest.mean()}
+    if kind == "upper of components":
+        return {"upper": upper_of_components}
+    if kind == "upper of frames":
+        return {"upper": np.where(rng.random(usual.shape) < 0.3, np.inf, upper)}
+    if kind == "upper of zero":
+        return {"upper": upper * (rng.random(usual.shape) < 0.5)}
+    factors = {
+        "total": rng.uniform(0.3, 2.0, len(sums)),
+        "total far above": 1e3,
+        "total far below": 1e-3,
+        "total of zero": np.arange(len(sums)) % 2,
+    }
+    if kind in factors:
+        return {"total": factors[kind] * sums}
+    if kind == "max_total":
+        return {"max_total": rng.uniform(0.3, 0.9, len(sums)) * sums}
+    if kind == "max_total that is loose":
+        return {"max_total": np.where(rng.random(len(sums)) < 0.5, np.inf, 10.0 * sums)}
+    most = np.where(allowed, upper, 0.0).sum(axis=0)
+    if kind == "upper and total":
+        return {"upper": upper, "total": rng.uniform(0.05, 0.95, len(sums)) * most}
+    if kind == "upper and max_total":
+        return {"upper": upper, "max_total": rng.uniform(0.05, 1.2, len(sums)) * most}
+    if kind == "upper and the sum of it":
+        return {"upper": upper, "total": most}
+    raise ValueError(kind)

@@ -245,3 +245,28 @@ def test_asking_for_more_than_rounding_allows_gives_the_best_that_was_found(beta
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = activations(V, W, beta, background=background, tol=0.0)
         assert found.relative_gap.max() < 1e-5
+
+
+@pytest.mark.parametrize("beta", CONVEX)
+@pytest.mark.parametrize("data", [[0.0, 0.0], [1e-3, 0.0], [1.0, 1.0]])
+def test_a_component_of_zeros_takes_what_a_total_asks_for_in_excess(beta, data):
+    # Of the total, 1, the first component takes what suits the data; the one of zeros takes the rest at no cost.
+    W = np.array([[1.0, 0.0], [2.0, 0.0]])
+    V = np.array([data]).T
+    alone = activations(V, W[:, :1], beta, tol=1e-12).H[0, 0]
+    assert alone < 1.0
+    for weights in (None, np.full((2, 1), 3.0)):
+        found = activations(V, W, beta, weights=weights, tol=1e-10, total=1.0)
+        assert found.converged.all()
+        np.testing.assert_allclose(found.H[:, 0], [alone, 1.0 - alone], atol=1e-6)
+
+
+def test_totals_of_frames_without_data_are_met_at_the_lowest_cost():
+    W = np.array([[1.0, 0.1, 0.5], [1.0, 0.2, 0.5]])
+    found = activations(np.zeros((2, 1)), W, total=2.0)
+    np.testing.assert_array_equal(found.H[:, 0], [0.0, 2.0, 0.0])
+    assert found.converged.all()
+    # Where all is missing, any activations with the total are optimal.
+    found = activations(np.full((2, 1), np.nan), W, total=2.0)
+    np.testing.assert_allclose(found.H.sum(axis=0), 2.0, rtol=1e-15)
+    assert found.gap[0] == 0.0

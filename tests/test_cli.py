@@ -418,7 +418,7 @@ def test_info_of_long_activations_and_of_many_recordings(here):
 
 def test_info_knows_the_files_of_the_commands_by_their_content(here):
     run(*DECOMPOSE, "--picture", "picture.png")
-    Path("text.csv").write_text("name,value\nx,1\n")
+    Path("text.csv").write_text("name,value\nx,y\n")
     Path("broken.csv").write_text("onset_s,offset_s,label\nsoon,1,low\n")
     Path("latin.csv").write_bytes(b"time_s,caf\xe9\n0,1\n")
     Path("empty.csv").write_bytes(b"")
@@ -430,10 +430,14 @@ def test_info_knows_the_files_of_the_commands_by_their_content(here):
             "picture.png",
             '"picture.png" is not a recording in a format that can be read, and not a .npz or .csv file of',
         ),
-        ("text.csv", "neither events nor activations that knownmf has written: its columns are name, value."),
+        (
+            "text.csv",
+            'neither events nor activations that knownmf has written, nor a table of numbers: "text.csv": the cell in '
+            'line 2, column 2 (value) is "y", not a number: only the first row and the first column may be text.',
+        ),
         ("broken.csv", "neither events nor activations that knownmf has written: it cannot be read as a table"),
         ("latin.csv", "neither events nor activations that knownmf has written: it cannot be read as a table"),
-        ("empty.csv", "its columns are missing."),
+        ("empty.csv", '"empty.csv" is empty: it has no rows.'),
         ("other.npz", "neither a dictionary nor activations that knownmf has written."),
         ("damaged.npz", "damaged.npz"),
         ("folder", '"folder" is a folder: pass a file.'),
@@ -546,7 +550,7 @@ def test_frames_that_miss_the_tolerance_are_reported(here):
     assert "100 % of 94 frames" not in done.stdout
 
 
-@pytest.mark.parametrize("command", ["learn", "separate", "decompose", "transcribe", "info", "demo"])
+@pytest.mark.parametrize("command", ["learn", "separate", "decompose", "transcribe", "solve", "info", "demo"])
 def test_every_command_has_help(command):
     done = run(command, "--help")
     assert done.exit_code == 0
@@ -559,7 +563,7 @@ def test_the_help_of_learn_shows_the_separator_of_labels():
     assert "kick='BD*.wav'" in text
 
 
-@pytest.mark.parametrize("command", ["", "learn", "separate", "decompose", "transcribe", "info", "demo"])
+@pytest.mark.parametrize("command", ["", "learn", "separate", "decompose", "transcribe", "solve", "info", "demo"])
 def test_help_has_no_names_of_python_types(command):
     text = run(*command.split(), "--help").stdout
     assert not re.search(r"<\w+|\bbool\b|\bint\b|\bfloat\b|\bPath\b|\blist\[|x[<>]=|\bNone\b", text)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from knownmf.audio.activation_files import column_names
 from knownmf.cli.console import UserError
 from knownmf.cli.inputs import find_sounds
 from knownmf.cli.labels import labels_of_names
-from knownmf.files import file_names, files_written_aside, write_rows
+from knownmf.files import column_names, file_names, files_written_aside, write_rows
 
 
 @pytest.mark.parametrize(

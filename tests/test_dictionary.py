@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
+from knownmf import activations, audio
 from knownmf.dictionary import Dictionary
 
 KIT = {"sr": 22050, "n_fft": 8, "hop_length": 2}
@@ -370,7 +371,7 @@ def test_pickles_and_single_arrays_are_refused(kit, tmp_path):
     ("changes", "complaint"),
     [
         ({"format": None}, "not a knownmf dictionary"),
-        ({"format_version": 2}, "has format version 2, but this knownmf reads versions up to 1: upgrade"),
+        ({"format_version": 3}, "has format version 3, but this knownmf reads versions up to 2: upgrade"),
         ({"format_version": "x"}, "no readable format version"),
         ({"format_version": 0}, "no readable format version"),
         ({"W": None, "sr": None}, "lacks W, sr"),
@@ -399,3 +400,152 @@ def test_a_table_whose_columns_are_the_labels_in_another_order_is_refused():
     assert Dictionary(table, ["tom", "snare"], **settings).labels == ("tom", "snare")
     with pytest.raises(ValueError, match=r"order differs, at position 0 W has 'kick' and labels 'snare'"):
         Dictionary(table, ["snare", "kick"], **settings)
+
+
+SIGNATURES = {"labels": ["SBS1", "SBS5"], "features": ["C>A", "C>G", "C>T"], "units": "mutations"}
+
+
+@pytest.fixture
+def signatures():
+    """Return a dictionary without settings."""
+    return Dictionary(np.random.default_rng(0).random((3, 2)), **SIGNATURES)
+
+
+def assert_same(first, second):
+    np.testing.assert_array_equal(first.W, second.W)
+    assert first.W.dtype == second.W.dtype
+    for name in ("labels", "features", "units", "settings", "sr"):
+        assert getattr(first, name) == getattr(second, name), name
+
+
+class TestWithoutSettings:
+    def test_properties(self, signatures):
+        assert signatures.features == ("C>A", "C>G", "C>T")
+        assert (signatures.units, signatures.settings, signatures.sr, signatures.window) == (
+            "mutations",
+            {},
+            None,
+            None,
+        )
+        assert repr(signatures) == "Dictionary(2 components: SBS1, SBS5; features: C>A, C>G, C>T; units: mutations)"
+        assert repr(Dictionary(np.ones((3, 1)), ["a"])) == "Dictionary(1 component: a; 3 features)"
+        with pytest.raises(AttributeError, match="no sr, so that its bins have no frequencies: see features"):
+            signatures.frequencies  # noqa: B018 - reading it raises
+        assert not hasattr(signatures, "frequencies")
+
+    def test_labels_and_features_come_from_a_table(self, signatures):
+        table = signatures.to_frame()
+        assert (list(table.columns), list(table.index)) == (SIGNATURES["labels"], SIGNATURES["features"])
+        assert_same(Dictionary(table, units="mutations"), signatures)
+        assert Dictionary(pd.DataFrame(signatures.W), ["a", "b"]).features is None
+        assert Dictionary(table, features=["x", "y", "z"]).features == ("x", "y", "z")
+
+    def test_the_table_is_a_copy(self, signatures):
+        before = signatures.W.copy()
+        table = signatures.to_frame()
+        table.iloc[0, 0] = 7.0
+        np.testing.assert_array_equal(signatures.W, before)
+
+    def test_the_table_of_sounds_has_their_frequencies(self, kit):
+        table = kit.to_frame()
+        assert list(table.columns) == list(kit.labels)
+        np.testing.assert_array_equal(table.index, kit.frequencies)
+
+    @pytest.mark.parametrize("name", ["d.npz", "d.csv", "d.tsv", "d.txt.gz", "d.parquet"])
+    def test_files_give_back_what_was_saved(self, signatures, tmp_path, name):
+        signatures.save(tmp_path / name)
+        loaded = Dictionary.load(tmp_path / name)
+        if name != "d.npz":
+            assert loaded.units == ""
+            loaded = Dictionary(loaded.W, loaded.labels, features=loaded.features, units="mutations")
+        assert_same(loaded, signatures)
+
+    @pytest.mark.parametrize("name", ["d.npz", "d.csv"])
+    def test_files_without_features(self, tmp_path, name):
+        one = Dictionary(np.ones((3, 2), np.float64), ["a", "a"])
+        one.save(tmp_path / name)
+        assert_same(Dictionary.load(tmp_path / name), one)
+
+    def test_copies_are_the_same(self, signatures):
+        assert_same(copy.deepcopy(signatures), signatures)
+        assert_same(pickle.loads(pickle.dumps(signatures)), signatures)
+
+    def test_a_table_of_signatures_is_read(self, tmp_path):
+        path = tmp_path / "COSMIC_v3.4_SBS_GRCh38.txt"
+        path.write_text("Type\tSBS1\tSBS5\nA[C>A]A\t0.25\t0.5\nA[C>A]C\t0.75\t0.5\n")
+        loaded = Dictionary.load(path)
+        assert (loaded.labels, loaded.features) == (("SBS1", "SBS5"), ("A[C>A]A", "A[C>A]C"))
+        assert loaded.W.tolist() == [[0.25, 0.5], [0.75, 0.5]]
+
+    def test_a_first_column_of_numbers_has_the_features(self, tmp_path):
+        (tmp_path / "d.csv").write_text("nm,Hb,HbO2\n400,1,2\n500,3,4\n")
+        loaded = Dictionary.load(tmp_path / "d.csv")
+        assert (loaded.labels, loaded.features) == (("Hb", "HbO2"), ("400", "500"))
+
+    @pytest.mark.parametrize(
+        ("content", "complaint"),
+        [
+            ("1,2\n3,3\n", "not a table of basis vectors with their labels in the first row"),
+            ("Type,a\nx,-1\n", r"invalid dictionary: W\[0, 0\] is -1.0"),
+            ("Type,a\nx,1\nx,2\n", "invalid dictionary: The feature 'x' occurs more than once"),
+            ("Type,a\nx,b\n", "d.csv.*not a number"),
+        ],
+    )
+    def test_other_tables_are_refused(self, tmp_path, content, complaint):
+        (tmp_path / "d.csv").write_text(content)
+        with pytest.raises(ValueError, match=complaint):
+            Dictionary.load(tmp_path / "d.csv")
+
+    def test_a_table_cannot_hold_settings(self, kit, tmp_path):
+        with pytest.raises(ValueError, match=r"cannot hold the settings \(sr, n_fft, ...\): save .* in an .npz file"):
+            kit.save(tmp_path / "d.csv")
+        assert not any(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            ({"n_fft": 4}, "n_fft=4 was passed without sr: pass sr"),
+            ({"window": "hann"}, "window='hann' was passed without sr"),
+            ({"sr": 8000, "n_fft": 4, "features": ["a", "b", "c"]}, "features=.* was passed with sr: leave it out"),
+            ({"sr": 8000, "n_fft": 4, "units": "mg"}, "units='mg' was passed with sr"),
+            ({"features": ["a", "b"]}, "W has 3 bins but there are 2 features"),
+            ({"features": ["a", "b", "a"]}, "The feature 'a' occurs more than once"),
+            ({"features": ["a", "b", ""]}, "Feature 2 is ''; features are strings that are not empty"),
+            ({"features": "abc"}, "features is the string 'abc'; a list with one string per bin is needed"),
+            ({"units": 3}, "units is 3, expected a text such as 'mg/l'"),
+            ({"labels": None}, "labels is missing: pass the name of each component"),
+        ],
+    )
+    def test_options_that_do_not_fit_are_named(self, options, complaint):
+        with pytest.raises(ValueError, match=complaint):
+            Dictionary(np.ones((3, 2)), **{"labels": ["a", "b"], **options})
+
+    @pytest.mark.parametrize(
+        ("changes", "complaint"),
+        [
+            ({"units": None}, "lacks units"),
+            ({"features": np.array(["a"])}, "W has 3 bins but there are 1 features"),
+            ({"features": np.arange(3)}, "the features are not strings"),
+            ({"features": np.array(["a", "b", "c" * 2000])}, "features have up to 2000 characters"),
+            ({"units": np.array(["a", "b"])}, "units has shape"),
+            ({"format_version": 1}, "lacks sr, n_fft"),
+        ],
+    )
+    def test_invalid_entries_of_a_file_are_named(self, signatures, tmp_path, changes, complaint):
+        path = tmp_path / "d.npz"
+        signatures.save(path)
+        change_file(path, **changes)
+        with pytest.raises(ValueError, match=complaint):
+            Dictionary.load(path)
+
+    def test_labels_are_compared_with_those_of_the_data(self, signatures):
+        V = pd.DataFrame(signatures.W @ np.ones((2, 4)), SIGNATURES["features"])
+        assert list(activations(V, signatures.to_frame()).to_frame().index) == SIGNATURES["labels"]
+        with pytest.raises(ValueError, match="do not have the same labels for their bins: their order differs"):
+            activations(V[::-1], signatures.to_frame())
+
+    def test_functions_for_recordings_say_what_it_lacks(self, signatures):
+        y = np.zeros(100)
+        for function in (audio.separate, audio.decompose, audio.transcribe):
+            with pytest.raises(ValueError, match=r"the dictionary has no settings of spectrograms \(sr, n_fft"):
+                function(y, 8000, signatures)

@@ -1,4 +1,4 @@
-"""What happens if the packages of the extra "audio" are not installed."""
+"""What happens if the packages of the extras "audio" and "tables" are not installed."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from commands import write_inputs
-from knownmf.extras import AUDIO_PACKAGES, MissingPackageError, audio_extra
+from knownmf.extras import AUDIO_PACKAGES, TABLES_PACKAGES, MissingPackageError, audio_extra
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf8"))["project"]
 MAIN = "import sys; from knownmf.cli import main; sys.argv[0] = 'knownmf'; main()"
@@ -30,7 +30,12 @@ sys.meta_path.insert(0, Block())
 
 
 def message(package):
-    return f'the package {package} is not installed: run pip install "knownmf[audio]".'
+    """Return the message about a missing package, with the extras that have it."""
+    audio, tables = 'pip install "knownmf[audio]"', 'pip install "knownmf[tables]"'
+    remedy = audio if package not in TABLES_PACKAGES else tables
+    if package in {*AUDIO_PACKAGES} & {*TABLES_PACKAGES}:
+        remedy = f"{audio} for recordings, or {tables} for tables"
+    return f"the package {package} is not installed: run {remedy}."
 
 
 @pytest.mark.parametrize(
@@ -94,8 +99,20 @@ knownmf.NMF(n_components=2, random_state=0).fit(V)
 knownmf.Dictionary(V[:5, :2], ["a", "b"], sr=8000, n_fft=8, hop_length=4)
 knownmf.show_versions()
 """
-    done = run_without([*AUDIO_PACKAGES, "librosa", "numba"], code)
+    done = run_without([*AUDIO_PACKAGES, *TABLES_PACKAGES, "librosa", "numba"], code)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_table_of_the_result_names_the_missing_package_and_the_command():
+    code = """
+import knownmf
+try:
+    knownmf.activations([[1.0]], [[1.0]]).to_frame()
+except ImportError as error:
+    print(error)
+"""
+    done = run_without(["pandas"], code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, message("pandas") + "\n", "")
 
 
 def test_recordings_plots_and_the_command_do_not_need_librosa(tmp_path, monkeypatch):
@@ -116,7 +133,8 @@ def names(requirements):
     return {requirement.split(">")[0] for requirement in requirements}
 
 
-def test_the_extra_is_what_the_messages_are_for():
+def test_the_extras_are_what_the_messages_are_for():
     assert names(PROJECT["dependencies"]) == {"numpy", "scipy", "scikit-learn", "threadpoolctl"}
     assert names(PROJECT["optional-dependencies"]["audio"]) == set(AUDIO_PACKAGES)
-    assert "knownmf[audio,zarr]" in PROJECT["optional-dependencies"]["dev"]
+    assert names(PROJECT["optional-dependencies"]["tables"]) == set(TABLES_PACKAGES)
+    assert "knownmf[audio,tables,zarr]" in PROJECT["optional-dependencies"]["dev"]

@@ -492,3 +492,13 @@ def test_numbers_of_all_sizes_leave_no_nan_and_no_infinite_activation(beta):
         assert (found.criterion[found.converged] <= found.tol).all()
         if 1.0 <= beta <= 2.0:
             assert (found.gap >= 0.0).all()
+
+
+@pytest.mark.parametrize("beta", [1.0, 1.5])
+def test_more_components_than_bins_reach_tight_tolerances(beta):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        W, V = rng.gamma(0.5, 1.0, (3, 17)), rng.gamma(1.0, 1.0, (3, 100)) * rng.uniform(0.0, 40.0, 100)
+        bound = rng.gamma(1.0, 1.0, 17)
+        for limits in ({}, {"upper": bound}, {"total": 0.5 * bound.sum()}, {"upper": bound, "max_total": 0.5}):
+            assert activations(V, W, beta, tol=1e-9, **limits).converged.all()

@@ -9,11 +9,12 @@ import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from knownmf import NMF, Solver, activations, get_num_threads, set_num_threads
-from problems import BETAS, OPTIONS, random_problem
+from problems import BETAS, LIMITS, OPTIONS, random_limits, random_problem
 
 FIELDS = ("H", "gap", "relative_gap", "kkt", "objective", "n_iter", "converged")
 FRAMES = 40
-PER_FRAME = ("weights", "background", "support", "H_init", "l1", "l2")
+PER_FRAME = ("weights", "background", "support", "H_init", "l1", "l2", "upper")
+TOTALS = ("total", "max_total")
 every_beta = pytest.mark.parametrize("beta", BETAS)
 every_dtype = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
@@ -31,6 +32,7 @@ def threads(n):
 def solved(V, W, beta, frames=slice(None), tol=1e-5, **keywords):
     """Return the answers for some frames, what belongs to single frames cut to them."""
     cut = {k: v[:, frames] if k in PER_FRAME and np.ndim(v) == 2 else v for k, v in keywords.items()}
+    cut |= {k: v[frames] for k, v in cut.items() if k in TOTALS and np.ndim(v) == 1}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return activations(V[:, frames], W, beta, tol=tol, **cut)
@@ -86,6 +88,24 @@ def problem(options, beta, dtype=np.float64, n_bins=17, n_components=7, seed=0):
 def test_with_every_option(beta, options, dtype):
     V, W, keywords = problem(options, beta, dtype)
     assert_independent(V, W, beta, **keywords)
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+@pytest.mark.parametrize("beta", [0.0, 1.0, 1.5, 2.0])
+def test_with_limits(beta, kind):
+    V, W, keywords = problem(OPTIONS["everything"], beta)
+    usual = np.maximum(solved(V, W, beta, **keywords).H, 1e-2)
+    limits = random_limits(0, kind, usual, keywords.get("support"))
+    assert_independent(V, W, beta, sizes=(1, 9), **keywords, **limits)
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_of_a_sparse_matrix_with_limits(beta, kind):
+    V, W = sparse_problem(6, np.float64)
+    V = scipy.sparse.csc_array(V)
+    limits = random_limits(0, kind, np.maximum(solved(V, W, beta).H, 1e-2))
+    assert_independent(V, W, beta, sizes=(1, 9), **limits)
 
 
 @pytest.mark.parametrize(

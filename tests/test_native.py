@@ -51,7 +51,7 @@ def sparse_block():
 
 def answer():
     """Return an answer of which nothing is written yet."""
-    numbers = {name: np.full(N_FRAMES, 77.0) for name in ("gap", "relative_gap", "kkt", "objective")}
+    numbers = {name: np.full(N_FRAMES, 77.0) for name in ("gap", "relative_gap", "kkt", "objective", "null_divergence")}
     n_iter, converged = np.full(N_FRAMES, 77, np.int64), np.zeros(N_FRAMES, np.bool_)
     return Answer(H=np.full((N_FRAMES, N_COMPONENTS), 77.0), n_iter=n_iter, converged=converged, **numbers)
 

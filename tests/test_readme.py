@@ -1,5 +1,6 @@
 """Test the examples, the figures and the names of tests in the README and in docs."""
 
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
+TABLES = (ROOT / "docs" / "tables.md").read_text(encoding="utf8")
 LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
+INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf8")
 SCIKIT_LEARN = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
 
 
@@ -38,6 +41,34 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(capsys):
     assert "\nEvent(onset_s=0.04" in printed
     assert re.search(r"\n9\d% of the recording is explained\n", printed)
     assert names["figure"].axes
+
+
+def test_the_example_of_inference_finds_the_three_components(capsys):
+    (block,) = examples(INFERENCE)
+    names = {}
+    exec(block, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["component 2", "component 5", "component 11", "p-values"]
+    assert (names["lower"] <= names["chosen"].found.H).all()
+    assert (names["upper"] >= names["chosen"].found.H).all()
+
+
+def test_the_examples_of_tables_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in examples(TABLES):
+        exec(block, names)
+    assert list(names["found"].to_frame().index) == ["SBS1", "SBS5"]
+    assert list(names["found"].to_frame().columns) == ["P1", "P2"]
+    assert names["knownmf"].Dictionary.load("signatures.npz").units == "mutations"
+
+
+def test_the_page_on_tables_names_all_options_of_the_command():
+    from knownmf.cli import app
+
+    command = next(command for command in app.registered_commands if command.callback.__name__ == "solve")
+    options = [option.replace("_", "-") for option in inspect.signature(command.callback).parameters]
+    assert not [option for option in options if f"--{option}" not in TABLES and option != "data"]
 
 
 def test_the_example_of_a_callback_prints_every_pass(capsys):

@@ -36,11 +36,13 @@ LAYERS = [
     "observations",
     "solver",
     "activations",
+    "inference",
     "learning",
     "prepared",
     "nmf_base",
     "estimators",
     "archives",
+    "table_files",
     "dictionary_files",
     "dictionary",
     "audio",
@@ -50,6 +52,7 @@ LAYERS = [
 ]
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
+    "inference": ["frames", "information", "poisson", "errors", "fit", "resampling", "selection"],
     "learning": ["known", "passes", "descent", "alternating", "starts", "fitting"],
     "audio": [
         "containers",
@@ -69,10 +72,12 @@ INSIDE = {
         "labels",
         "inputs",
         "outputs",
+        "tables",
         "summaries",
         "information",
         "jobs",
         "commands",
+        "solving",
         "demonstration",
         "application",
     ],
@@ -166,7 +171,7 @@ def public_names(module):
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
-@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.learning"])
+@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.inference", "knownmf.learning"])
 def test_packages_list_their_public_names(name):
     listed = importlib.import_module(name).__all__
     assert listed
@@ -246,7 +251,7 @@ def test_the_readme_shows_every_command():
     from knownmf.cli import app
 
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert len(names) == 6
+    assert len(names) == 7
     assert not [name for name in names if f"knownmf {name}" not in readme]
 
 

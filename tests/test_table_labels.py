@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -116,6 +117,64 @@ class TestLabels:
         partly = NMF(3, components=W.T, max_iter=2, tol=0.0).fit(V.T)
         assert list(partly.get_feature_names_out()) == [*COMPONENTS, "nmf2"]
         assert list(NMF(components=W.values.T).fit(V.T).get_feature_names_out()) == ["nmf0", "nmf1"]
+
+
+class TestLabeledResults:
+    @pytest.mark.parametrize(
+        "call",
+        {
+            "activations": activations,
+            "columns of polars": lambda V, W: activations(pl.from_pandas(V), pl.from_pandas(W)),
+            "solver": lambda V, W: Solver(W).solve(V),
+            "copy of a solver": lambda V, W: pickle.loads(pickle.dumps(Solver(W))).solve(V),
+            "certify": lambda V, W: Solver(W).certify(V, activations(V, W).H),
+            "labels of options": lambda V, W: activations(
+                V.values, W.values, support=pd.DataFrame(1, COMPONENTS, FRAMES), weights=pd.Series(1.0, BINS)
+            ),
+            "labels beside default ones": lambda V, W: activations(
+                pd.DataFrame(V.values), W, support=pd.DataFrame(1, COMPONENTS, FRAMES)
+            ),
+        }.items(),
+        ids=lambda pair: pair[0],
+    )
+    def test_activations_come_back_with_their_labels(self, tables, call):
+        V, W = tables
+        expected = pd.DataFrame(activations(V.values, W.values).H, COMPONENTS, FRAMES)
+        found = call[1](V, W)
+        pd.testing.assert_frame_equal(found.to_frame(), expected, check_index_type=False)
+        errors = found.to_frame(2 * found.H)
+        pd.testing.assert_frame_equal(errors, 2 * expected)
+        with pytest.raises(ValueError, match=r"values has shape \(4, 2\), expected .* = \(2, 4\)"):
+            found.to_frame(found.H.T)
+
+    def test_a_basis_comes_back_with_its_labels(self, tables):
+        V, W = tables
+        H = activations(V, W).to_frame()
+        found = basis(V, H).to_frame()
+        pd.testing.assert_frame_equal(found, pd.DataFrame(basis(V.values, H.values).H, COMPONENTS, BINS))
+
+    def test_axes_without_labels_are_numbered_as_pandas_does(self, tables):
+        V, W = tables
+        found = activations(V.values, W)
+        assert (list(found.to_frame().index), list(found.to_frame().columns)) == (COMPONENTS, [0, 1, 2, 3])
+        assert found.frame_labels is None
+
+    def test_the_table_is_a_copy(self, tables):
+        found = activations(*tables)
+        before = found.H.copy()
+        table = found.to_frame()
+        table.iloc[0, 0] = -1.0
+        assert np.array_equal(found.H, before)
+
+    def test_polars_reads_the_table(self, tables):
+        table = activations(*tables).to_frame().rename_axis("component")
+        assert pl.from_pandas(table, include_index=True).columns == ["component", *FRAMES]
+
+    def test_labels_are_compared_with_those_that_say_more_than_default_ones(self, tables):
+        V, W = tables
+        options = {"weights": pd.Series(1.0, BINS), "background": pd.Series(1.0, OTHER)}
+        with pytest.raises(ValueError, match="weights and background do not have the same labels for their bins"):
+            activations(pd.DataFrame(V.values), W.values, **options)
 
 
 def as_missing(V, kind):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from knownmf.activations import activations, basis
 from knownmf.dictionary import Dictionary
+from knownmf.inference import bootstrap, goodness_of_fit, select, standard_errors
 from knownmf.solver import Activations, Solver
 from knownmf.threads import get_num_threads, set_num_threads
 from knownmf.versions import show_versions
@@ -31,9 +32,13 @@ __all__ = [
     "__version__",
     "activations",
     "basis",
+    "bootstrap",
     "get_num_threads",
+    "goodness_of_fit",
+    "select",
     "set_num_threads",
     "show_versions",
+    "standard_errors",
 ]
 
 

@@ -11,10 +11,18 @@ from knownmf.archives import array_header, array_names, array_values, opened_arc
 from knownmf.memory import check_memory
 from knownmf.validation import whole_number
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "LONGEST_LABEL", "SETTINGS", "stored_dictionary"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "FORMAT_VERSION_WITHOUT_SETTINGS",
+    "LONGEST_LABEL",
+    "SETTINGS",
+    "stored_dictionary",
+]
 
 FORMAT = "knownmf dictionary"
-FORMAT_VERSION = 1
+# Dictionaries without settings have a version of their own, so that programs which need the settings refuse them.
+FORMAT_VERSION, FORMAT_VERSION_WITHOUT_SETTINGS = 1, 2
 
 # The names of the settings of spectrograms, which are also those of the constructor's arguments and of the entries of
 # a file.
@@ -28,17 +36,23 @@ MOST_BYTES = 1000  # of a single value
 def stored_dictionary(path: Path) -> tuple[np.ndarray, list[str], dict[str, Any]]:
     """Return the basis, the labels and the settings in a file. Raise if it is not a dictionary.
 
+    In the place of the settings, there may be the features and the units.
+
     Only the arrays of a dictionary are decompressed, each after its type and its shape were checked. Therefore, no file
     takes more memory than a dictionary of this shape does.
     """
     with path.open("rb") as file:
         _check_start(path, file.peek(6))
         with opened_archive(file, path, "save the dictionary again") as archive:
-            _check_format(path, archive)
+            has_settings = _check_format(path, archive) == FORMAT_VERSION
             try:
-                settings = {name: _single_value(archive, name) for name in SETTINGS}
-                n_fft = whole_number(settings["n_fft"], "n_fft", meaning="the window's length in samples")
+                settings = {name: _single_value(archive, name) for name in (SETTINGS if has_settings else ("units",))}
+                n_fft = None
+                if has_settings:
+                    n_fft = whole_number(settings["n_fft"], "n_fft", meaning="the window's length in samples")
                 _check_headers(path, archive, n_fft)
+                if "features" in array_names(archive) and not has_settings:
+                    settings["features"] = [str(name) for name in array_values(archive, "features")]
                 W, labels = array_values(archive, "W"), array_values(archive, "labels")
             except ValueError as error:
                 raise ValueError(f'"{path}" contains an invalid dictionary: {error}') from error
@@ -56,8 +70,8 @@ def _check_start(path: Path, start: bytes) -> None:
         )
 
 
-def _check_format(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise unless the entries of a file are those of a dictionary in a known version of the format."""
+def _check_format(path: Path, archive: zipfile.ZipFile) -> int:
+    """Return the version of the format. Raise unless the entries are those of a dictionary in a known version."""
     entries = array_names(archive)
 
     def value(name: str) -> object:
@@ -74,14 +88,16 @@ def _check_format(path: Path, archive: zipfile.ZipFile) -> None:
     version = value("format_version") if "format_version" in entries else None
     if not isinstance(version, int) or version < 1:
         raise ValueError(f'"{path}" has no readable format version: save the dictionary again.')
-    if version > FORMAT_VERSION:
+    if version > FORMAT_VERSION_WITHOUT_SETTINGS:
         raise ValueError(
-            f'"{path}" has format version {version}, but this knownmf reads versions up to {FORMAT_VERSION}: '
-            "upgrade knownmf."
+            f'"{path}" has format version {version}, but this knownmf reads versions up to '
+            f"{FORMAT_VERSION_WITHOUT_SETTINGS}: upgrade knownmf."
         )
-    missing = [key for key in ("W", "labels", *SETTINGS) if key not in entries]
+    options = SETTINGS if version == FORMAT_VERSION else ("units",)
+    missing = [key for key in ("W", "labels", *options) if key not in entries]
     if missing:
         raise ValueError(f'"{path}" lacks {", ".join(missing)}: it is incomplete, save the dictionary again.')
+    return version
 
 
 def _single_value(archive: zipfile.ZipFile, name: str) -> Any:
@@ -94,20 +110,30 @@ def _single_value(archive: zipfile.ZipFile, name: str) -> Any:
     return array_values(archive, name).item()
 
 
-def _check_headers(path: Path, archive: zipfile.ZipFile, n_fft: int) -> None:
-    """Raise unless the basis and the labels in a file fit together, and into memory."""
+def _check_headers(path: Path, archive: zipfile.ZipFile, n_fft: int | None) -> None:
+    """Raise unless the basis, the labels and the features in a file fit together, and into memory."""
     dtype, shape = array_header(archive, "W")
     if dtype.kind not in "biuf" or len(shape) != 2:
         raise ValueError(f"W has values of type {dtype} and shape {shape}; a matrix of real numbers is needed")
-    if shape[0] != n_fft // 2 + 1:
+    if n_fft is not None and shape[0] != n_fft // 2 + 1:
         raise ValueError(f"W has {shape[0]} bins, but n_fft={n_fft} makes spectra of {n_fft // 2 + 1}")
-    of_labels, n_labels = array_header(archive, "labels")
-    if of_labels.kind != "U" or len(n_labels) != 1:
-        raise ValueError(f"the labels are not strings but {of_labels} of shape {n_labels}")
-    if shape[1:] != n_labels:
-        raise ValueError(f"W has {shape[1]} components but there are {n_labels[0]} labels")
-    longest = of_labels.itemsize // np.dtype("U1").itemsize
-    if longest > LONGEST_LABEL:
-        raise ValueError(f"the labels have up to {longest} characters, expected at most {LONGEST_LABEL}")
+    n_labels = _checked_number_of_texts(archive, "labels")
+    if shape[1] != n_labels:
+        raise ValueError(f"W has {shape[1]} components but there are {n_labels} labels")
+    if n_fft is None and "features" in array_names(archive):
+        n_features = _checked_number_of_texts(archive, "features")
+        if shape[0] != n_features:
+            raise ValueError(f"W has {shape[0]} bins but there are {n_features} features")
     # The array that is read, and the copy that the dictionary keeps.
     check_memory(math.prod(shape) * (dtype.itemsize + 8), f'loading "{path}"', "close other programs")
+
+
+def _checked_number_of_texts(archive: zipfile.ZipFile, name: str) -> int:
+    """Return how many strings an array has. Raise if it has something else, or longer ones than any label."""
+    dtype, shape = array_header(archive, name)
+    if dtype.kind != "U" or len(shape) != 1:
+        raise ValueError(f"the {name} are not strings but {dtype} of shape {shape}")
+    longest = dtype.itemsize // np.dtype("U1").itemsize
+    if longest > LONGEST_LABEL:
+        raise ValueError(f"the {name} have up to {longest} characters, expected at most {LONGEST_LABEL}")
+    return shape[0]

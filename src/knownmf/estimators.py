@@ -423,5 +423,5 @@ class NMF(BaseNMF):
         self._warn_of_missed(found)
         self.objective_history_ = np.array([*history, float(found.objective.sum()) + constant])
         self.n_iter_ = n_passes + 1
-        self.reconstruction_err_ = float(np.sqrt(2.0 * prepared.divergence(found).sum()))
+        self.reconstruction_err_ = float(np.sqrt(2.0 * found.divergence.sum()))
         return found.H.T

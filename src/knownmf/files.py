@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "column_names",
     "created_folder",
     "file_names",
     "files_written_aside",
@@ -173,6 +174,24 @@ def unique_names(labels: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
         used.add(_folded(name))
         names.append(name)
     return names
+
+
+def column_names(labels: Iterable[str]) -> list[str]:
+    """Return a different name for each component, such as ``kick``, ``kick.2`` and ``kick.3``.
+
+    Examples
+    --------
+    >>> column_names(["kick", "kick", "snare", "kick.2"])
+    ['kick', 'kick.2', 'snare', 'kick.2.2']
+    """
+    names: dict[str, None] = {}  # in order; a list would take long to search
+    for label in labels:
+        name, number = label, 1
+        while name in names:
+            number += 1
+            name = f"{label}.{number}"
+        names[name] = None
+    return list(names)
 
 
 def _folded(name: str) -> str:

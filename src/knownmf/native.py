@@ -93,6 +93,7 @@ _Answer = _structure(
     relative_gap=_address,
     kkt=_address,
     objective=_address,
+    null_divergence=_address,
     n_iter=_address,
     converged=_address,
 )
@@ -272,6 +273,7 @@ class Answer(NamedTuple):
     relative_gap: NDArray[np.float64]
     kkt: NDArray[np.float64]
     objective: NDArray[np.float64]
+    null_divergence: NDArray[np.float64]
     n_iter: NDArray[np.int64]
     converged: NDArray[np.bool_]
 
@@ -336,6 +338,7 @@ def solve(
         _pointer(answer.relative_gap, np.float64, n, written=True),
         _pointer(answer.kkt, np.float64, n, written=True),
         _pointer(answer.objective, np.float64, n, written=True),
+        _pointer(answer.null_divergence, np.float64, n, written=True),
         _pointer(answer.n_iter, np.int64, n, written=True),
         _pointer(answer.converged, np.bool_, n, written=True),
     )

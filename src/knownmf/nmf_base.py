@@ -144,7 +144,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._check_fitted()
         data = self._validate(X, reset=False)
         found = self._activations(self._observe(X, data, self.n_components_, weights, background, support))
-        return -float(self._prepare().divergence(found).mean())
+        return -float(found.divergence.mean())
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the components: the row labels of a table ``components``, else "nmf0", "nmf1", ...

@@ -5,6 +5,7 @@ sample in each row. Both are checked here under their own names and axes, and ke
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -72,6 +73,8 @@ class Observations:
         Upper bounds and totals of the activations.
     frame : str
         What the caller calls a frame.
+    component_labels, frame_labels : sequence, or None
+        The labels in the tables that were passed.
     """
 
     V: Any
@@ -83,6 +86,8 @@ class Observations:
     l2: NDArray | None = None
     limits: Limits = field(default_factory=Limits)
     frame: str = "frame"
+    component_labels: Sequence[Any] | None = None
+    frame_labels: Sequence[Any] | None = None
 
     @classmethod
     def check(
@@ -152,6 +157,8 @@ class Observations:
             _check_rows(l2, "l2", per_component, n_frames, axes),
             Limits.check(limits, n_components, n_frames, axes.frames.removesuffix("s"), axes.frames_in_rows),
             axes.frames.removesuffix("s"),
+            labels.of("components"),
+            labels.of(axes.frames),
         )
         if checked.support is not None:
             check_zeros_and_ones(checked.support, "support")

@@ -1,4 +1,4 @@
-"""Pictures of decompositions. The module needs the extra "audio": importing it loads Matplotlib."""
+"""Pictures of activations. The module needs the extra "audio" or "tables": importing it loads Matplotlib."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knownmf.extras import audio_extra
+from knownmf.extras import command_extra
 from knownmf.wording import counted, percent, printable
 
-with audio_extra():
+with command_extra():
     from matplotlib import colormaps
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,14 +20,13 @@ with audio_extra():
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import FuncFormatter
 
-    from knownmf.audio import Summary
-    from knownmf.audio.overviews import Overview, OverviewBuilder
 
 if TYPE_CHECKING:
-    from knownmf.audio import Decomposition, Event
+    from knownmf.audio import Decomposition, Event, Summary
+    from knownmf.audio.overviews import Overview
     from knownmf.dictionary import Dictionary
 
-__all__ = ["decomposition_picture"]
+__all__ = ["activations_picture", "decomposition_picture"]
 
 # The palette of Okabe and Ito, whose colors color-blind people can distinguish, without black and without yellow
 # (which is hard to see on white).
@@ -71,6 +70,59 @@ class _Shown:
     n_converged: int
     beta: float
     tol: float
+
+
+def activations_picture(
+    H: np.ndarray,
+    components: Sequence[str] | None = None,
+    samples: Sequence[str] | None = None,
+    *,
+    units: str = "",
+) -> Figure:
+    """Draw activations as an image, with a component in each row and a sample in each column.
+
+    Parameters
+    ----------
+    H : ndarray of shape (n_components, n_samples)
+        The activations.
+    components, samples : sequence of str, optional
+        Their names. If there are many, some of them are shown.
+    units : str, optional
+        The unit of the activations.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A figure of 1600 x 900 pixels. It has no window and is not known to pyplot. Save it with ``savefig``. Of many
+        samples, the maximum of neighboring ones is drawn, and of many components, too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from knownmf.plots import activations_picture
+    >>> figure = activations_picture(np.eye(2, 3), ["SBS1", "SBS5"], units="mutations")
+    >>> figure.axes[0].get_yticklabels()[0].get_text()
+    'SBS1'
+    """
+    figure = Figure(figsize=(16, 9), dpi=100, layout=ConstrainedLayoutEngine())
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    n_components, n_samples = H.shape
+    drawn = _fewer(_fewer(H, _COLUMNS).T, _ROWS).T
+    extent = (-0.5, n_samples - 0.5, n_components - 0.5, -0.5)
+    image = axes.imshow(drawn, aspect="auto", cmap="magma", vmin=0, interpolation="nearest", extent=extent)
+    figure.colorbar(image, label=f"activation ({units})" if units else "activation", pad=0.01)
+    for axis, names, number, most, noun in (
+        (axes.yaxis, components, n_components, 45, "component"),
+        (axes.xaxis, samples, n_samples, 60, "sample"),
+    ):
+        axis.set_label_text(counted(number, noun))
+        if names is not None:
+            shown = _spread(number, most)
+            axis.set_ticks(shown, [_short(names[place]) for place in shown])
+    if samples is not None:
+        axes.tick_params(axis="x", rotation=90)
+    return figure
 
 
 def decomposition_picture(decomposition: Decomposition | Summary, *, events: Iterable[Event] | None = None) -> Figure:
@@ -135,6 +187,9 @@ def decomposition_picture(decomposition: Decomposition | Summary, *, events: Ite
 
 def _shown(decomposition: Decomposition | Summary) -> _Shown:
     """Return what a picture shows of a decomposition or of the summary of one."""
+    from knownmf.audio import Summary  # here: the extra "tables" has pictures, but no audio
+    from knownmf.audio.overviews import OverviewBuilder
+
     dictionary = decomposition.dictionary
     if isinstance(decomposition, Summary):
         overview, n_frames, n_converged = decomposition.overview, decomposition.n_frames, decomposition.n_converged

@@ -41,12 +41,6 @@ class PreparedComponents:
         loss = self.loss
         return solve_with(observations, self.components.T, loss.beta, loss.l1, loss.l2, self.tol)
 
-    def divergence(self, found: Activations) -> NDArray[np.float64]:
-        """Return the divergence of each frame: its objective without the penalties."""
-        H = found.H.astype(np.float64, copy=False)
-        penalties = self.loss.l1 * H.sum(axis=0) + 0.5 * self.loss.l2 * (H * H).sum(axis=0)
-        return np.maximum(found.objective - penalties, 0.0)
-
 
 def solve_no_worse(
     learned: Learned, prepared: PreparedComponents, observations: Observations

@@ -2,16 +2,17 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.divergences import beta_of
+from knownmf.extras import tables_extra
 from knownmf.limits import LimitArguments, Limits
 from knownmf.native import Answer, InterruptFlag, Options, PreparedBasis, Workspace, solve
 from knownmf.observations import SPECTROGRAM, Observations
@@ -27,6 +28,9 @@ from knownmf.validation import (
     real_array,
     whole_number,
 )
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Progress = Callable[[int, int], object]
 
@@ -72,12 +76,21 @@ class Activations:
         Whether ``relative_gap`` (outside [1, 2]: ``kkt``) is at most ``tol``.
     objective : (n_frames,) float64
         What was minimized: the weighted divergence plus the penalties. Infinite where it is larger than 1e308.
+    divergence : (n_frames,) float64
+        The objective without the penalties: the sum of m d(x | v) over the bins.
+    null_divergence : (n_frames,) float64
+        The same of the null model, which is the weighted mean of the frame's data in every bin. NaN if all data of the
+        frame are equal.
     n_iter : (n_frames,) int64
         Newton steps taken; 0 where multiplicative updates were enough, 1 for least squares with one Gram matrix.
     beta : float
         The beta-divergence that was minimized.
     tol : float
         The tolerance asked for.
+    limits : Limits
+        The upper bounds and totals that were given, as ``limits.upper``, ``limits.total`` and ``limits.max_total``.
+    component_labels, frame_labels : sequence, or None
+        The labels of the components and of the frames, if tables (pandas, polars) had them.
     """
 
     H: NDArray[np.floating] = field(repr=False)
@@ -86,9 +99,56 @@ class Activations:
     kkt: NDArray[np.float64] = field(repr=False)
     converged: NDArray[np.bool_] = field(repr=False)
     objective: NDArray[np.float64] = field(repr=False)
+    divergence: NDArray[np.float64] = field(repr=False)
+    null_divergence: NDArray[np.float64] = field(repr=False)
     n_iter: NDArray[np.int64] = field(repr=False)
     beta: float
     tol: float
+    limits: Limits = field(default_factory=Limits, repr=False)
+    component_labels: Sequence[Any] | None = field(default=None, repr=False)
+    frame_labels: Sequence[Any] | None = field(default=None, repr=False)
+
+    def to_frame(self, values: ArrayLike | None = None) -> "DataFrame":
+        """Return the activations as a pandas DataFrame, with the labels of the tables that they were computed from.
+
+        Parameters
+        ----------
+        values : array_like, (n_components, n_frames), optional
+            Other values of the same shape to label instead of ``H``, such as standard errors or a support.
+
+        Returns
+        -------
+        pandas.DataFrame, (n_components, n_frames)
+            A copy. Its index has the labels of the components, its columns those of the frames; where no table had
+            labels, they are 0, 1, 2, ... For polars, use
+            ``pl.from_pandas(found.to_frame().rename_axis("component"), include_index=True)``.
+
+        Raises
+        ------
+        ValueError
+            If ``values`` have another shape.
+        MissingPackageError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import knownmf
+        >>> W = pd.DataFrame([[0.4, 0.4], [0.2, 0.1]], index=["x", "y"], columns=["a", "b"])
+        >>> V = pd.DataFrame([[3.0, 2.0], [1.2, 1.0]], index=["x", "y"], columns=["first", "second"])
+        >>> knownmf.activations(V, W, tol=1e-9).to_frame().round(3)
+           first  second
+        a    4.5     5.0
+        b    3.0     0.0
+        """
+        with tables_extra():
+            import pandas as pd
+        array = self.H if values is None else np.asarray(values)
+        if array.shape != self.H.shape:
+            raise ValueError(
+                f"values has shape {array.shape}, expected (n_components, n_frames) = {self.H.shape}, as H has."
+            )
+        return pd.DataFrame(array, self.component_labels, self.frame_labels, copy=True)
 
     @property
     def criterion(self) -> NDArray[np.float64]:
@@ -99,6 +159,22 @@ class Activations:
     def criterion_name(self) -> str:
         """The name of ``criterion`` in words."""
         return criterion_name(self.beta)
+
+    @property
+    def deviance(self) -> NDArray[np.float64]:
+        """Twice the divergence; (n_frames,). For beta = 1 it is the Poisson deviance, for 2 the squared error."""
+        return 2.0 * self.divergence
+
+    @property
+    def explained(self) -> NDArray[np.float64]:
+        """The share of the deviance that the model explains: 1 - divergence / null_divergence; (n_frames,).
+
+        It is 1 for a perfect fit, 0 for one that is no better than the mean, and negative for a worse one. For least
+        squares it is the coefficient of determination R^2, for any beta scikit-learn's ``d2_tweedie_score`` with a
+        power of 2 - beta. NaN if all data of the frame are equal.
+        """
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            return 1.0 - self.divergence / self.null_divergence
 
     def __repr__(self) -> str:
         n_components, n_frames = self.H.shape
@@ -192,6 +268,7 @@ class Solver:
         self.tol, self.max_iter = number(tol, "tol"), whole_number(max_iter, "max_iter")
         self.n_bins, self.n_components = n_bins, n_components
         self._l1, self._l2 = penalty(l1, "l1", n_components), penalty(l2, "l2", n_components)
+        self._has_penalties = bool(self._l1.any() or self._l2.any())
         self._weights = np.ones(n_bins) if weights is None else one_for_each(weights, "weights", n_bins, "bins")
         self._support = np.ones(n_components)
         if support is not None:
@@ -205,7 +282,7 @@ class Solver:
     def __reduce__(self) -> tuple[Any, ...]:
         options = self._l1, self._l2, self._weights, self._support, self.tol, self.max_iter
         limits = self._limits.upper, self._limits.total, self._limits.max_total
-        return _unpickled, (self._dense_basis.columns(), self.beta, *options, *limits)
+        return _unpickled, (self._dense_basis.columns(), self.beta, *options, *limits), {"_labels": self._labels}
 
     def __repr__(self) -> str:
         return f"Solver({self.n_bins} bins x {self.n_components} components, beta={self.beta:g}, tol={self.tol:g})"
@@ -324,7 +401,8 @@ class Solver:
         if observations.H_init is not None:
             used = observations.support if observations.support is not None else self._support
             used = used if used.ndim == 2 else used[:, np.newaxis]
-            observations.limits.or_else(self._limits).check_satisfied(observations.H_init * used)
+            H_used = np.where(used > 0, observations.H_init, 0)  # of the same type, which the tolerance depends on
+            observations.limits.or_else(self._limits).check_satisfied(H_used)
         return self.solve_observations(observations, certify_only=True)
 
     def solve_observations(
@@ -345,7 +423,10 @@ class Solver:
         rounds = not certify_only or (start is not None and start.dtype == np.float32)
         single = observations.V.dtype == np.float32 and rounds
         answer = new_answer(n_frames, self.n_components, np.float32 if single else np.float64)
-        H = answer.H
+        H, divergence = answer.H, answer.objective
+        penalties = self._penalties(observations)
+        if penalties:
+            divergence = np.empty(n_frames)
         options, interrupt = Options(self.tol, self.max_iter, single, certify_only), InterruptFlag()
 
         def solve_chunk(chunk: slice) -> int:
@@ -354,6 +435,8 @@ class Solver:
                 part = part._replace(H=np.empty((len(part.gap), self.n_components)))
             with self._workspace() as workspace:
                 solve(workspace, self._basis(observations), observations.block(chunk), options, interrupt, part)
+            if penalties:
+                divergence[chunk] = np.maximum(part.objective - penalties(part.H, chunk), 0.0)
             if single:
                 H[chunk] = np.minimum(part.H, np.finfo(np.float32).max, out=part.H)
             return chunk.stop
@@ -375,10 +458,23 @@ class Solver:
             kkt=answer.kkt,
             converged=answer.converged,
             objective=answer.objective,
+            divergence=divergence,
+            null_divergence=answer.null_divergence,
             n_iter=answer.n_iter,
             beta=self.beta,
             tol=self.tol,
+            limits=limits,
+            component_labels=observations.component_labels,
+            frame_labels=observations.frame_labels,
         )
+
+    def _penalties(self, observations: Observations) -> Callable[[NDArray, slice], NDArray] | None:
+        """Return what computes the penalties of some frames, whose activations are rows; None if there are none."""
+        l1, l2 = observations.l1, observations.l2
+        l1, l2 = self._l1 if l1 is None else l1, self._l2 if l2 is None else l2
+        if not self._has_penalties and observations.l1 is None and observations.l2 is None:
+            return None
+        return lambda H, chunk: (H * (_of_frames(l1, chunk) + 0.5 * _of_frames(l2, chunk) * H)).sum(axis=1)
 
     def _is_short(self, n_frames: int) -> bool:
         """Return whether a call is too short for threads, and ends soon even if every frame needs all its steps."""
@@ -421,6 +517,11 @@ class Solver:
         return basis
 
 
+def _of_frames(values: NDArray, chunk: slice) -> NDArray:
+    """Return values of the components as a row, or as a row for each frame of a chunk."""
+    return values if values.ndim == 1 else values[:, chunk].T
+
+
 def _unpickled(*arguments: Any) -> Solver:
     """Return a solver from its arguments, of which the last three have no position."""
     *options, upper, total, max_total = arguments
@@ -435,6 +536,7 @@ def new_answer(n_frames: int, n_components: int, dtype: DTypeLike) -> Answer:
         relative_gap=np.empty(n_frames),
         kkt=np.empty(n_frames),
         objective=np.empty(n_frames),
+        null_divergence=np.empty(n_frames),
         n_iter=np.zeros(n_frames, np.int64),
         converged=np.zeros(n_frames, np.bool_),
     )

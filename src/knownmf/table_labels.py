@@ -63,6 +63,12 @@ class TableLabels:
                 raise ValueError(
                     f"{first_name} and {name} do not have the same labels for their {axis}: {difference}. {remedy}"
                 )
+            if labels is not first and _counts_from_zero(list(first)):
+                self._first[axis] = name, labels  # labels that only count say less than any others
+
+    def of(self, axis: str) -> Sequence[Any] | None:
+        """Return the labels of an axis, None if no table had any."""
+        return self._first[axis][1] if axis in self._first else None
 
 
 def labels_of(values: Any) -> Sequence[Any]:

@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -18,7 +18,7 @@ from knownmf.activations import Activations
 from knownmf.audio.spectrograms import frame_times
 from knownmf.dictionary import Dictionary
 from knownmf.extras import MissingPackageError
-from knownmf.files import created_folder, folder_written_aside, temporary_name, written_aside
+from knownmf.files import column_names, created_folder, folder_written_aside, temporary_name, written_aside
 from knownmf.wording import size_of_memory
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "ActivationWriter",
     "activation_writer",
     "check_activations_file",
-    "column_names",
     "imported_zarr",
 ]
 
@@ -106,24 +105,6 @@ def activation_writer(path: Path, dictionary: Dictionary) -> Iterator[Activation
         folder = stack.enter_context(temporary_name(path.parent))
         folder.mkdir(0o700)
         yield stack.enter_context(contextlib.closing(_ArchiveWriter(file, path, folder, dictionary)))
-
-
-def column_names(labels: Iterable[str]) -> list[str]:
-    """Return a different name for each component, such as ``kick``, ``kick.2`` and ``kick.3``.
-
-    Examples
-    --------
-    >>> column_names(["kick", "kick", "snare", "kick.2"])
-    ['kick', 'kick.2', 'snare', 'kick.2.2']
-    """
-    names: list[str] = []
-    for label in labels:
-        name, number = label, 1
-        while name in names:
-            number += 1
-            name = f"{label}.{number}"
-        names.append(name)
-    return names
 
 
 class _TableWriter:

@@ -7,8 +7,9 @@ import math
 import os
 import reprlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -377,14 +378,17 @@ class BlockwiseDecomposition:
             use(block, found)
             spectrograms.append(block.V)
             parts.append(found)
-        names = ("gap", "relative_gap", "kkt", "converged", "objective", "n_iter")
-        certificates = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        first = parts[0]
+        of_frames: dict[str, Any] = {}
+        for item in fields(Activations):
+            if item.name != "H" and isinstance(getattr(first, item.name), np.ndarray):
+                of_frames[item.name] = np.concatenate([getattr(part, item.name) for part in parts])
         activations = [part.H for part in parts]
         del parts
         H, V = joined(activations, 1), joined(spectrograms, 1)
         summary = self.summary()
         return Decomposition(
-            Activations(H, **certificates, beta=summary.beta, tol=summary.tol),
+            replace(first, H=H, **of_frames),
             V,
             self.dictionary,
             frame_times(summary.n_frames, self.dictionary),
@@ -602,6 +606,11 @@ def check_learning(dictionary: Dictionary | None, free: object, adapt: object) -
         raise TypeError(
             f"dictionary is {reprlib.repr(dictionary)}, expected a knownmf.Dictionary: the arguments are y, sr and "
             "dictionary, and Dictionary.load reads a file."
+        )
+    if not dictionary.settings:
+        raise ValueError(
+            "the dictionary has no settings of spectrograms (sr, n_fft, hop_length, window, power), which recordings "
+            "need: make it with knownmf.audio.learn, or pass its sr to Dictionary."
         )
     whole_number(free, "free", 0, "how many components to learn")
     if free and REST in dictionary.names:

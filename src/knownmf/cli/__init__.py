@@ -1,4 +1,4 @@
-"""The command line interface: one command for each function of :mod:`knownmf.audio`, `info` and `demo`.
+"""The command line interface: a command for each function of :mod:`knownmf.audio`, `solve`, `info` and `demo`.
 
 Importing this package imports nothing else, so that :func:`main` can report a missing package in one line. Packages
 that are slow to import are imported inside the commands that need them.
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from knownmf.extras import MissingPackageError, audio_extra
+from knownmf.extras import MissingPackageError, command_extra
 from knownmf.files import remove_unfinished
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main() -> None:
     # While Python itself ends, it would let a signal change the exit code of a command that has done its work.
     atexit.register(_handle_signals, signal.SIG_IGN)
     try:
-        with audio_extra():
+        with command_extra():
             from knownmf.cli.application import app
         app(prog_name="knownmf")
     except MissingPackageError as error:
@@ -82,7 +82,7 @@ def _report_end() -> None:
 def __getattr__(name: str) -> object:
     """Import `app` when it is first used."""
     if name == "app":
-        with audio_extra():
+        with command_extra():
             from knownmf.cli.application import app
 
         return app

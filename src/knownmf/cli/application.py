@@ -9,14 +9,16 @@ from knownmf.cli.commands import decompose, learn, separate, transcribe
 from knownmf.cli.console import Command, CommandGroup, print_line
 from knownmf.cli.demonstration import demo
 from knownmf.cli.information import info
+from knownmf.cli.solving import solve
 
 __all__ = ["app"]
 
 app = typer.Typer(
     cls=CommandGroup,
-    help="Separate a recording into sounds of which you have examples.\n\n`knownmf learn` makes a dictionary, a file "
-    "that describes your sounds. The other commands use it to separate a recording into one file per sound, to list "
-    "the hits or notes, and to show how strongly each sound is present over time.",
+    help="Separate a recording into sounds of which you have examples, or find the activations of a table for known "
+    "basis vectors.\n\n`knownmf learn` makes a dictionary, a file that describes your sounds. `separate`, `decompose` "
+    "and `transcribe` use it to separate a recording into one file per sound, to show how strongly each sound is "
+    "present over time, and to list the hits or notes. `solve` is for tables of anything else.",
     epilog="Start with `knownmf demo`, or with your own sounds:\n\n"
     "`knownmf learn kick.wav snare.wav hat.wav --out drums.npz`\n\n"
     "`knownmf separate song.wav --dictionary drums.npz --out stems`",
@@ -41,5 +43,5 @@ def _print_version_or_help(
         raise typer.Exit(2)
 
 
-for command in (learn, separate, decompose, transcribe, info, demo):
+for command in (learn, separate, decompose, transcribe, solve, info, demo):
     app.command(cls=Command)(command)

@@ -3,7 +3,6 @@
 Each command is a plain function, so that the command demo can call it too.
 """
 
-import logging
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -19,9 +18,8 @@ from knownmf.cli import options
 from knownmf.cli.console import UserError, input_errors, print_failure, print_line, print_table, progress_bar
 from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
 from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
-from knownmf.cli.outputs import check_folder, check_outputs
+from knownmf.cli.outputs import check_folder, check_outputs, check_picture
 from knownmf.cli.summaries import describe_dictionary
-from knownmf.extras import audio_extra
 from knownmf.wording import counted, listed, printable
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["decompose", "learn", "separate", "transcribe"]
 
-PICTURES = (".png", ".pdf", ".svg")
 
 # How many file names a row of the table of labels shows.
 NAMES_SHOWN = 3
@@ -247,7 +244,7 @@ def _do(
         if not endings:
             check_folder(job.out)
         check_outputs(outputs(job), force=force, inputs=[job.recording, job.dictionary], endings=endings)
-        _check_picture(job.picture, force, [job.recording, job.dictionary])
+        check_picture(job.picture, force, [job.recording, job.dictionary])
         with progress_bar(title, quiet=quiet) as progress:
             report = run_job(job, progress)
         for line in report.lines:
@@ -263,7 +260,7 @@ def _do(
     check_outputs([folder / MANIFEST], force=force or resume, inputs=inputs)
     for each in jobs:
         check_outputs(outputs(each), force=force or resume, inputs=inputs)
-        _check_picture(each.picture, force or resume, inputs)
+        check_picture(each.picture, force or resume, inputs)
     with progress_bar(title, quiet=quiet) as progress:
         announce = partial(print_line, quiet=quiet)
         n_skipped, failed = run_jobs(jobs, folder, resume=resume, progress=progress, announce=announce)
@@ -297,14 +294,3 @@ def _table_of_labels(
             last = str(dictionary.labels.count(label))
         table.add_row(Text(printable(label)), str(len(paths)), f"{seconds[label]:.1f}", Text(printable(last)))
     return table
-
-
-def _check_picture(picture: Path | None, force: bool, inputs: list[Path]) -> None:
-    """Raise if a picture is wanted but cannot or must not be written."""
-    if picture is not None:
-        # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)
-        with audio_extra():
-            import matplotlib  # noqa: F401 - report that it is missing now, before any work
-
-        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)

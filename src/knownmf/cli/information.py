@@ -18,7 +18,8 @@ from knownmf.archives import array_header, array_names, array_values, opened_arc
 from knownmf.cli import options
 from knownmf.cli.console import UserError, input_errors, print_line, print_table
 from knownmf.cli.inputs import load_dictionary
-from knownmf.cli.summaries import describe_dictionary, describe_recording, describe_settings
+from knownmf.cli.summaries import describe_basis, describe_dictionary, describe_recording, describe_settings
+from knownmf.table_files import TABLE_ENDINGS, read_table, table_ending
 from knownmf.wording import counted, listed, percent, printable
 
 if TYPE_CHECKING:
@@ -33,23 +34,35 @@ _REMEDY = "write the activations again with `knownmf decompose`"
 
 
 def info(file: options.AnyFile) -> None:
-    """Describe a file: a recording, a dictionary, activations or events."""
-    ending = file.suffix.lower()
-    if ending == ".zarr" and (file / "zarr.json").exists():
+    """Describe a file: a recording, a dictionary, activations, events or another table of numbers."""
+    if file.suffix.lower() == ".zarr" and (file / "zarr.json").exists():
         with input_errors():
             print_line(f"{file}: {_describe_group(file)}")
         return
+    ending = table_ending(file)
     if file.is_dir():
         raise UserError(f'"{file}" is a folder: pass a file.')
-    if ending not in (".csv", ".npz"):
+    if ending not in (".npz", *TABLE_ENDINGS):
         _print_recording(file)
         return
     with input_errors():
-        description = _describe_csv(file) if ending == ".csv" else _describe_archive(file)
+        if ending == ".npz":
+            description = _describe_archive(file)
+        else:
+            description = _describe_csv(file) if ending == ".csv" else _describe_table(file)
     if description is not None:
         print_line(f"{file}: {description}")
         return
-    basis = load_dictionary(file)
+    basis = load_dictionary(file, of_sounds=False)
+    if not basis.settings:
+        print_line(f"{file}: dictionary, {describe_basis(basis)}")
+        table = Table("component", "largest features", box=box.SIMPLE_HEAD)
+        for label, vector in zip(basis.labels, basis.W.T, strict=True):
+            largest = [int(place) for place in (-vector).argsort(kind="stable")[:3]]
+            names = [basis.features[place] if basis.features else str(place + 1) for place in largest]
+            table.add_row(Text(printable(label)), Text(printable(", ".join(names))))
+        print_table(table)
+        return
     print_line(f"{file}: dictionary, {describe_dictionary(basis)}")
     table = Table("sound", "components", "strongest frequency", box=box.SIMPLE_HEAD)
     for label in basis.names:
@@ -103,7 +116,7 @@ def _describe_group(path: Path) -> str:
 
 
 def _describe_csv(path: Path) -> str:
-    """Return a description of the events or the activations in a ``.csv`` file.
+    """Return a description of the events, the activations or the other numbers in a ``.csv`` file.
 
     Raises
     ------
@@ -123,7 +136,24 @@ def _describe_csv(path: Path) -> str:
                 return _describe_manifest(rows)
     except (UnicodeDecodeError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{other}: it cannot be read as a table of numbers and labels in UTF-8.") from error
-    raise ValueError(f"{other}: its columns are {listed(columns) or 'missing'}.")
+    try:
+        return _describe_table(path)
+    except ValueError as error:
+        raise ValueError(f"{other}, nor a table of numbers: {error}") from error
+
+
+def _describe_table(path: Path) -> str:
+    """Return what is in the rows and in the columns of a table of numbers."""
+    table, *others = (table for table in read_table(path) if table.is_likely)
+    parts = []
+    for number, noun, labels in (
+        (table.values.shape[0], "row", table.rows),
+        (table.values.shape[1], "column", table.columns),
+    ):
+        parts.append(counted(number, noun) + (f" ({listed(list(labels), 3)})" if labels else ""))
+    kind = "activations" if table.corner == "component" else "table"
+    doubt = "; the first row or the first column may also be data" if others else ""
+    return f"{kind}, {' and '.join(parts)}{doubt}"
 
 
 def _print_recording(file: Path) -> None:

@@ -123,12 +123,24 @@ def load_sound(path: Path) -> tuple[np.ndarray, int]:
     return y, sr
 
 
-def load_dictionary(path: Path) -> Dictionary:
-    """Return the dictionary in a file. Raise a UserError if it cannot be read, or if a label is not valid Unicode."""
+def load_dictionary(path: Path, *, of_sounds: bool = True) -> Dictionary:
+    """Return the dictionary in a file.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, if a label is not valid Unicode, or if it must be a dictionary of sounds and has no
+        settings of spectrograms.
+    """
     from knownmf.dictionary import Dictionary
 
     with input_errors():
         dictionary = Dictionary.load(path)
+    if of_sounds and not dictionary.settings:
+        raise UserError(
+            f'"{path}" has no settings of spectrograms (sample rate, length of the window, ...), so that it cannot be '
+            "used for recordings: learn a dictionary with `knownmf learn`, or use `knownmf solve` for tables."
+        )
     for label in dictionary.names:
         try:
             label.encode()

@@ -6,11 +6,12 @@ in the words of Python.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from knownmf.divergences import BETA_OF, BETA_RANGE
+from knownmf.table_files import LAYOUTS, TABLE_ENDINGS, table_ending
 
 # The defaults of knownmf.audio, which is too slow to import here. tests/test_cli.py tests that they are equal.
 LOSS = "kullback-leibler"
@@ -59,6 +60,13 @@ def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str | int], int
     return convert
 
 
+def _criterion(text: str) -> str | float:
+    """Return the name of a criterion for the choice of components, or a number."""
+    if text in ("bic", "aic"):
+        return text
+    return number("bic, aic, or a number of at least 0", lambda value: 0 <= value < float("inf"))(text)
+
+
 def to_path(text: str | Path) -> Path:
     """Return the path that an option names. Raise if the text is empty: pathlib would read it as the working folder."""
     if not str(text):
@@ -73,6 +81,28 @@ def _loss(text: str) -> str | float:
     low, high = BETA_RANGE
     names = ", ".join(sorted(BETA_OF, key=lambda name: name != LOSS))
     return number(f"{names}, or a number from {low:g} to {high:g}", lambda beta: low <= beta <= high)(text)
+
+
+def number_or_table(expected: str, accepts: Callable[[float], bool]) -> Callable[[str | float | Path], Any]:
+    """Return a function that converts the text of an option to a number, or to the path of a table, or raises."""
+
+    def convert(text: str | float | Path) -> float | Path:
+        if table_ending(Path(str(text))) in TABLE_ENDINGS:
+            return Path(str(text))
+        return number(f"{expected}, or a table ({', '.join(TABLE_ENDINGS)})", accepts)(str(text))
+
+    return convert
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a function that raises unless the text of an option is one of some words."""
+
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise typer.BadParameter(f'"{text}", expected {", ".join(choices[:-1])} or {choices[-1]}.')
+        return text
+
+    return convert
 
 
 _SHARE = number("a number from 0 to 1", lambda share: 0 <= share <= 1)
@@ -325,10 +355,239 @@ MinGap = Annotated[
 ]
 AnyFile = Annotated[
     Path,
-    typer.Argument(
-        metavar="FILE", parser=to_path, help="A recording, or a .npz or .csv file that knownmf has written."
-    ),
+    typer.Argument(metavar="FILE", parser=to_path, help="A recording, a table, or a file that knownmf has written."),
 ]
 DemoFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for all files.")
+]
+
+# The options of the command solve.
+_FORMATS = "a CSV, TSV, Parquet, NPY or Matrix Market file"
+_BOUND = number_or_table("a number of at least 0", lambda value: value >= 0)
+_PENALTY = number_or_table("a number of at least 0", lambda value: 0 <= value < float("inf"))
+_HOW_READ = "How tables are read"
+DataTable = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        parser=to_path,
+        help=f"The data, with a feature in each row and a sample in each column, or transposed: {_FORMATS}.",
+    ),
+]
+BasisTable = Annotated[
+    Path,
+    typer.Option(
+        "--basis",
+        "-b",
+        metavar="BASIS",
+        parser=to_path,
+        help=f"The basis, with a feature in each row and a component in each column, or transposed: {_FORMATS}, or a "
+        "dictionary (.npz).",
+    ),
+]
+ActivationsTable = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        parser=to_path,
+        help="The table of activations to write. The ending selects the format: .csv, .tsv, .txt, .parquet, .npy or "
+        ".mtx; text is compressed if .gz follows.",
+    ),
+]
+ReportTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        parser=to_path,
+        help="Also write a table with a row for each sample: how well it is fitted, and how close to the optimum.",
+    ),
+]
+HeatMap = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE", parser=to_path, help="Also draw the activations: .png, .pdf or .svg."),
+]
+LossOfTables = Annotated[
+    str,
+    typer.Option(
+        "--beta-loss",
+        metavar="LOSS",
+        parser=_loss,
+        help="How the difference between the data and the model is measured: kullback-leibler (for counts), frobenius "
+        "(least squares), itakura-saito, or a number from -1 to 3 (these three are 1, 2 and 0). The larger the number, "
+        "the more the large values count.",
+    ),
+]
+L1 = Annotated[
+    float,
+    typer.Option(
+        "--l1",
+        metavar="NUMBER|FILE",
+        parser=_PENALTY,
+        help="Penalty on the sum of the activations, 0 or more, or a table with one for each component. With larger "
+        "values, fewer components are active.",
+    ),
+]
+L2 = Annotated[
+    float,
+    typer.Option(
+        "--l2",
+        metavar="NUMBER|FILE",
+        parser=_PENALTY,
+        help="Penalty on half the sum of the squared activations, 0 or more, or a table with one for each component. "
+        "With larger values, activations are smaller and more even.",
+    ),
+]
+Upper = Annotated[
+    float | None,
+    typer.Option(
+        "--upper",
+        metavar="NUMBER|FILE",
+        parser=_BOUND,
+        help="The largest activation that is allowed, 0 or more, or a table with one for each component (an empty cell "
+        "is no bound).",
+    ),
+]
+Total = Annotated[
+    float | None,
+    typer.Option(
+        "--total",
+        metavar="NUMBER|FILE",
+        parser=_PENALTY,
+        help="What the activations of a sample sum to, such as 1 for abundances, or a table with one number for each "
+        "sample.",
+    ),
+]
+MaxTotal = Annotated[
+    float | None,
+    typer.Option(
+        "--max-total",
+        metavar="NUMBER|FILE",
+        parser=_BOUND,
+        help="What the activations of a sample sum to at most, or a table with one number for each sample (an empty "
+        "cell is no bound). Not together with --total.",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        parser=to_path,
+        help="How much the values of the data count, 0 or more: a table with one number for each feature, or of the "
+        "size of the data.",
+    ),
+]
+Background = Annotated[
+    Path | None,
+    typer.Option(
+        "--background",
+        metavar="FILE",
+        parser=to_path,
+        help="A known part of the data that is added to the model, 0 or more: a table with one number for each "
+        "feature, or of the size of the data.",
+    ),
+]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="bic|aic|NUMBER",
+        parser=_criterion,
+        help="Leave out the components that a sample does not need, by this criterion: bic is stricter than aic. A "
+        "number is by how much a component has to lower the deviance; with larger ones, fewer are kept.",
+    ),
+]
+StandardErrors = Annotated[
+    bool,
+    typer.Option(
+        "--standard-errors",
+        help="Also write the standard errors of the activations, into a file with the name of --out and "
+        ".standard_errors before its ending.",
+    ),
+]
+Bootstrap = Annotated[
+    int | None,
+    typer.Option(
+        "--bootstrap",
+        metavar="NUMBER",
+        parser=whole_number(2),
+        help="Also write the bounds of 95 % intervals of the activations, found from this number of resamples of each "
+        "sample, such as 200, into two files with the name of --out and .lower or .upper before their ending.",
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="NUMBER",
+        rich_help_panel=RARE,
+        parser=whole_number(0),
+        help="The start of the random numbers of --bootstrap, 0 or more. The same number gives the same intervals.",
+    ),
+]
+TolOfTables = Annotated[
+    float | None,
+    typer.Option(
+        "--tol",
+        metavar="SHARE",
+        rich_help_panel=RARE,
+        parser=number("a number of at least 0, such as 1e-4", lambda tol: 0 <= tol < float("inf")),
+        help="How far the result of a sample may be from the best possible one, 0 or more, as a share of the size of "
+        "the sample: 0.0001 is 0.01 %. Larger values take less time and are less exact. By default 0.0001, or 1e-8 "
+        "with --select, --standard-errors or --bootstrap.",
+    ),
+]
+MaxIterOfTables = Annotated[
+    int,
+    typer.Option(
+        "--max-iter",
+        metavar="STEPS",
+        rich_help_panel=RARE,
+        parser=whole_number(1, 2**63 - 1),
+        help="The largest number of steps for a sample, 1 or more. Larger values help only if samples missed --tol.",
+    ),
+]
+SamplesIn = Annotated[
+    str | None,
+    typer.Option(
+        "--samples",
+        metavar="rows|columns",
+        rich_help_panel=_HOW_READ,
+        parser=one_of("rows", "columns"),
+        help="Where the samples are in DATA. By default, where the names or the sizes say so.",
+    ),
+]
+ComponentsIn = Annotated[
+    str | None,
+    typer.Option(
+        "--components",
+        metavar="rows|columns",
+        rich_help_panel=_HOW_READ,
+        parser=one_of("rows", "columns"),
+        help="Where the components are in BASIS. By default, where the names or the sizes say so.",
+    ),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar="WHERE",
+        rich_help_panel=_HOW_READ,
+        parser=one_of(*LAYOUTS),
+        help=f"Which labels DATA has: {', '.join(LAYOUTS[:-1])} or {LAYOUTS[-1]}. By default, those that are not "
+        "numbers.",
+    ),
+]
+BasisLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--basis-labels",
+        metavar="WHERE",
+        rich_help_panel=_HOW_READ,
+        parser=one_of(*LAYOUTS),
+        help="The same for BASIS.",
+    ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knownmf.cli.console import UserError, input_errors
+from knownmf.extras import command_extra
 from knownmf.files import written_aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_folder", "check_outputs", "write_picture"]
+
+__all__ = ["check_folder", "check_outputs", "check_picture", "write_picture"]
+
+PICTURES = (".png", ".pdf", ".svg")
 
 
 def check_outputs(
@@ -41,7 +46,7 @@ def check_outputs(
     """
     read = {os.path.realpath(path) for path in inputs}
     for path in outputs:
-        if endings and path.suffix.lower() not in endings:
+        if endings and not path.name.lower()[1:].endswith(tuple(endings)):
             raise UserError(f'"{path}" must end in {" or ".join(endings)}: the ending selects the format.')
         with input_errors():
             folder, exists = path.is_dir(), path.exists() or path.is_symlink()
@@ -53,6 +58,17 @@ def check_outputs(
         if exists and not force:
             raise UserError(f'"{path}" exists already: choose another name, or replace it with --force.')
         _check_writable(path.parent)
+
+
+def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path]) -> None:
+    """Raise if a picture is wanted but cannot or must not be written."""
+    if picture is not None:
+        # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        with command_extra():
+            import matplotlib  # noqa: F401 - report that it is missing now, before any work
+
+        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
 
 
 def check_folder(folder: Path) -> None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from knownmf.dictionary import Dictionary
 
 __all__ = [
+    "describe_basis",
+    "describe_convergence",
     "describe_decomposition",
     "describe_dictionary",
     "describe_doubt",
@@ -27,6 +29,13 @@ def describe_dictionary(dictionary: Dictionary) -> str:
         f"{counted(dictionary.n_components, 'component')} of {counted(len(dictionary.names), 'sound')}, "
         f"{describe_settings(dictionary.settings)}"
     )
+
+
+def describe_basis(dictionary: Dictionary) -> str:
+    """Return the size of a dictionary without settings and the unit of its activations, in one line."""
+    named = f" ({listed(dictionary.features, 3)})" if dictionary.features else ""
+    units = f", activations in {dictionary.units}" if dictionary.units else ""
+    return f"{counted(dictionary.n_components, 'component')} with {counted(dictionary.n_bins, 'feature')}{named}{units}"
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
@@ -81,20 +90,26 @@ def describe_events(events: Sequence[Event], n_sounds: int) -> str:
 
 def describe_decomposition(summary: Summary) -> list[str]:
     """Return two lines: how much of the recording is explained, and how many frames have reached their optimum."""
-    frames, bound = counted(summary.n_frames, "frame"), percent(summary.tol, digits=3)
-    have = "has" if summary.n_frames == 1 else "have"
-    share, worst = percent(summary.n_converged / summary.n_frames), percent(summary.worst, digits=2)
-    if 1 <= summary.beta <= 2:
+    counts = summary.n_frames, summary.n_converged, summary.worst, summary.beta, summary.tol
+    return [_describe_share(summary), describe_convergence(*counts, "frame")]
+
+
+def describe_convergence(n_frames: int, n_converged: int, worst: float, beta: float, tol: float, noun: str) -> str:
+    """Return how many frames have reached their optimum, in one line that calls them by a noun."""
+    frames, bound = counted(n_frames, noun), percent(tol, digits=3)
+    have = "has" if n_frames == 1 else "have"
+    share, largest = percent(n_converged / n_frames), percent(worst, digits=2)
+    if 1 <= beta <= 2:
         converged = (
             f"{share} of {frames} {have} converged to within {bound} of the best fit that these components can reach; "
-            f"the worst to within {worst}."
+            f"the worst to within {largest}."
         )
     else:
         converged = (
             f"{share} of {frames} {have} converged: they meet the conditions of a best fit with these components "
-            f"within {bound}; the worst within {worst}. (With this beta_loss there may be other optima.)"
+            f"within {bound}; the worst within {largest}. (With this beta_loss there may be other optima.)"
         )
-    return [_describe_share(summary), converged]
+    return converged
 
 
 def describe_doubt(summary: Summary) -> str | None:

@@ -78,6 +78,7 @@ inline void load_components(Frame& frame, const Observations& block, const Basis
     frame.exactness = 0.0;
     frame.lost_a_whole_model = false;
     frame.was_rescued = false;
+    frame.n_steps_in_rounding = 0;
     frame.best_criterion = infinity;
     if (certify_only) return;
     // A start's model over the data from which on it is brought down before anything is computed with it.

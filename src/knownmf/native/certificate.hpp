@@ -405,13 +405,24 @@ inline double relative_gap(const Frame& frame) {
     return frame.gap > 0.0 && frame.gap < infinity ? frame.gap / frame.size : frame.gap;
 }
 
-// Return what the gap of a frame is relative to: the size of its data; with a fixed total, the sum of what the
-// activations cost if that is larger, as they may be far larger than the data ask for.
-inline double size_of(const Frame& frame, Index n_components) {
+// Return what the gap of a frame is relative to: the size of its data. With a fixed total, what the activations cost if
+// that is larger, as they may be far larger than the data ask for; and at least a negligible share of what the total
+// would cost if all activations were equal, as components of zero cost nothing.
+inline double size_of(const Frame& frame, const Basis& basis) {
     if (!has_fixed_total(frame)) return frame.sums.size;
-    double cost = 0.0;
-    for (Index k = 0; k < n_components; ++k) cost += frame.h[k] * (frame.B[k] + frame.l1[k] + frame.l2[k] * frame.h[k]);
-    return larger(frame.sums.size, cost);
+    constexpr double negligible = 1e-12;
+    double cost = 0.0, units = 0.0, sums = 0.0;
+    for (Index k = 0; k < basis.n_components; ++k) {
+        cost += frame.h[k] * (frame.B[k] + frame.l1[k] + frame.l2[k] * frame.h[k]);
+        if (!frame.allowed[k]) continue;
+        units += basis.units[k];
+        sums += frame.weighted_sums[k];
+    }
+    const double weight = frame.sums.weight;
+    if (units == 0.0 || weight == 0.0) return larger(frame.sums.size, cost);
+    // The model of equal activations costs at least as much as if it were the same in all bins.
+    const double equal = weight * std::pow(frame.total / units * sums / weight, basis.beta);
+    return larger(larger(frame.sums.size, cost), negligible * equal);
 }
 
 // Write gap and criterion of a frame from A, B and the sums.
@@ -419,7 +430,7 @@ inline void certify(Frame& frame, const Basis& basis) {
     // Every Newton step rounds the activations and the model anew.
     const Index of_model = basis.n_components + 6 * frame.n_iter + 16;
     frame.rounding.model = unit_roundoff * static_cast<double>(of_model);
-    frame.size = size_of(frame, basis.n_components);
+    frame.size = size_of(frame, basis);
     Certificate certificate(frame, basis);
     // Activations that single precision rounded away from a total may lie below the minimum.
     frame.gap = larger(certificate.gap(), 0.0);

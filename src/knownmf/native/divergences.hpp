@@ -142,6 +142,45 @@ inline double total_divergence(const double* RESTRICT x, const double* RESTRICT 
     return total;
 }
 
+// Return the divergence of some data from their weighted mean, the best model that is the same in every bin, whatever
+// beta is; NaN if all data are equal or there are none. Data that are NaN or have no weight do not count. `weight(f)`
+// is the weight of x[f], and `weight_of_zeros` that of zeros that the data do not list. [A. Banerjee, X. Guo and H.
+// Wang, IEEE Transactions on Information Theory 51(7), 2005]
+template <class Weight>
+inline double null_divergence(const double* RESTRICT x, Weight weight, Index size, double weight_of_zeros,
+                              double beta) {
+    const auto counts = [&](Index f) { return (weight(f) > 0.0) & (x[f] == x[f]); };
+    Index first = 0;
+    while (first < size && !counts(first)) ++first;
+    if (first == size) return not_a_number;
+    const double reference = weight_of_zeros > 0.0 ? 0.0 : x[first];
+    double floor = -infinity;
+    if (beta < 1.0) {
+        for (Index f = first; f < size; ++f)
+            if (counts(f)) floor = larger(floor, zero_floor * x[f]);
+    }
+    double total = 0.0, sum = 0.0;
+    double n_others = 0.0;  // data that differ from the reference
+    VECTORIZED_SUM(total, sum, n_others)
+    for (Index f = first; f < size; ++f) {
+        const double m = counts(f) ? weight(f) : 0.0, value = counts(f) ? larger(x[f], floor) : 0.0;
+        total += m;
+        sum += m * value;
+        n_others += counts(f) & (x[f] != reference) ? 1.0 : 0.0;
+    }
+    if (n_others == 0.0) return not_a_number;
+    const double mean = sum / (total + weight_of_zeros);
+    const auto sum_of = [&](auto cost) {
+        double costs = 0.0;
+        VECTORIZED_SUM(costs)
+        for (Index f = first; f < size; ++f) costs += counts(f) ? weight(f) * cost(larger(x[f], floor)) : 0.0;
+        return costs + (weight_of_zeros > 0.0 ? weight_of_zeros * cost(0.0) : 0.0);
+    };
+    if (beta == 2.0) return sum_of([mean](double value) { return 0.5 * (value - mean) * (value - mean); });
+    if (beta == 1.0) return sum_of([mean](double value) { return kullback_leibler(value, mean); });
+    return sum_of([mean, beta](double value) { return divergence(value, mean, beta); });
+}
+
 // Return base^exponent. Multiples of one half, which are what users ask for, take a square root instead of a logarithm.
 class Power {
    public:

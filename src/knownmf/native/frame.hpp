@@ -71,6 +71,7 @@ struct Answer {
     double* relative_gap;
     double* kkt;
     double* objective;
+    double* null_divergence;
     std::int64_t* n_iter;
     std::uint8_t* converged;
 };
@@ -119,6 +120,7 @@ struct Frame {
     Rung rung;                               // of the next Newton step
     double exactness;                        // of its curvature: 1 is the exact second derivative, 0 its expectation
     bool lost_a_whole_model;                 // the last step was cut short by a bin that lost its whole model
+    int n_steps_in_rounding;                 // whole steps that were taken although their slope was rounding
     bool was_rescued;                        // started anew once, when no step lowered the objective
     bool has_data;                           // in a bin that an atom or the background reaches
     bool has_negative_data;                  // of a sparse frame under least squares

@@ -99,8 +99,9 @@ class LeastSquares {
             return false;
         for (Index i = 0; i < n_; ++i) {
             const Index k = allowed_[i];
-            const double energy = 1.0 / (basis.gram_units[k] * basis.gram_units[k]);
-            own_units_[k] = 1.0 / std::sqrt(energy + frame.l2[k]);
+            const double share = basis.gram[k * basis.component_stride + k];  // 0 of an atom of zeros, else 1
+            const double diagonal = share / (basis.gram_units[k] * basis.gram_units[k]) + frame.l2[k];
+            own_units_[k] = diagonal > 0.0 ? 1.0 / std::sqrt(diagonal) : 1.0;
         }
         units_ = own_units_.begin();
         for (Index i = 0; i < n_; ++i) {
@@ -110,7 +111,7 @@ class LeastSquares {
             const double share = units_[k] / basis.gram_units[k];
             for (Index j = 0; j < n_; ++j)
                 row[j] = source[allowed_[j]] * (share * (units_[allowed_[j]] / basis.gram_units[allowed_[j]]));
-            row[i] = 1.0;
+            row[i] = frame.l2[k] > 0.0 ? 1.0 : source[k];
         }
         return true;
     }

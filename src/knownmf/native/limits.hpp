@@ -92,21 +92,21 @@ inline void make_feasible(Frame& frame, const Basis& basis) {
 template <class Gradient>
 inline double multiplier_of(const Frame& frame, const Basis& basis, Gradient gradient) {
     if (!has_total(frame)) return 0.0;
+    constexpr double rounding = 1e-12;  // nearer to a bound than that is at it
     double slopes = 0.0, sum = 0.0, between = 0.0, lowest = -infinity, highest = infinity;
     for (Index k = 0; k < basis.n_components; ++k) {
         if (!frame.allowed[k]) continue;
         const double share = basis.units[k] * frame.h[k], wanted = -gradient(k) / basis.units[k];
         sum += share;
-        if (frame.h[k] == 0.0) {
+        if (share <= rounding * frame.total) {
             lowest = larger(lowest, wanted);
-        } else if (is_at_upper(frame, k)) {
+        } else if (frame.h[k] >= (1.0 - rounding) * upper_of(frame, k)) {
             highest = smaller(highest, wanted);
         } else {
             slopes += frame.h[k] * gradient(k);
             between += share;
         }
     }
-    constexpr double rounding = 1e-12;
     if (frame.total_is_most && sum < frame.total - rounding * frame.total) return 0.0;
     const double middle = lowest > -infinity && highest < infinity ? 0.5 * (lowest + highest)
                           : lowest > -infinity                     ? lowest

@@ -12,6 +12,7 @@ struct Direction {
     double slope;        // of the objective at its beginning; negative
     double penalty;      // the penalties add penalty + t bend to the slope of the divergence
     double bend;
+    double noise;  // of the slope, in addition to the rounding of both models
 };
 
 class LineSearch {
@@ -63,6 +64,7 @@ class LineSearch {
         for (Index f = 0; f < size_; ++f) trial[f] = (1.0 - t) * model[f] + t * end[f];
         slopes(frame_.x, trial_, frame_.weight, basis_.beta, frame_.pull, frame_.push, size_);
         slope_ = slope_along(&rounding_) + direction_.penalty + t * direction_.bend;
+        rounding_ += direction_.noise;
     }
 
     // Return the derivative of the divergence along the step at the trial, and how much of it may be rounding: both

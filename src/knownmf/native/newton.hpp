@@ -47,6 +47,9 @@ class NewtonStep {
         ++frame.n_iter;
         if (slope_ < 0.0) {
             walk(frame, basis);
+        } else if (may_step_in_rounding(frame, basis)) {
+            ++frame.n_steps_in_rounding;
+            take_whole_step(frame, basis);
         } else {
             go_one_rung_down(frame);
         }
@@ -125,15 +128,18 @@ class NewtonStep {
         for (Index p = 0; p < n_; ++p) {
             l2[p] = frame.l2[atoms[p]];
             const double diagonal = Q[p * stride + p] + l2[p];
-            positive = positive && diagonal > 0.0;
+            // An atom of zeros is here for the sake of a total only: the model has a minimum all the same.
+            positive = positive && (diagonal > 0.0 || frame.weighted_sums[atoms[p]] == 0.0);
             unit[p] = 1.0 / std::sqrt(larger(diagonal, least_diagonal));
             base[p] = least_share * frame.h[atoms[p]];
             program_.z[p] = (frame.h[atoms[p]] - base[p]) / unit[p];
         }
         for (Index p = 0; p < n_; ++p) {
             double* row = Q + p * stride;
+            const double diagonal = row[p] + l2[p];
             for (Index j = 0; j < n_; ++j) row[j] *= unit[p] * unit[j];
-            row[p] = 1.0;
+            // An atom next to zero has no curvature, but may be needed for a fixed total.
+            row[p] = has_total(frame) && diagonal < least_diagonal ? diagonal * unit[p] * unit[p] : 1.0;
             program_.q[p] = gradient[atoms[p]] * unit[p] - dot(row, program_.z, n_);
         }
         if (is_limited(frame)) set_limits(program_, frame, basis, Scaling{atoms, n_, unit, base}, multiplier_);
@@ -166,7 +172,7 @@ class NewtonStep {
     // Return the smallest curvature of a variable that its unit is taken from. With a total, units must not be too far
     // apart, as the total adds them up.
     double smallest_diagonal_of(const Frame& frame) const {
-        constexpr double share = 1e-12;  // of the largest
+        constexpr double share = 1e-6;  // of the largest
         double largest = 0.0;
         for (Index p = 0; has_total(frame) && p < n_; ++p)
             largest = larger(largest, program_.Q[p * program_.stride + p] + frame.l2[atoms_[p]]);
@@ -261,13 +267,33 @@ class NewtonStep {
             for (Index q = 0; q <= p; ++q) Q[p * stride + q] = Q[q * stride + p] = product[p * stride + q] * largest;
     }
 
+    // Return whether the slope on the way to the target is rounding and a whole step may be tried: near the optimum the
+    // objective is flat, and the slope loses its digits long before the target does. The activations with the smallest
+    // gap are kept, so that a step that turns out worse does no harm.
+    bool may_step_in_rounding(const Frame& frame, const Basis& basis) const {
+        constexpr int most_steps = 3;
+        constexpr double share = 1e-14;  // of the terms of the slope
+        const Index n = basis.n_components;
+        return is_convex(basis.beta) && frame.rung == Rung::double_precision &&
+               frame.n_steps_in_rounding < most_steps &&
+               slope_ <= share * (dot(frame.h, frame.A, n) + dot(frame.h, frame.B, n));
+    }
+
+    void take_whole_step(Frame& frame, const Basis& basis) const {
+        for (Index p = 0; p < n_; ++p) frame.h[atoms_[p]] = step_.begin()[p];
+        update_model(frame, basis);
+    }
+
     // Go from the present point to the target, as far as the objective falls.
     void walk(Frame& frame, const Basis& basis) {
         const Index* atoms = atoms_.begin();
         const double *target = step_.begin(), *l2 = target + padded(n_);
         double* end = components_.begin() + 2 * basis.component_stride;
         copy(frame.h, end, basis.n_components);
-        Direction direction{bins_.begin() + basis.bin_stride, nullptr, slope_, 0.0, 0.0};
+        // Both ends have the total only up to rounding.
+        constexpr double rounding = 1e-15;
+        const double noise = has_total(frame) ? rounding * std::fabs(multiplier_) * frame.total : 0.0;
+        Direction direction{bins_.begin() + basis.bin_stride, nullptr, slope_, 0.0, 0.0, noise};
         for (Index p = 0; p < n_; ++p) {
             const Index k = atoms[p];
             const double step = target[p] - frame.h[k];

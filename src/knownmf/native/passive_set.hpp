@@ -110,6 +110,11 @@ class PassiveSet {
         return missing;
     }
 
+    bool has_right_sum() const {
+        constexpr double rounding = 1e-13;
+        return !has_total || std::fabs(missing_total()) <= rounding * total;
+    }
+
     double element(Index i, Index j) const {
         const double value = Q[i * stride + j];
         return has_total ? value + stiffness_ * row[i] * row[j] : value;

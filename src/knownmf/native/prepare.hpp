@@ -8,9 +8,9 @@ namespace knownmf {
 // Return the power of two that brings a positive number to [1, 2); 1 for zero.
 inline double unit_of(double size) { return size > 0.0 ? std::ldexp(1.0, static_cast<int>(-exponent_of(size))) : 1.0; }
 
-// Write the Gram matrix W' diag(weights) W + diag(l2), scaled to a unit diagonal, and its units. Bins are added up in
-// chunks, so that rounding grows with the size of a chunk and the number of chunks only. `buffer` is for a chunk of W
-// and for what it adds to some rows.
+// Write the Gram matrix W' diag(weights) W + diag(l2), scaled to a unit diagonal, and its units. Atoms of zeros without
+// an L2 penalty keep a diagonal of zero. Bins are added up in chunks, so that rounding grows with the size of a chunk
+// and the number of chunks only. `buffer` is for a chunk of W and for what it adds to some rows.
 inline Status prepare_gram(Basis& basis, const double* W, Buffer<double>& buffer, Buffer<double*>& rows,
                            const volatile std::int32_t* interrupted) {
     const Index n = basis.n_components, stride = basis.component_stride;
@@ -45,8 +45,9 @@ inline Status prepare_gram(Basis& basis, const double* W, Buffer<double>& buffer
     }
     for (Index k = 0; k < n; ++k) {
         double* row = basis.gram + k * stride;
+        const bool is_zero = row[k] == 0.0;
         for (Index j = 0; j < n; ++j) row[j] *= basis.gram_units[k] * basis.gram_units[j];
-        row[k] = 1.0;
+        row[k] = is_zero ? 0.0 : 1.0;
     }
     return done;
 }

@@ -2,8 +2,9 @@
 //
 //     minimize 1/2 z'Qz + q'z    over z >= 0,    Q symmetric with a unit diagonal
 //
-// There may be upper bounds, z <= upper, and a fixed sum, row'z = total with row > 0. The gradient is y = Qz + q; with
-// a sum, the slope of a variable is y + multiplier row. A ladder of three methods; on failure, one rung down:
+// There may be upper bounds, z <= upper, and a fixed sum, row'z = total with row > 0; variables that matter for the sum
+// only then have a diagonal of zero. The gradient is y = Qz + q; with a sum, the slope of a variable is y + multiplier
+// row. A ladder of three methods; on failure, one rung down:
 //
 // 1. Coordinate sweeps guess which variables lie between their bounds ("passive"). They never raise the objective.
 // 2. Block principal pivoting [J. Kim and H. Park, SIAM J. Sci. Comput. 33(6), 2011; with upper bounds: J. Judice and
@@ -40,14 +41,15 @@ class QuadraticProgram : public PassiveSet {
             lowest = value();
         }
         bool positive = true;
-        if (pivot(ridge, &positive) && is_no_higher_than(lowest)) return true;
+        if (pivot(ridge, &positive) && has_right_sum() && is_no_higher_than(lowest)) return true;
         copy(guess_, z, n);
         const bool found = exchange_one_by_one();
+        if (has_total) keep_limits();
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
         constexpr int last_sweeps = 100;  // ad hoc: these programs are rare, and a sweep is cheap
         for (int n_done = 0; n_done < last_sweeps && !has_total && !is_interrupted(); ++n_done) sweep();
         compute_gradient();  // sweeps add their rounding up
-        if (is_no_higher_than(lowest)) return found && positive;
+        if (has_right_sum() && is_no_higher_than(lowest)) return found && positive;
         copy(guess_, z, n);
         compute_gradient();
         return false;
@@ -189,12 +191,12 @@ class QuadraticProgram : public PassiveSet {
     // Take back what the ridge cost, by one more solve with the gradient that is left; make zeros of what is only
     // rounding.
     void polish(Index n_passive) {
-        constexpr double rounding = 1e-13;
+        constexpr double rounding = 1e-13, of_total = 1e-20;
         for (Index i = 0; i < n_passive; ++i) packed_[i] = -slope(passive_[i]);
         solve_with_total(n_passive, has_total ? missing_total() : 0.0);
         for (Index i = 0; i < n_passive; ++i) z[passive_[i]] += packed_[i];
         for (Index k = 0; k < n; ++k)
-            if (z[k] <= rounding * std::fabs(q[k])) z[k] = 0.0;
+            if (z[k] <= rounding * std::fabs(q[k]) || (has_total && row[k] * z[k] <= of_total * total)) z[k] = 0.0;
         if (is_limited()) keep_limits();
         compute_gradient();
         if (has_total) fit_multiplier(list_passive());

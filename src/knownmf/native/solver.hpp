@@ -81,6 +81,7 @@ class Solver {
         for (Index i = 0; i < n; ++i) {
             Frame& frame = frames_[i];
             frame.number = first + i;
+            set_null_divergence(block, first + i, basis, answer);
             load_bins(frame, block, first + i, basis);
             frame.shares_weights = has_shared_weights(frame, block, basis);
             if (frame.shares_weights) {
@@ -104,6 +105,13 @@ class Solver {
                 newton_frames_[n_newton_++] = &frame;
             }
         }
+    }
+
+    static void set_null_divergence(const Observations& block, Index t, const Basis& basis, Answer& answer) {
+        const double* weights = row_of(block.weights, t, basis.n_bins, basis.weights);
+        const auto weight = [weights](Index f) { return weights[f]; };
+        answer.null_divergence[t] =
+            null_divergence(block.data + t * basis.n_bins, weight, basis.n_bins, 0.0, basis.beta);
     }
 
     // Write W' times a row over bins of each of the given frames.

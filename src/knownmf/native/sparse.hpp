@@ -19,17 +19,42 @@ class SparseSolver {
     // Solve all frames of a sparse block.
     [[nodiscard]] Status solve(const Basis& basis, const Observations& block, const Options& options, Answer& answer) {
         const Index at_once = basis.beta == 2.0 ? group_size : 1;
+        Weights all{0.0, 0};
+        for (Index f = 0; f < basis.n_bins; ++f) all.add(basis.weights[f]);
         Status status = done;
         for (Index first = 0; first < block.n_frames && status == done; first += at_once) {
             if (*options.interrupted != 0) return interrupted;
             const Index last = smaller(first + at_once, block.n_frames);
             status = basis.beta == 2.0 ? solve_least_squares(basis, block, first, last, options, answer)
                                        : solve_gathered(basis, block, first, options, answer);
+            for (Index t = first; t < last; ++t) set_null_divergence(basis, block, t, all, answer);
         }
         return status;
     }
 
    private:
+    // The weights of some bins: their sum, and how many are not zero.
+    struct Weights {
+        double sum;
+        Index n;
+
+        void add(double weight) {
+            sum += weight;
+            n += weight > 0.0;
+        }
+    };
+
+    static void set_null_divergence(const Basis& basis, const Observations& block, Index t, const Weights& all,
+                                    Answer& answer) {
+        const Index start = block.starts[t], n_entries = block.starts[t + 1] - start;
+        const std::int32_t* bins = block.entry_bins + start;
+        const auto weight = [&basis, bins](Index j) { return basis.weights[bins[j]]; };
+        Weights filled{0.0, 0};
+        for (Index j = 0; j < n_entries; ++j) filled.add(weight(j));
+        const double empty = filled.n < all.n ? larger(all.sum - filled.sum, 0.0) : 0.0;
+        answer.null_divergence[t] = null_divergence(block.entries + start, weight, n_entries, empty, basis.beta);
+    }
+
     // ---- Kullback-Leibler
 
     [[nodiscard]] Status solve_gathered(const Basis& basis, const Observations& block, Index t, const Options& options,
@@ -53,6 +78,7 @@ class SparseSolver {
         Answer one = answer;
         one.H += t * basis.n_components;
         one.gap += t, one.relative_gap += t, one.kkt += t, one.objective += t, one.n_iter += t, one.converged += t;
+        one.null_divergence += t;  // replaced by that of all bins
         return solver_.solve(local, frame, options, rounding_of_weighted_sums(basis.n_bins), one);
     }
 
