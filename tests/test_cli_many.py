@@ -206,6 +206,15 @@ def test_recordings_with_the_same_name_get_different_folders(here):
     assert {name: row["folder"] for name, row in manifest().items()} == {"a.wav": "a", "A.wav": "A-2", "c.wav": "c"}
 
 
+def test_stems_are_no_recordings(here):
+    command = ("separate", "songs", "--dictionary", "tones.npz", "--out")
+    assert run(*command, "songs/stems").exit_code == 0
+    assert "0 recordings finished, 3 skipped" in run(*command, "songs/stems", "--resume").stdout
+    done = run(*command, "./songs/../songs")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == 'knownmf: The folder "songs" has the recordings: choose another one for the stems.\n'
+
+
 def test_the_same_recording_twice_is_done_once(here):
     done = results("transcribe", "songs/a.wav", "songs", "./songs/../songs/a.wav")
     assert "3 recordings finished" in done.stdout

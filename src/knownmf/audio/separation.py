@@ -327,7 +327,11 @@ def _stem_writers(
             stack.callback(writer.discard)
             return writer
 
-        writers = dict(zip(names, pool.map(begin, names.values()), strict=True))
-        yield writers
-        for _ in pool.map(RecordingWriter.close, writers.values()):
-            pass
+        try:
+            writers = dict(zip(names, pool.map(begin, names.values()), strict=True))
+            yield writers
+            for _ in pool.map(RecordingWriter.close, writers.values()):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # nothing may write when the files are closed
+            raise

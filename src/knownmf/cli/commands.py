@@ -238,7 +238,7 @@ def _do(
     resume, quiet, force : bool
         The options of the same names.
     """
-    recordings, are_many = find_recordings(recordings)
+    recordings, are_many = find_recordings(recordings, None if endings else job.out)
     if not are_many and not resume:
         job = replace(job, recording=recordings[0])
         if not endings:

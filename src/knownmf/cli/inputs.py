@@ -72,13 +72,15 @@ def find_sounds(given: Iterable[str | Path]) -> dict[str, list[Path]]:
     return sounds
 
 
-def find_recordings(given: Iterable[Path]) -> tuple[list[Path], bool]:
+def find_recordings(given: Iterable[Path], stems: Path | None = None) -> tuple[list[Path], bool]:
     """Find recordings.
 
     Parameters
     ----------
     given : iterable of Path
         Recordings, folders of recordings, and patterns such as ``*.wav``.
+    stems : Path, optional
+        The folder for stems. If it lies in a folder of recordings, the stems in it are no recordings.
 
     Returns
     -------
@@ -90,15 +92,22 @@ def find_recordings(given: Iterable[Path]) -> tuple[list[Path], bool]:
     Raises
     ------
     UserError
-        If a pattern matches nothing, or a folder contains no sound file.
+        If a pattern matches nothing, a folder contains no sound file, or a folder is also that of the stems.
     """
     found: dict[str, Path] = {}
     are_many = False
+    place = None if stems is None else os.path.realpath(stems)
     for path in given:
         with input_errors():
             is_folder, exists = path.is_dir(), path.exists()
         if is_folder or (not exists and glob.has_magic(str(path))):
-            are_many, paths = True, [path for path, _ in _sounds_at(str(path))]
+            if is_folder and os.path.realpath(path) == place:
+                raise UserError(f'The folder "{path}" has the recordings: choose another one for the stems.')
+            sounds = [sound for sound, _ in _sounds_at(str(path))]
+            are_many, paths = (
+                True,
+                [sound for sound in sounds if place is None or place not in map(str, sound.resolve().parents)],
+            )
         else:
             paths = [path]
         for each in paths:

@@ -310,8 +310,12 @@ def _append(manifest: Path, row: Mapping[str, str]) -> None:
 
 def _read_manifest(manifest: Path) -> Iterator[dict[str, str]]:
     """Yield the rows of a manifest, if there is one. The last one is left out if it is not complete."""
-    with contextlib.suppress(FileNotFoundError), manifest.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if tuple(rows.fieldnames or ()) != _COLUMNS:
-            raise UserError(f'"{manifest}" is not a manifest that knownmf has written: choose another folder.')
-        yield from (row for row in rows if None not in row.values())
+    other = f'"{manifest}" is not a manifest that knownmf has written: choose another folder.'
+    try:
+        with contextlib.suppress(FileNotFoundError), manifest.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != _COLUMNS:
+                raise UserError(other)
+            yield from (row for row in rows if None not in row.values())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(other) from error
