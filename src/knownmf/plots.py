@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ with command_extra():
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ _TICKS_PER_LANE = 400  # more events are not marked, as the ticks would overlap
 _GAP_MIN = 1e-10  # the lower end of the axis of the gap; smaller gaps, and 0, are drawn here
 _GAP_MAX = 10.0  # infinite gaps are drawn here
 _BASIS_CHARACTERS = 30  # so many fit below the basis
+_LONG_S = 600.0  # longer recordings have a time axis with hours and minutes, in steps of these seconds
+_STEPS_S = (60, 120, 300, 600, 1200, 1800, 3600, 7200)
+_MOST_TIMES = 12  # on this axis
 _GRAY = "#444444"
 _ORANGE = "#D55E00"  # what needs attention
 _DOUBT = ":\nare these the right sounds?"
@@ -354,12 +358,23 @@ def _draw_gap(axes: Axes, what: _Shown) -> None:
         else "KKT residual: how far the conditions of an optimum are violated"
     )
     axes.set_title(name, loc="left", fontweight="bold")
-    axes.set_title("per frame; 0 is drawn at the bottom", loc="right", fontsize=9, color=_GRAY)
+    each = "per frame" if len(worst) == what.n_frames else "the largest of each pixel"
+    axes.set_title(f"{each}; 0 is drawn at the bottom", loc="right", fontsize=9, color=_GRAY)
     axes.set_yticks([1e-10, 1e-8, 1e-6, 1e-4, 1e-2] if top < 0.1 else [1e-10, 1e-7, 1e-4, 1e-1])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, digits=3)))
     axes.minorticks_off()
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_xlabel("time (s)")
+    if edges[1] < _LONG_S:
+        axes.set_xlabel("time (s)")
+        return
+    axes.set_xlabel("time (h:min:s)")
+    steps = [step for step in _STEPS_S if edges[1] / step <= _MOST_TIMES]
+    axes.xaxis.set_major_locator(
+        MultipleLocator(steps[0] if steps else 3600 * math.ceil(edges[1] / 3600 / _MOST_TIMES))
+    )
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda second, _: f"{int(second) // 3600}:{int(second) // 60 % 60:02d}:{int(second) % 60:02d}")
+    )
 
 
 def _draw_summary(axes: Axes, what: _Shown) -> None:
