@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import zarr
 
 from commands import (
     DECOMPOSE,
@@ -30,7 +31,6 @@ from commands import (
     write_inputs,
 )
 from knownmf import audio
-from knownmf.audio import decomposition
 from knownmf.cli import commands as cli_commands
 from knownmf.cli.console import reworded
 from knownmf.cli.summaries import describe_events, describe_recording
@@ -198,8 +198,10 @@ def test_an_empty_file_is_called_empty(command, here):
 
 def test_a_folder_in_the_place_of_a_file_is_named(here):
     Path("hits").mkdir()
-    done = run("transcribe", "hits", "--dictionary", "tones.npz", "--out", "events.csv")
+    done = run("info", "hits")
     assert (done.exit_code, done.stderr) == (2, 'knownmf: "hits" is a folder: pass a file.\n')
+    done = run("transcribe", "hits", "--dictionary", "tones.npz", "--out", "events.csv")
+    assert (done.exit_code, done.stderr[:54]) == (2, 'knownmf: The folder "hits" contains no sound file: the')
 
 
 def test_decompose_writes_activations_and_their_gaps(here):
@@ -397,6 +399,21 @@ def test_info_of_activations_and_events(here):
     )
     Path("none.csv").write_text("onset_s,offset_s,label,strength\n")
     assert run("info", "none.csv").stdout == "none.csv: events, 0 events\n"
+
+
+def test_info_of_long_activations_and_of_many_recordings(here):
+    run(*DECOMPOSE[:-1], "activations.zarr")
+    run(*DECOMPOSE)
+    of_archive, of_group = (run("info", f"activations.{ending}").stdout for ending in ("npz", "zarr"))
+    assert of_group == of_archive.replace(".npz:", ".zarr:")
+    zarr.create_group(store="other.zarr")
+    done = run("info", "other.zarr")
+    assert (done.exit_code, done.stderr.count("not of activations that knownmf has written")) == (2, 1)
+    Path("none.wav").write_bytes(b"no sound")
+    run("transcribe", "song.wav", "none.wav", "--dictionary", "tones.npz", "--out", "many")
+    assert run("info", "many/manifest.csv").stdout == (
+        "many/manifest.csv: results of 2 recordings: 1 finished, 1 failed\n"
+    )
 
 
 def test_info_knows_the_files_of_the_commands_by_their_content(here):
@@ -620,7 +637,6 @@ def test_defaults_are_those_of_the_library(command):
     parameters, library = (
         inspect.signature(function).parameters for function in (command, getattr(audio, command.__name__))
     )
-    shared = [name for name in parameters if name in library and library[name].default is not inspect.Parameter.empty]
+    shared = [name for name in parameters if name in library and name not in ("dictionary", "out")]
     assert {"beta_loss", "tol"} <= set(shared)
     assert [parameters[name].default for name in shared] == [library[name].default for name in shared]
-    assert cli_commands.REST == decomposition.REST

@@ -9,7 +9,7 @@ import pytest
 from knownmf.cli.console import UserError
 from knownmf.cli.inputs import find_sounds
 from knownmf.cli.labels import labels_of_names
-from knownmf.cli.outputs import column_names, file_names, write_folder, write_rows
+from knownmf.files import column_names, file_names, files_written_aside, write_rows
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,8 @@ def test_tables_can_contain_commas_quotes_and_newlines(tmp_path):
 
 
 def test_a_new_folder_has_the_default_permissions(tmp_path):
-    write_folder(tmp_path / "new" / "stems", {"a.txt": lambda path: path.write_text("a")})
+    with files_written_aside(tmp_path / "new" / "stems") as folder:
+        (folder / "a.txt").write_text("a")
     assert [path.name for path in (tmp_path / "new").rglob("*")] == ["stems", "a.txt"]
     (tmp_path / "plain").mkdir()
     assert (tmp_path / "new" / "stems").stat().st_mode == (tmp_path / "plain").stat().st_mode

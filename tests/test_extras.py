@@ -138,7 +138,7 @@ def test_the_extras_are_what_the_messages_are_for():
     assert names(PROJECT["optional-dependencies"]["audio"]) == set(AUDIO_PACKAGES)
     assert {name.split("[")[0] for name in names(PROJECT["optional-dependencies"]["dask"])} == set(DASK_PACKAGES)
     assert names(PROJECT["optional-dependencies"]["tables"]) == set(TABLES_PACKAGES)
-    assert "knownmf[audio,dask,tables]" in PROJECT["optional-dependencies"]["dev"]
+    assert "knownmf[audio,dask,tables,zarr]" in PROJECT["optional-dependencies"]["dev"]
 
 
 def test_a_dask_array_without_dask_names_the_command():

@@ -214,6 +214,18 @@ def test_single_frames_stay_visible_in_a_long_recording():
     assert panel(figure, "Gap").lines[2].get_xdata() == pytest.approx([12345 * HOP / SR], abs=0.1)
 
 
+def test_a_long_recording_has_a_time_axis_in_hours_and_minutes():
+    short, long = (decomposition(n_frames=n) for n in (2000, 150_000))  # 16 s and 20 min
+    assert panel(decomposition_picture(short), "Gap").get_xlabel() == "time (s)"
+    figure = decomposition_picture(long)
+    figure.canvas.draw()
+    axes = panel(figure, "Gap")
+    assert axes.get_xlabel() == "time (h:min:s)"
+    shown = [label.get_text() for label in axes.get_xticklabels() if 0 <= label.get_position()[0] <= 1200]
+    assert shown == [f"0:{minute:02d}:00" for minute in range(0, 21, 2)]
+    assert axes.get_title(loc="right").startswith("the largest of each pixel")
+
+
 @pytest.mark.parametrize(
     ("names", "per_name", "n_frames"),
     [

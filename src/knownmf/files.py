@@ -1,14 +1,34 @@
-"""Write files so that an incomplete file never has the final name."""
+"""Write files so that an incomplete file never has the final name, and give them names that every system accepts."""
 
 import contextlib
+import csv
+import io
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["put_in_place", "remove_unfinished", "temporary_name", "written_aside"]
+__all__ = [
+    "column_names",
+    "created_folder",
+    "file_names",
+    "files_written_aside",
+    "folder_written_aside",
+    "put_in_place",
+    "remove_unfinished",
+    "remove_unfinished_in",
+    "temporary_name",
+    "unique_names",
+    "write_rows",
+    "written_aside",
+]
+
+# Windows reserves these names for devices, with any ending.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+_MAX_NAME_BYTES = 200
 
 # The temporary files and folders that exist now, or that are about to be created.
 _unfinished: set[Path] = set()
@@ -39,6 +59,52 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         put_in_place(temporary, path)
 
 
+@contextlib.contextmanager
+def files_written_aside(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder for new files. They are moved to `folder` at the end, all of them or none.
+
+    `folder` is created if it does not exist, and removed again after an exception; other files in it are not changed.
+    """
+    # The temporary folder is inside the folder: its parent may be on another file system or not writable.
+    with created_folder(folder), temporary_name(folder) as temporary:
+        temporary.mkdir(0o700)
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            put_in_place(path, folder / path.name)
+
+
+@contextlib.contextmanager
+def created_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its parents, if they do not exist. After an exception, remove those that are empty."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # a folder with other files in it cannot be removed
+            for path in created:
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def folder_written_aside(path: Path) -> Iterator[Path]:
+    """Yield a name for a new folder next to `path`. Rename it to `path` at the end, or remove it after an exception.
+
+    What is at `path` is replaced.
+    """
+    with temporary_name(path.parent) as temporary:
+        yield temporary
+        if path.is_dir() and not path.is_symlink():
+            with temporary_name(path.parent) as old:  # a folder cannot be replaced at once; the old one is removed
+                os.replace(path, old)
+                os.replace(temporary, path)
+        else:
+            if _lstat(path) is not None:
+                path.unlink()
+            os.replace(temporary, path)
+
+
 def put_in_place(temporary: Path, path: Path) -> None:
     """Rename a complete file. A file that is replaced keeps its permissions."""
     existing = _lstat(path)
@@ -62,9 +128,86 @@ def temporary_name(folder: Path) -> Iterator[Path]:
         _unfinished.discard(path)
 
 
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file in UTF-8: a row of column names, then the rows."""
+    with created_folder(path.parent), written_aside(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        text.flush()
+        text.detach()
+
+
+def file_names(labels: Iterable[str], ending: str) -> dict[str, str]:
+    """Return a file name for each label that is valid on every file system.
+
+    Ordinary labels are not changed. Path separators and other reserved characters become ``_``; ``_`` is put in front
+    of a name that starts with a dot. Names differ even if upper and lower case are not distinguished: a second label
+    with the same name gets ``-2``.
+
+    Examples
+    --------
+    >>> file_names(["kick", "060", "C#4", "../hat", "Kick"], ".wav")
+    {'kick': 'kick.wav', '060': '060.wav', 'C#4': 'C#4.wav', '../hat': '_._hat.wav', 'Kick': 'Kick-2.wav'}
+    """
+    labels = list(labels)
+    return {label: name + ending for label, name in zip(labels, unique_names(labels), strict=True)}
+
+
+def unique_names(labels: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Return a different name for each label, as :func:`file_names` does, without endings. Names in `taken` are used.
+
+    Examples
+    --------
+    >>> unique_names(["song", "song", "a:b"], ["song"])
+    ['song-2', 'song-3', 'a_b']
+    """
+    used = {_folded(name) for name in taken}
+    names = []
+    for label in labels:
+        plain = _valid_name(label)
+        name, number = plain, 1
+        while _folded(name) in used:
+            number += 1
+            name = f"{plain}-{number}"
+        used.add(_folded(name))
+        names.append(name)
+    return names
+
+
+def column_names(labels: Iterable[str]) -> list[str]:
+    """Return a different name for each component, such as ``kick``, ``kick.2`` and ``kick.3``.
+
+    Examples
+    --------
+    >>> column_names(["kick", "kick", "snare", "kick.2"])
+    ['kick', 'kick.2', 'snare', 'kick.2.2']
+    """
+    names: dict[str, None] = {}  # in order; a list would take long to search
+    for label in labels:
+        name, number = label, 1
+        while name in names:
+            number += 1
+            name = f"{label}.{number}"
+        names[name] = None
+    return list(names)
+
+
+def _folded(name: str) -> str:
+    """Return a name as file systems compare it that do not distinguish upper and lower case."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def remove_unfinished() -> None:
     """Remove all temporary files and folders of this process, before it ends at once."""
     for path in list(_unfinished):
+        _remove(path)
+
+
+def remove_unfinished_in(folder: Path) -> None:
+    """Remove temporary files and folders that another process, which was killed, has left behind in a folder."""
+    for path in folder.glob(".knownmf.*.part"):
         _remove(path)
 
 
@@ -83,3 +226,15 @@ def _lstat(path: Path) -> os.stat_result | None:
         return path.lstat()
     except FileNotFoundError:
         return None
+
+
+def _valid_name(label: str) -> str:
+    """Return a label as a file name that is valid on every system, without an ending."""
+    kept = "".join("_" if c in '<>:"/\\|?*' or unicodedata.category(c)[0] == "C" else c for c in label)
+    if kept.startswith("."):
+        kept = "_" + kept[1:]
+    kept = kept.rstrip(". ")
+    kept = kept.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
+    if kept.split(".")[0].strip().casefold() in _DEVICES:
+        kept = "_" + kept
+    return kept or "_"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +19,12 @@ with command_extra():
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
 
 if TYPE_CHECKING:
-    from knownmf.activations import Activations
-    from knownmf.audio import Decomposition, Event
+    from knownmf.audio import Decomposition, Event, Summary
+    from knownmf.audio.overviews import Overview
     from knownmf.dictionary import Dictionary
 
 __all__ = ["activations_picture", "decomposition_picture"]
@@ -40,9 +43,37 @@ _TICKS_PER_LANE = 400  # more events are not marked, as the ticks would overlap
 _GAP_MIN = 1e-10  # the lower end of the axis of the gap; smaller gaps, and 0, are drawn here
 _GAP_MAX = 10.0  # infinite gaps are drawn here
 _BASIS_CHARACTERS = 30  # so many fit below the basis
+_LONG_S = 600.0  # longer recordings have a time axis with hours and minutes, in steps of these seconds
+_STEPS_S = (60, 120, 300, 600, 1200, 1800, 3600, 7200)
+_MOST_TIMES = 12  # on this axis
 _GRAY = "#444444"
 _ORANGE = "#D55E00"  # what needs attention
 _DOUBT = ":\nare these the right sounds?"
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What a picture shows besides the dictionary and the share that is explained.
+
+    Attributes
+    ----------
+    decomposition : Decomposition or Summary
+        The decomposition.
+    overview : Overview
+        Its arrays, reduced.
+    edges : tuple of float
+        The times of the left edge of the first column and of the right edge of the last one.
+    n_frames, n_converged, beta, tol
+        As in :class:`knownmf.audio.Summary`.
+    """
+
+    decomposition: Decomposition | Summary
+    overview: Overview
+    edges: tuple[float, float]
+    n_frames: int
+    n_converged: int
+    beta: float
+    tol: float
 
 
 def activations_picture(
@@ -98,12 +129,12 @@ def activations_picture(
     return figure
 
 
-def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Event] | None = None) -> Figure:
+def decomposition_picture(decomposition: Decomposition | Summary, *, events: Iterable[Event] | None = None) -> Figure:
     """Draw the spectrogram, the basis to the left of it, and the activations and the gap of each frame below it.
 
     Parameters
     ----------
-    decomposition : Decomposition
+    decomposition : Decomposition or Summary
         The result of :func:`knownmf.audio.decompose`, or the `decomposition` of a separation or a transcription.
     events : iterable of Event, optional
         Events to mark, each in the row of its label.
@@ -144,23 +175,42 @@ def decomposition_picture(decomposition: Decomposition, *, events: Iterable[Even
     summary = figure.add_subplot(grid[1:, 0])
 
     colors = _colors(n_names)
-    edges = _time_edges(decomposition)
-    _draw_spectrogram(spectrogram, decomposition, edges)
+    shown = _shown(decomposition)
+    _draw_spectrogram(spectrogram, shown)
     _draw_basis(basis, decomposition, colors)
-    _draw_lanes(lanes, decomposition, colors, edges)
+    _draw_lanes(lanes, shown, colors)
     if events is not None:
         _mark_events(lanes, events, dictionary.names)
-    _draw_gap(gap, decomposition.found, edges)
-    _draw_summary(summary, decomposition)
+    _draw_gap(gap, shown)
+    _draw_summary(summary, shown)
     for axes in (spectrogram, lanes):
         axes.tick_params(labelbottom=False)
-    spectrogram.set_xlim(edges)
+    spectrogram.set_xlim(_time_edges(shown.n_frames, dictionary))
     return figure
+
+
+def _shown(decomposition: Decomposition | Summary) -> _Shown:
+    """Return what a picture shows of a decomposition or of the summary of one."""
+    from knownmf.audio import Summary  # here: the extra "tables" has pictures, but no audio
+    from knownmf.audio.overviews import OverviewBuilder
+
+    dictionary = decomposition.dictionary
+    if isinstance(decomposition, Summary):
+        overview, n_frames, n_converged = decomposition.overview, decomposition.n_frames, decomposition.n_converged
+        beta, tol = decomposition.beta, decomposition.tol
+    else:
+        found = decomposition.found
+        builder = OverviewBuilder(dictionary)
+        builder.add(decomposition.V, found)
+        overview, beta, tol = builder.overview(), found.beta, found.tol
+        n_frames, n_converged = len(found.converged), int(found.converged.sum())
+    edges = _time_edges(overview.V.shape[1] * overview.frames_per_column, dictionary)
+    return _Shown(decomposition, overview, edges, n_frames, n_converged, beta, tol)
 
 
 def _check(decomposition: object, events: object) -> None:
     """Raise a TypeError that says what to pass if the arguments are something else, such as a whole transcription."""
-    if not hasattr(decomposition, "found") or not hasattr(decomposition, "dictionary"):
+    if not (hasattr(decomposition, "found") or hasattr(decomposition, "overview")):
         remedy = "pass its attribute decomposition" if hasattr(decomposition, "decomposition") else "pass one"
         raise TypeError(
             f"decomposition is of type {type(decomposition).__name__}, expected a knownmf.audio.Decomposition, which "
@@ -172,16 +222,16 @@ def _check(decomposition: object, events: object) -> None:
         )
 
 
-def _draw_spectrogram(axes: Axes, decomposition: Decomposition, edges: tuple[float, float]) -> None:
-    dictionary = decomposition.dictionary
-    image = _log_rows(_fewer(decomposition.V, _COLUMNS), dictionary.frequencies)
+def _draw_spectrogram(axes: Axes, what: _Shown) -> None:
+    dictionary = what.decomposition.dictionary
+    image = _log_rows(_fewer(what.overview.V, _COLUMNS), dictionary.frequencies)
     level = _decibels(image, float(image.max()), dictionary.power, _RANGE_DB)
     bottom, top = np.log2(_span(dictionary.frequencies))
     shown = axes.imshow(
         level,
         origin="lower",
         aspect="auto",
-        extent=(*edges, bottom, top),
+        extent=(*what.edges, bottom, top),
         cmap="magma",
         vmin=-_RANGE_DB,
         vmax=0,
@@ -197,7 +247,7 @@ def _draw_spectrogram(axes: Axes, decomposition: Decomposition, edges: tuple[flo
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\u2212")))
 
 
-def _draw_basis(axes: Axes, decomposition: Decomposition, colors: Sequence[str]) -> None:
+def _draw_basis(axes: Axes, decomposition: Decomposition | Summary, colors: Sequence[str]) -> None:
     """Draw each component as a column in the color of its sound, ordered by sounds."""
     dictionary = decomposition.dictionary
     columns = [dictionary.components_of(name) for name in dictionary.names]
@@ -231,11 +281,9 @@ def _draw_basis(axes: Axes, decomposition: Decomposition, colors: Sequence[str])
     axes.set_ylabel("frequency (Hz)")
 
 
-def _draw_lanes(axes: Axes, decomposition: Decomposition, colors: Sequence[str], edges: tuple[float, float]) -> None:
+def _draw_lanes(axes: Axes, what: _Shown, colors: Sequence[str]) -> None:
     """Draw one row per sound, the first on top: as curves for few sounds, as an image for many."""
-    dictionary = decomposition.dictionary
-    weight = dictionary.W.sum(axis=0)[:, None] * decomposition.found.H
-    strength = np.stack([weight[dictionary.components_of(name)].sum(axis=0) for name in dictionary.names])
+    dictionary, strength, edges = what.decomposition.dictionary, what.overview.strength, what.edges
     # Relative to the maximum, on a square-root scale, so that soft hits stay visible next to loud ones.
     height = np.sqrt(_fewer(strength, _COLUMNS) / max(float(strength.max()), np.finfo(float).tiny))
     n_names, n_columns = height.shape
@@ -258,7 +306,7 @@ def _draw_lanes(axes: Axes, decomposition: Decomposition, colors: Sequence[str],
         )
     shown = _spread(n_names, 20)
     names = [_short(name) for name in dictionary.names]
-    if decomposition.n_free:
+    if what.decomposition.n_free:
         names[-1] += " (learned)"
         shown[-1] = n_names - 1
     axes.set_yticks([n_names - lane - 0.5 for lane in shown])
@@ -289,10 +337,10 @@ def _mark_events(axes: Axes, events: Iterable[Event], names: Sequence[str]) -> N
     axes.set_title(f"{counted(len(known), 'event')} {marked}; square-root scale", loc="right", fontsize=9, color=_GRAY)
 
 
-def _draw_gap(axes: Axes, found: Activations, edges: tuple[float, float]) -> None:
+def _draw_gap(axes: Axes, what: _Shown) -> None:
     """Draw the criterion of each frame on a logarithmic axis, and the tolerance as a line."""
-    tol, certified = found.tol, 1 <= found.beta <= 2
-    worst = _fewer(found.criterion[None, :], _COLUMNS)[0]
+    tol, certified, edges = what.tol, 1 <= what.beta <= 2, what.edges
+    worst = _fewer(what.overview.criterion[None, :], _COLUMNS)[0]
     times = edges[0] + (np.arange(len(worst)) + 0.5) * (edges[1] - edges[0]) / max(len(worst), 1)
     within = worst <= tol
     shown = np.clip(worst, _GAP_MIN, _GAP_MAX)
@@ -310,20 +358,32 @@ def _draw_gap(axes: Axes, found: Activations, edges: tuple[float, float]) -> Non
         else "KKT residual: how far the conditions of an optimum are violated"
     )
     axes.set_title(name, loc="left", fontweight="bold")
-    axes.set_title("per frame; 0 is drawn at the bottom", loc="right", fontsize=9, color=_GRAY)
+    each = "per frame" if len(worst) == what.n_frames else "the largest of each pixel"
+    axes.set_title(f"{each}; 0 is drawn at the bottom", loc="right", fontsize=9, color=_GRAY)
     axes.set_yticks([1e-10, 1e-8, 1e-6, 1e-4, 1e-2] if top < 0.1 else [1e-10, 1e-7, 1e-4, 1e-1])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, digits=3)))
     axes.minorticks_off()
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_xlabel("time (s)")
+    if edges[1] < _LONG_S:
+        axes.set_xlabel("time (s)")
+        return
+    axes.set_xlabel("time (h:min:s)")
+    steps = [step for step in _STEPS_S if edges[1] / step <= _MOST_TIMES]
+    axes.xaxis.set_major_locator(
+        MultipleLocator(steps[0] if steps else 3600 * math.ceil(edges[1] / 3600 / _MOST_TIMES))
+    )
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda second, _: f"{int(second) // 3600}:{int(second) // 60 % 60:02d}:{int(second) % 60:02d}")
+    )
 
 
-def _draw_summary(axes: Axes, decomposition: Decomposition) -> None:
+def _draw_summary(axes: Axes, what: _Shown) -> None:
     """Write the most important numbers into the corner that has no plot."""
-    dictionary, found = decomposition.dictionary, decomposition.found
+    decomposition = what.decomposition
+    dictionary = decomposition.dictionary
     axes.set_axis_off()
-    share = float(np.mean(found.converged))
-    n_components, n_frames = found.H.shape
+    share = what.n_converged / what.n_frames
+    n_components, n_frames = dictionary.n_components, what.n_frames
     learned = decomposition.n_free > 0 or decomposition.adapted
     spectra = "spectrum" if n_components == 1 else "spectra"
     sounds = f"{spectra} of {counted(len(dictionary.names), 'sound')}"
@@ -336,7 +396,7 @@ def _draw_summary(axes: Axes, decomposition: Decomposition) -> None:
     if not decomposition.fits:
         lines[-1] = (lines[-1][0], lines[-1][1] + _DOUBT, _ORANGE)
     lines.append(
-        (percent(share), f"of {counted(n_frames, 'frame')} converged to {percent(found.tol, digits=3)}", "black")
+        (percent(share), f"of {counted(n_frames, 'frame')} converged to {percent(what.tol, digits=3)}", "black")
     )
     lines.append((str(n_components), sounds, "black"))
     top = -6
@@ -349,11 +409,10 @@ def _draw_summary(axes: Axes, decomposition: Decomposition) -> None:
     axes.text(0.0, 0.03, settings, fontsize=9, color=_GRAY, va="bottom", transform=axes.transAxes)
 
 
-def _time_edges(decomposition: Decomposition) -> tuple[float, float]:
+def _time_edges(n_frames: int, dictionary: Dictionary) -> tuple[float, float]:
     """Return the times of the left edge of the first frame and of the right edge of the last frame."""
-    half = 0.5 * decomposition.dictionary.hop_length / decomposition.dictionary.sr
-    times = decomposition.times
-    return (float(times[0]) - half, float(times[-1]) + half)
+    hop_s = dictionary.hop_length / dictionary.sr
+    return -0.5 * hop_s, (n_frames - 0.5) * hop_s
 
 
 def _span(frequencies: np.ndarray) -> tuple[float, float]:

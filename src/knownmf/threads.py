@@ -6,13 +6,16 @@ import math
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from knownmf.validation import whole_number
 
 Result = TypeVar("Result")
+Chunk = TypeVar("Chunk")
+
+_END = object()  # what stands for the end of blocks
 
 # The files in which Linux stores the limit of a container on processor time, for version 2 and version 1 of control
 # groups.
@@ -123,7 +126,7 @@ def container_quota(cgroups: Path) -> float:
 
 
 def run_in_threads(
-    work: Callable[[slice], Result], chunks: Sequence[slice], stop: Callable[[], None]
+    work: Callable[[Chunk], Result], chunks: Sequence[Chunk], stop: Callable[[], None]
 ) -> Generator[Result, None, None]:
     """Yield what ``work`` returns for every chunk, in the order of the chunks.
 
@@ -134,8 +137,8 @@ def run_in_threads(
     ----------
     work : callable
         The function that is called with each chunk.
-    chunks : sequence of slice
-        The chunks.
+    chunks : sequence
+        The chunks, such as slices.
     stop : callable
         The function that is called at the end, or after an exception. It must end running calls of ``work``.
     """
@@ -161,6 +164,33 @@ def limit_blas_of_worker() -> None:
 
     if any(library["num_threads"] > 1 for library in threadpool_info() if library["user_api"] == "blas"):
         threadpool_limits(1, user_api="blas")
+
+
+@contextlib.contextmanager
+def other_threads(number: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of threads, which have ended when an exception leaves here, also an interrupt."""
+    started = threading.Barrier(number)
+    with ThreadPoolExecutor(number) as pool:
+        try:
+            # An interrupt that arrives while a thread starts would leave it behind: at that time it does nothing.
+            for waiting in [pool.submit(started.wait) for _ in range(number)]:
+                waiting.result()
+            yield pool
+        finally:
+            started.abort()
+            pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(blocks: Generator[Result, None, None]) -> Generator[Result, None, None]:
+    """Yield blocks while another thread computes the next one.
+
+    All blocks are computed in this other thread. ``blocks`` are closed before an exception leaves here.
+    """
+    with contextlib.closing(blocks), other_threads() as other:
+        following: Future[Any] = other.submit(next, blocks, _END)
+        while (block := following.result()) is not _END:
+            following = other.submit(next, blocks, _END)
+            yield block
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ soxr.
 from knownmf.extras import audio_extra
 
 with audio_extra():
-    from knownmf.audio.decomposition import Decomposition, decompose
+    from knownmf.audio.decomposition import Decomposition, Summary, decompose
     from knownmf.audio.learning import learn
     from knownmf.audio.recordings import read, write
     from knownmf.audio.separation import Separation, separate
@@ -18,6 +18,7 @@ __all__ = [
     "Decomposition",
     "Event",
     "Separation",
+    "Summary",
     "Transcription",
     "decompose",
     "learn",

@@ -4,8 +4,9 @@ libsndfile reads a file that was cut off as if it were complete, and some files 
 """
 
 import math
+import os
 import struct
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 __all__ = ["HeaderLength", "header_length"]
 
@@ -61,6 +62,8 @@ _RF64_SIZE = 28
 _UNKNOWN_32_BIT = (range(0x7F000000, 0x80000001), range(0xFFFFFF00, 0x100000000))
 _UNKNOWN_64_BIT = 2**62
 
+_LARGEST_PAGE = 27 + 255 + 255 * 255  # of an Ogg file, in bytes
+
 
 class _Size(NamedTuple):
     """The field in a header that states the size of the samples."""
@@ -71,66 +74,74 @@ class _Size(NamedTuple):
     begin: int  # position of the samples
 
 
-def header_length(content: bytes) -> HeaderLength:
-    """Return what the header of a sound file says about its length.
+def header_length(file: BinaryIO) -> HeaderLength:
+    """Return what the header of a sound file says about its length. Only the headers of its chunks are read.
 
     Parameters
     ----------
-    content : bytes
-        The file.
+    file : file object
+        The file, open for reading and seekable. Its position changes.
     """
-    magic = content[:4]
-    if magic == b"OggS":
-        return HeaderLength(1.0 if _has_last_page(content) else math.inf)
-    chunks = _FORMATS.get(magic)
-    if magic == b".snd" and len(content) >= 12:  # AU
-        size: _Size | None = _Size(8, ">I", 0, struct.unpack_from(">I", content, 4)[0])
+    magic, n_bytes = _bytes_at(file, 0, 12), file.seek(0, os.SEEK_END)
+    if magic[:4] == b"OggS":
+        return HeaderLength(1.0 if _has_last_page(file, n_bytes) else math.inf)
+    chunks = _FORMATS.get(magic[:4])
+    if magic[:4] == b".snd" and len(magic) == 12:  # AU
+        size: _Size | None = _Size(8, ">I", 0, struct.unpack_from(">I", magic, 4)[0])
     else:
-        size = _size_in_chunks(content, chunks) if chunks else None
-    if size is None or len(content) <= size.begin:
+        size = _size_in_chunks(file, chunks) if chunks else None
+    if size is None or n_bytes <= size.begin:
         return HeaderLength(1.0)
-    value, actual = struct.unpack_from(size.format, content, size.position)[0], len(content) - size.begin
+    n_size = struct.calcsize(size.format)
+    value, actual = struct.unpack(size.format, _bytes_at(file, size.position, n_size))[0], n_bytes - size.begin
     if 0 < value - size.extra <= actual or (
-        chunks and value <= size.extra and _only_chunks(content, size.begin, chunks)
+        chunks and value <= size.extra and _only_chunks(file, size.begin, n_bytes, chunks)
     ):
         return HeaderLength(1.0)
-    largest = 256 ** struct.calcsize(size.format) - 1
-    field = struct.pack(size.format, min(actual + size.extra, largest))
+    field = struct.pack(size.format, min(actual + size.extra, 256**n_size - 1))
     if value <= size.extra or _means_unknown(value, size.format):
         return HeaderLength(1.0, size.position, field)
     return HeaderLength((value - size.extra) / actual, size.position, field)
 
 
-def _size_in_chunks(content: bytes, chunks: _Chunks) -> _Size | None:
+def _bytes_at(file: BinaryIO, position: int, number: int) -> bytes:
+    """Return some bytes of a file, fewer at its end, none beyond it."""
+    if position >= 2**63:  # from a damaged header; no file is so long
+        return b""
+    file.seek(position)
+    return file.read(number)
+
+
+def _size_in_chunks(file: BinaryIO, chunks: _Chunks) -> _Size | None:
     """Return the field with the size of the samples, or None if there are no samples."""
     position = chunks.start
-    while position + chunks.header <= len(content):
-        identifier = content[position : position + chunks.id_length]
+    while len(header := _bytes_at(file, position, chunks.header)) == chunks.header:
         field = position + chunks.id_length
-        if identifier == chunks.samples:
+        if header[: chunks.id_length] == chunks.samples:
             begin = position + chunks.header + chunks.skipped
             extra = chunks.skipped + (chunks.header if chunks.counts_itself else 0)
-            if content.startswith(b"RF64") and content[field : field + 4] == b"\xff" * 4:
+            if header[chunks.id_length :] == b"\xff" * 4 and _bytes_at(file, 0, 4) == b"RF64":
                 return _Size(_RF64_SIZE, "<Q", extra, begin)
             return _Size(field, chunks.size_format, extra, begin)
-        position = _next_chunk(content, position, chunks)
+        position = _next_chunk(header, position, chunks)
     return None
 
 
-def _next_chunk(content: bytes, position: int, chunks: _Chunks) -> int:
-    """Return the position of the chunk after the one at `position`."""
-    (size,) = struct.unpack_from(chunks.size_format, content, position + chunks.id_length)
+def _next_chunk(header: bytes, position: int, chunks: _Chunks) -> int:
+    """Return the position of the chunk after the one at `position`, whose identifier and size are `header`."""
+    (size,) = struct.unpack_from(chunks.size_format, header, chunks.id_length)
     end = position + max(size, chunks.header) if chunks.counts_itself else position + chunks.header + size
     return int(end + -end % chunks.alignment)
 
 
-def _only_chunks(content: bytes, position: int, chunks: _Chunks) -> bool:
+def _only_chunks(file: BinaryIO, position: int, n_bytes: int, chunks: _Chunks) -> bool:
     """Return whether a file consists of chunks with readable identifiers from `position` on, and not of samples."""
-    while position + chunks.header <= len(content):
-        if not all(32 <= byte < 127 for byte in content[position : position + 4]):
+    while position + chunks.header <= n_bytes:
+        header = _bytes_at(file, position, chunks.header)
+        if not all(32 <= byte < 127 for byte in header[:4]):
             return False
-        position = _next_chunk(content, position, chunks)
-    return position - len(content) in range(chunks.alignment)
+        position = _next_chunk(header, position, chunks)
+    return position - n_bytes in range(chunks.alignment)
 
 
 def _means_unknown(value: int, size_format: str) -> bool:
@@ -140,8 +151,9 @@ def _means_unknown(value: int, size_format: str) -> bool:
     return any(value in sizes for sizes in _UNKNOWN_32_BIT)
 
 
-def _has_last_page(content: bytes) -> bool:
+def _has_last_page(file: BinaryIO, n_bytes: int) -> bool:
     """Return whether an Ogg file ends with a complete page that is marked as the last one of its stream."""
+    content = _bytes_at(file, max(0, n_bytes - 2 * _LARGEST_PAGE), 2 * _LARGEST_PAGE)
     position = content.rfind(b"OggS")
     page = content[position : position + 27]
     if len(page) < 27 or len(content) < position + 27 + page[26]:

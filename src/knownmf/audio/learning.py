@@ -10,13 +10,13 @@ import numpy.typing as npt
 from scipy.fft import next_fast_len
 from scipy.special import kl_div
 
-from knownmf.audio.decomposition import Progress, decomposition_memory
-from knownmf.audio.samples import HIGHEST_RATE, as_channels, check_rate, resampled
-from knownmf.audio.spectrograms import magnitudes, stft
+from knownmf.audio.samples import HIGHEST_RATE, Samples, as_channels, check_rate, resampled_length
+from knownmf.audio.spectrograms import expected_frames, spectrogram_of
 from knownmf.dictionary import Dictionary
 from knownmf.learning import Loss, fit_basis, known_basis
 from knownmf.memory import check_memory
 from knownmf.observations import Observations
+from knownmf.solver import Progress
 from knownmf.threads import single_threaded_blas
 from knownmf.validation import whole_number
 
@@ -179,13 +179,14 @@ def _checked_takes(
 
 def _loud_frames(y: np.ndarray, sr: int, settings: Dictionary, name: str) -> np.ndarray:
     """Return the frames of a take that are not silent, scaled so that the sum of the loudest is 1."""
-    needed = decomposition_memory(y.shape, sr, settings)
+    n_samples = resampled_length(y.shape[1], sr, settings.sr)
+    # The spectrogram is joined from blocks, then its loud frames are copied.
+    needed = 3 * 8 * settings.n_bins * expected_frames(y.shape[1], sr, settings)
     check_memory(needed, f"learning from {name}", "use shorter recordings, or a lower sample rate")
-    y = resampled(y, sr, settings.sr)
-    V = magnitudes(stft(y, settings)) ** settings.power
+    V = spectrogram_of(Samples(y, sr), settings)
     # Leave out the frames that overlap the end: if a take is cut off there, they contain a click. Takes shorter than a
     # window have no other frames.
-    V = V[:, : max(1, 1 + (y.shape[1] - settings.n_fft // 2) // settings.hop_length)]
+    V = V[:, : max(1, 1 + (n_samples - settings.n_fft // 2) // settings.hop_length)]
     loudness = V.sum(axis=0)
     loudest = loudness.max()
     if loudest == 0:

@@ -1,6 +1,10 @@
 """Check and resample the samples of recordings."""
 
+from __future__ import annotations
+
 import reprlib
+from collections.abc import Generator
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +14,18 @@ from knownmf.memory import check_memory
 from knownmf.validation import whole_number
 from knownmf.wording import counted
 
-__all__ = ["as_channels", "check_rate", "checked_samples", "resampled", "resampled_length"]
+__all__ = [
+    "Recording",
+    "Resampler",
+    "Samples",
+    "as_channels",
+    "check_rate",
+    "check_ratio",
+    "checked_samples",
+    "joined",
+    "resampled",
+    "resampled_length",
+]
 
 # The sample rates of recordings: from those of slow sensors to those of ultrasound. A header with another one is
 # damaged, or was made to take all memory.
@@ -27,6 +42,127 @@ MOST_UNSIGNED_CHANNELS = 8
 
 # Larger samples are refused, as their squares could overflow. No recording has them.
 LARGEST_SAMPLE = 1e30
+
+# About so many samples of each channel are resampled at a time; soxr is slower with longer pieces.
+PIECE = 2**16
+
+
+class Recording(Protocol):
+    """Samples that come in blocks, as often as they are needed: an array, or an open file.
+
+    Attributes
+    ----------
+    sr : int
+        Sample rate in Hz.
+    n_channels : int
+        The number of channels.
+    n_samples : int or None
+        The number of samples of each channel; None if it is not known before all have been read. The header of a file
+        may state a wrong one: it is correct after a pass over all blocks.
+    """
+
+    sr: int
+    n_channels: int
+    n_samples: int | None
+
+    def blocks(self, n_samples: int) -> Generator[np.ndarray, None, None]:
+        """Yield all samples in blocks of shape (n_channels, n_samples); the last block may be shorter."""
+        ...
+
+    def warn(self) -> None:
+        """Warn, once, if the last pass has found that the recording is incomplete."""
+        ...
+
+
+class Samples:
+    """A recording in memory.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_channels, n_samples)
+        Samples.
+    sr : int
+        Sample rate in Hz.
+    """
+
+    def __init__(self, y: np.ndarray, sr: int):
+        self.y, self.sr = y, sr
+        self.n_channels, self.n_samples = y.shape
+
+    def blocks(self, n_samples: int) -> Generator[np.ndarray, None, None]:
+        """Yield all samples in blocks of shape (n_channels, n_samples)."""
+        for start in range(0, self.y.shape[1], n_samples):
+            yield self.y[:, start : start + n_samples]
+
+    def warn(self) -> None:
+        """Do nothing: an array is complete."""
+
+
+class Resampler:
+    """Resample a recording that comes in blocks. The result does not depend on the blocks.
+
+    Parameters
+    ----------
+    sr, sr_new : int
+        Sample rates in Hz.
+    n_channels : int
+        The number of channels.
+
+    Raises
+    ------
+    ValueError
+        If a sample rate is not a whole number above 0, or the sample rates differ by a factor of more than 100 000.
+    """
+
+    def __init__(self, sr: int, sr_new: int, n_channels: int):
+        check_ratio(sr, sr_new)
+        self._stream = None
+        if sr != sr_new:
+            self._stream = soxr.ResampleStream(sr, sr_new, n_channels, dtype="float64", quality="VHQ")
+        self._piece = max(1, int(PIECE * min(1, sr / sr_new)))
+        self._is_empty = True
+
+    def push(self, y: np.ndarray, last: bool = False) -> np.ndarray:
+        """Return the samples that can be computed now, of shape (n_channels, n_samples).
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_channels, n_samples)
+            The next samples.
+        last : bool
+            Whether no more samples follow.
+        """
+        if self._stream is None:
+            return y
+        starts = range(0, max(1, y.shape[1]), self._piece)
+        pieces = [
+            self._stream.resample_chunk(
+                np.ascontiguousarray(y[:, start : start + self._piece].T), last and start == starts[-1]
+            )
+            for start in starts
+        ]
+        new: np.ndarray = np.concatenate(pieces).T
+        self._is_empty &= not new.size
+        if last and self._is_empty:  # less than half a sample at the new rate
+            return np.zeros((len(y), 1))
+        return new
+
+
+def joined(blocks: list[np.ndarray], axis: int, order: Literal["K", "C"] = "K") -> np.ndarray:
+    """Return blocks as one array in the memory order of the first one, or in C order.
+
+    Each block is removed from the list when it has been copied, to save memory.
+    """
+    end = sum(block.shape[axis] for block in blocks)
+    shape = list(blocks[0].shape)
+    shape[axis] = end
+    whole = np.empty_like(blocks[0], shape=shape, order=order)
+    view = np.moveaxis(whole, axis, 0)
+    while blocks:  # in this order, because the memory of the last block can be returned to the system first
+        block = np.moveaxis(blocks.pop(), axis, 0)
+        view[end - len(block) : end] = block
+        end -= len(block)
+    return whole
 
 
 def as_channels(y: npt.ArrayLike) -> np.ndarray:
@@ -98,6 +234,17 @@ def check_rate(sr: object) -> None:
     whole_number(sr, "sr", meaning="a sample rate in Hz")
 
 
+def check_ratio(sr: int, sr_new: int) -> None:
+    """Raise a ValueError if a recording cannot be resampled from one sample rate to the other."""
+    check_rate(sr)
+    check_rate(sr_new)
+    if max(sr, sr_new) > LARGEST_RATIO * min(sr, sr_new):
+        raise ValueError(
+            f"the recording cannot be resampled from {sr} Hz to {sr_new} Hz: a ratio of at most {LARGEST_RATIO} is "
+            "possible. Check the sample rates."
+        )
+
+
 def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None) -> np.ndarray:
     """Resample a recording to another sample rate.
 
@@ -122,27 +269,20 @@ def resampled(y: np.ndarray, sr: int, sr_new: int, n_samples: int | None = None)
     MemoryError
         If the result needs more memory than there is.
     """
-    check_rate(sr)
-    check_rate(sr_new)
+    resampler = Resampler(sr, sr_new, len(y))
     if sr != sr_new:
-        if max(sr, sr_new) > LARGEST_RATIO * min(sr, sr_new):
-            raise ValueError(
-                f"the recording cannot be resampled from {sr} Hz to {sr_new} Hz: a ratio of at most {LARGEST_RATIO} is "
-                "possible. Check the sample rates."
-            )
-        # soxr collects the result in pieces before it joins them.
+        # The result is collected in pieces before they are joined.
         needed = 2 * y.itemsize * y.shape[0] * resampled_length(y.shape[1], sr, sr_new)
         check_memory(needed, f"resampling from {sr} Hz to {sr_new} Hz", "take a shorter recording")
-        y = soxr.resample(y.T, sr, sr_new, quality="VHQ").T
-        if not y.shape[1]:  # less than half a sample at the new rate
-            y = np.zeros((len(y), 1))
+    y = resampler.push(y, last=True)
     if n_samples is not None and n_samples != y.shape[1]:
         y = np.pad(y[:, :n_samples], ((0, 0), (0, max(0, n_samples - y.shape[1]))))
     return y
 
 
 def resampled_length(n_samples: int, sr: int, sr_new: int) -> int:
-    """Return about how many samples a recording has after resampling."""
+    """Return about how many samples a recording has after resampling. Raise a ValueError if it is not possible."""
+    check_ratio(sr, sr_new)
     return -(-n_samples * int(sr_new) // int(sr))
 
 

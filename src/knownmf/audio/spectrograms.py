@@ -1,22 +1,65 @@
-"""Spectrograms of recordings, computed with the analysis settings of a dictionary."""
+"""Spectrograms of recordings, computed with the analysis settings of a dictionary, whole or in blocks of frames."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from knownmf.audio.samples import as_channels
+from knownmf.audio.samples import Recording, Resampler, Samples, as_channels, joined, resampled_length
 from knownmf.dictionary import Dictionary
 from knownmf.memory import check_memory
+from knownmf.threads import read_ahead
 
-__all__ = ["count_frames", "frame_times", "istft", "magnitudes", "spectrogram", "stft"]
+__all__ = [
+    "Analysis",
+    "FrameBlock",
+    "Synthesis",
+    "count_frames",
+    "expected_frames",
+    "frame_blocks",
+    "frame_times",
+    "istft",
+    "magnitudes",
+    "spectrogram",
+    "spectrogram_of",
+    "stft",
+]
 
 # Frames are transformed in blocks of about this many bytes, so that temporary arrays stay in the processor's cache. Ad
 # hoc: the time changes little between 2**18 and 2**24, measured for 60 s of stereo with windows of 2048 samples.
 BLOCK_BYTES = 2**20
+
+# A recording is read in blocks whose spectra and stems take about this number of bytes. Ad hoc: from 2**21 to 2**26,
+# the processor time of separating stereo with the demo's dictionary falls by a quarter, and the memory of the process
+# grows from 210 to 470 MB.
+STREAM_BYTES = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class FrameBlock:
+    """Consecutive frames of a recording.
+
+    Attributes
+    ----------
+    samples : ndarray of shape (n_channels, n_samples)
+        The samples of the recording that were read for these frames, at its own sample rate.
+    spectra : ndarray of complex, shape (n_channels, n_bins, n_frames)
+        Spectra of each channel.
+    V : ndarray of shape (n_bins, n_frames)
+        The spectrogram.
+    is_last : bool
+        Whether no more frames follow.
+    """
+
+    samples: np.ndarray
+    spectra: np.ndarray
+    V: np.ndarray
+    is_last: bool
 
 
 def spectrogram(y: npt.ArrayLike, dictionary: Dictionary) -> np.ndarray:
@@ -50,7 +93,50 @@ def spectrogram(y: npt.ArrayLike, dictionary: Dictionary) -> np.ndarray:
     >>> spectrogram(np.zeros((2, 22050)), one).shape
     (1025, 44)
     """
-    return magnitudes(stft(as_channels(y), dictionary)) ** dictionary.power
+    return spectrogram_of(Samples(as_channels(y), dictionary.sr), dictionary)
+
+
+def spectrogram_of(recording: Recording, dictionary: Dictionary) -> np.ndarray:
+    """Return the spectrogram of a recording of any sample rate, shape (n_bins, n_frames)."""
+    if recording.n_samples is not None:
+        n_frames = expected_frames(recording.n_samples, recording.sr, dictionary)
+        check_memory(2 * 8 * dictionary.n_bins * n_frames, "the spectrogram", "take a shorter recording")
+    with contextlib.closing(frame_blocks(recording, dictionary)) as blocks:
+        return joined([block.V for block in blocks], 1)
+
+
+def frame_blocks(recording: Recording, dictionary: Dictionary, n_stems: int = 0) -> Generator[FrameBlock, None, None]:
+    """Yield all frames of a recording in blocks. The next block is computed in another thread.
+
+    The frames do not depend on the size of the blocks.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording. If its sample rate is not that of the dictionary, it is resampled.
+    dictionary : Dictionary
+        Provides the settings of the analysis.
+    n_stems : int
+        How many stems are computed from a block: the more, the shorter the blocks.
+    """
+    return read_ahead(_analyzed(recording, dictionary, n_stems))
+
+
+def _analyzed(recording: Recording, dictionary: Dictionary, n_stems: int) -> Generator[FrameBlock, None, None]:
+    """Yield all frames of a recording in blocks."""
+    n_channels = recording.n_channels
+    samples_per_frame = dictionary.hop_length * recording.sr / dictionary.sr
+    n_bytes = (16 * n_channels + 8 * n_stems) * dictionary.n_bins + 8 * n_stems * n_channels * samples_per_frame
+    n_samples = max(1, int(STREAM_BYTES / n_bytes * samples_per_frame))
+    resampler = Resampler(recording.sr, dictionary.sr, n_channels)
+    analysis = Analysis(dictionary, n_channels)
+    with contextlib.closing(recording.blocks(n_samples)) as blocks:
+        samples = next(blocks, None)
+        while samples is not None:
+            following = next(blocks, None)
+            spectra = analysis.push(resampler.push(samples, following is None), following is None)
+            yield FrameBlock(samples, spectra, magnitudes(spectra) ** dictionary.power, following is None)
+            samples = following
 
 
 def stft(y: np.ndarray, dictionary: Dictionary) -> np.ndarray:
@@ -76,16 +162,49 @@ def stft(y: np.ndarray, dictionary: Dictionary) -> np.ndarray:
     MemoryError
         If the result needs more memory than there is.
     """
-    half = dictionary.n_fft // 2
     shape = (y.shape[0], count_frames(y.shape[1], dictionary), dictionary.n_bins)
     check_memory(16 * math.prod(shape), "the spectrogram", "take a shorter recording")
-    padded = np.pad(y, ((0, 0), (half, half)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, dictionary.n_fft, axis=1)[:, :: dictionary.hop_length]
-    window = _window(dictionary)
-    spectra = np.empty(shape, dtype=complex)
-    for block in _blocks(*frames.shape):
-        np.fft.rfft(frames[:, block] * window, out=spectra[:, block])
-    return spectra.swapaxes(1, 2)
+    return Analysis(dictionary, y.shape[0]).push(y, last=True)
+
+
+class Analysis:
+    """Compute the short-time Fourier transform, as :func:`stft` does, of a recording that comes in blocks.
+
+    The frames do not depend on the blocks, to the last bit.
+
+    Parameters
+    ----------
+    dictionary : Dictionary
+        Provides `n_fft`, `hop_length` and `window`.
+    n_channels : int
+        The number of channels.
+    """
+
+    def __init__(self, dictionary: Dictionary, n_channels: int):
+        self._dictionary, self._window = dictionary, _window(dictionary)
+        self._rest = np.zeros((n_channels, dictionary.n_fft // 2))  # samples from the begin of the next frame on
+
+    def push(self, y: np.ndarray, last: bool = False) -> np.ndarray:
+        """Return the spectra of the frames that can be computed now, of shape (n_channels, n_bins, n_frames).
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_channels, n_samples)
+            The next samples.
+        last : bool
+            Whether no more samples follow.
+        """
+        n_fft, hop_length = self._dictionary.n_fft, self._dictionary.hop_length
+        end = np.zeros((len(y), n_fft // 2 if last else 0))
+        padded = np.concatenate([self._rest, y, end], axis=1)
+        n_frames = max(0, 1 + (padded.shape[1] - n_fft) // hop_length)
+        self._rest = padded[:, n_frames * hop_length :].copy()
+        spectra = np.empty((len(y), n_frames, self._dictionary.n_bins), dtype=complex)
+        if n_frames:
+            frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft, axis=1)[:, ::hop_length]
+            for block in _blocks(*frames.shape):
+                np.fft.rfft(frames[:, block] * self._window, out=spectra[:, block])
+        return spectra.swapaxes(1, 2)
 
 
 def istft(spectra: np.ndarray, dictionary: Dictionary, n_samples: int) -> np.ndarray:
@@ -114,20 +233,59 @@ def istft(spectra: np.ndarray, dictionary: Dictionary, n_samples: int) -> np.nda
     D. W. Griffin and J. S. Lim, "Signal estimation from modified short-time Fourier transform", IEEE Transactions on
     Acoustics, Speech, and Signal Processing 32 (1984).
     """
-    n_fft, hop_length = dictionary.n_fft, dictionary.hop_length
-    n_channels, _, n_frames = spectra.shape
-    window = _window(dictionary)
-    kept = slice(n_fft // 2, n_fft // 2 + n_samples)  # stft pads half a window at the beginning
-    n_rows = max(n_frames - 1 + _ceil(n_fft, hop_length), _ceil(kept.stop, hop_length))
-    total = np.zeros((n_channels, n_rows, hop_length))
-    for block in _blocks(n_channels, n_frames, n_fft):
-        frames = np.fft.irfft(spectra[:, :, block].swapaxes(1, 2), n_fft)
-        frames *= window
-        _overlap_add(total[:, block.start :], frames)
-    squares = np.zeros((1, n_rows, hop_length))
-    _overlap_add(squares, np.broadcast_to(window**2, (1, n_frames, n_fft)))
-    y, norm = total.reshape(n_channels, -1)[:, kept], squares.reshape(-1)[kept]
-    return y / np.where(norm > np.finfo(float).tiny, norm, 1)
+    return Synthesis(dictionary).push(spectra, n_samples)
+
+
+class Synthesis:
+    """Compute the signal of spectra, as :func:`istft` does, that come in blocks of frames.
+
+    The samples do not depend on the blocks, to the last bit.
+
+    Parameters
+    ----------
+    dictionary : Dictionary
+        Provides `n_fft`, `hop_length` and `window`.
+    """
+
+    def __init__(self, dictionary: Dictionary):
+        self._dictionary, self._window = dictionary, _window(dictionary)
+        self._n_frames = 0
+        # Sums of the frames so far, and of their squared windows, in rows of `hop_length` samples: those that the next
+        # frame overlaps.
+        self._sums, self._squares = np.zeros((0, 0, 0)), np.zeros((0, 0, 0))
+
+    def push(self, spectra: np.ndarray, n_samples: int | None = None) -> np.ndarray:
+        """Return the samples that can be computed now, of shape (n_channels, n_samples).
+
+        Parameters
+        ----------
+        spectra : ndarray of complex, shape (n_channels, n_bins, n_frames)
+            The next frames.
+        n_samples : int, optional
+            The length of the whole signal, if no more frames follow.
+        """
+        n_fft, hop_length = self._dictionary.n_fft, self._dictionary.hop_length
+        n_channels, _, n_frames = spectra.shape
+        half = n_fft // 2  # stft pads half a window at the beginning
+        begin = self._n_frames * hop_length - half
+        n_rows = n_frames + _ceil(n_fft, hop_length) - 1
+        if n_samples is not None:
+            n_rows = max(n_rows, _ceil(n_samples - begin, hop_length))
+        total, squares = np.zeros((n_channels, n_rows, hop_length)), np.zeros((1, n_rows, hop_length))
+        if self._n_frames:
+            n_carried = self._sums.shape[1]
+            total[:, :n_carried], squares[:, :n_carried] = self._sums, self._squares
+        for block in _blocks(n_channels, n_frames, n_fft):
+            frames = np.fft.irfft(spectra[:, :, block].swapaxes(1, 2), n_fft)
+            frames *= self._window
+            _overlap_add(total[:, block.start :], frames)
+        _overlap_add(squares, np.broadcast_to(self._window**2, (1, n_frames, n_fft)))
+        self._n_frames += n_frames
+        n_complete = n_rows if n_samples is not None else n_frames
+        self._sums, self._squares = total[:, n_complete:].copy(), squares[:, n_complete:].copy()
+        kept = slice(max(0, -begin), n_complete * hop_length if n_samples is None else max(0, n_samples - begin))
+        y, norm = total.reshape(n_channels, -1)[:, kept], squares.reshape(-1)[kept]
+        return y / np.where(norm > np.finfo(float).tiny, norm, 1)
 
 
 def magnitudes(spectra: np.ndarray) -> np.ndarray:
@@ -151,9 +309,14 @@ def count_frames(n_samples: int, dictionary: Dictionary) -> int:
     return 1 + (n_samples + 2 * (dictionary.n_fft // 2) - dictionary.n_fft) // dictionary.hop_length
 
 
-def frame_times(n_frames: int, dictionary: Dictionary) -> np.ndarray:
-    """Return the center of each frame in seconds, shape (n_frames,)."""
-    return np.arange(n_frames) * (dictionary.hop_length / dictionary.sr)
+def expected_frames(n_samples: int, sr: int, dictionary: Dictionary) -> int:
+    """Return the number of frames of a recording at any sample rate; it may be one more or less."""
+    return count_frames(resampled_length(n_samples, sr, dictionary.sr), dictionary)
+
+
+def frame_times(n_frames: int, dictionary: Dictionary, first: int = 0) -> np.ndarray:
+    """Return the center of each frame in seconds, shape (n_frames,), beginning with frame `first`."""
+    return np.arange(first, first + n_frames) * (dictionary.hop_length / dictionary.sr)
 
 
 def _window(dictionary: Dictionary) -> np.ndarray:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import bisect
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import maximum_filter1d
 
-from knownmf.audio.decomposition import Decomposition, Progress, decompose
-from knownmf.audio.samples import as_channels
+from knownmf.activations import Activations
+from knownmf.audio.decomposition import (
+    SHORTER,
+    BlockwiseDecomposition,
+    Decomposition,
+    Progress,
+    Summary,
+    check_learning,
+    result_memory,
+)
+from knownmf.audio.recordings import opened
+from knownmf.audio.spectrograms import FrameBlock
 from knownmf.dictionary import Dictionary
+from knownmf.files import write_rows
+from knownmf.memory import check_memory
+from knownmf.threads import single_threaded_blas
 from knownmf.validation import number
 
-__all__ = ["Event", "Transcription", "loudness_of_sounds", "transcribe"]
+__all__ = ["Event", "Transcription", "transcribe", "write_events"]
 
 # docs/sounds.md describes the measurements behind these values.
 ONSET_LEVEL = 0.3  # the onset is where the loudness crosses this share of the rise ...
@@ -21,7 +39,7 @@ ONSET_LEAD = 0.2  # ... plus this many windows, because a window contains a soun
 OFFSET_LEVEL = 0.1  # the offset is where the loudness falls below this share of the peak (20 dB)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """A hit or a note.
 
@@ -50,12 +68,13 @@ class Transcription:
     ----------
     events : list of Event
         In the order of their onsets.
-    decomposition : Decomposition
-        The activations from which the events were derived, with their certificates.
+    decomposition : Decomposition or Summary
+        The activations from which the events were derived, with their certificates; a summary if the events were
+        written to a file.
     """
 
     events: list[Event]
-    decomposition: Decomposition
+    decomposition: Decomposition | Summary
 
     def __repr__(self) -> str:
         n_sounds = len(self.decomposition.dictionary.names)
@@ -63,22 +82,34 @@ class Transcription:
         return f"Transcription({len(self.events)} events of {n_found} of {n_sounds} sounds)"
 
 
-@dataclass(frozen=True, eq=False)
-class _Attacks:
-    """The attacks in a recording: arrays with one entry per attack."""
+class _Thresholds(NamedTuple):
+    """When an attack is an event; see :func:`transcribe`."""
+
+    rise: float
+    own: float
+    share: float
+
+
+class _Attacks(NamedTuple):
+    """Attacks in a recording: arrays with one entry per attack."""
 
     sound: np.ndarray  # index of the sound
     frame: np.ndarray  # frame of the steepest slope
-    base: np.ndarray  # frame of the lowest loudness, at most a window before
-    peak: np.ndarray  # frame of the highest loudness, at most a window after
-    rise: np.ndarray  # loudness at the peak minus loudness at the base
+    rise: np.ndarray  # loudness at the peak, at most a window after, minus the lowest one at most a window before
     share: np.ndarray  # share of the rise in the rises of similar sounds at the same time
+    onset: np.ndarray  # time in frames at which the loudness crosses the level of the onset
+    decay: np.ndarray  # loudness below which the sound has ended
+    end: np.ndarray  # first frame after the peak with such a loudness; -1 as long as there is none
+
+    def select(self, index: np.ndarray) -> _Attacks:
+        """Return some attacks."""
+        return _Attacks(*(values[index] for values in self))
 
 
 def transcribe(
-    y: npt.ArrayLike,
-    sr: int,
-    dictionary: Dictionary,
+    y: npt.ArrayLike | str | os.PathLike[str],
+    sr: int | None = None,
+    dictionary: Dictionary | None = None,
     *,
     threshold: float = 0.03,
     threshold_own: float = 0.12,
@@ -87,6 +118,7 @@ def transcribe(
     beta_loss: str | float = "kullback-leibler",
     tol: float = 1e-4,
     max_iter: int = 200,
+    out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Transcription:
     """List the hits or notes of a recording.
@@ -106,10 +138,10 @@ def transcribe(
 
     Parameters
     ----------
-    y : array_like of shape (n_samples,) or (n_channels, n_samples)
-        The recording.
-    sr : int
-        Sample rate of the recording in Hz.
+    y : array_like of shape (n_samples,) or (n_channels, n_samples), or path
+        The recording: samples, or the name of a file, which is read in blocks.
+    sr : int, optional
+        Sample rate of the recording in Hz; not for a file.
     dictionary : Dictionary
         The sounds to search for.
     threshold : float, default=0.03
@@ -122,13 +154,15 @@ def transcribe(
         Smallest time in seconds between attacks of the same sound. If attacks are closer, only the strongest counts.
     beta_loss, tol, max_iter
         As in :func:`knownmf.activations`.
+    out : path, optional
+        A ``.csv`` file for the events. The activations are then not kept in memory. An existing file is replaced.
     progress : callable, optional
         Called as ``progress(done, total)`` in frames.
 
     Returns
     -------
     Transcription
-        The events, and the decomposition from which they were derived.
+        The events, and the decomposition from which they were derived; with `out`, a :class:`Summary` of it.
 
     Raises
     ------
@@ -137,6 +171,15 @@ def transcribe(
         `min_gap_s` is negative.
     TypeError
         If `dictionary` is not a :class:`knownmf.Dictionary`.
+    MemoryError
+        If the result needs more memory than there is.
+
+    Notes
+    -----
+    The recording is processed in blocks of some seconds, and read once. Two thresholds are relative to the largest
+    rise of the whole recording, which is known at the end only: until then, attacks that reach the thresholds for the
+    largest rises so far are kept, and all others dropped, as the largest rises can only become larger. Therefore the
+    events are the same for all sizes of the blocks, and they are written at the end.
 
     Examples
     --------
@@ -158,18 +201,39 @@ def transcribe(
     ):
         number(value, name, 0, 1, "both")
     number(min_gap_s, "min_gap_s", meaning="a time in seconds")
-    y = as_channels(y)
-    decomposition = decompose(y, sr, dictionary, beta_loss=beta_loss, tol=tol, max_iter=max_iter, progress=progress)
-    E = loudness_of_sounds(decomposition)
-    attacks = _attacks(E, _similarity(dictionary), -(-dictionary.n_fft // dictionary.hop_length))
-    kept = _above_thresholds(attacks, threshold, threshold_own, threshold_share)
-    kept = _separated(kept, attacks, min_gap_s * dictionary.sr / dictionary.hop_length)
-    return Transcription(_events(E, attacks, kept, dictionary, y.shape[1] / sr), decomposition)
+    dictionary = check_learning(dictionary, 0, 0.0)
+    # Threads of BLAS would wait in loops, and take the processors from the threads here: twice the time, or more.
+    with single_threaded_blas(), opened(y, sr) as recording:
+        if out is None:
+            check_memory(result_memory(recording, dictionary, 0), "transcribing the recording", SHORTER)
+        run = BlockwiseDecomposition(
+            recording, dictionary, beta_loss=beta_loss, tol=tol, max_iter=max_iter, progress=progress
+        )
+        finder = _AttackFinder(dictionary, _Thresholds(threshold, threshold_own, threshold_share))
+        decomposition: Decomposition | Summary
+        if out is None:
+            decomposition = run.collect(finder.add)
+            n_samples = recording.n_samples or 0
+        else:
+            for block, found in run.blocks():
+                finder.add(block, found)
+            decomposition = run.summary()
+            n_samples = decomposition.n_samples
+        attacks = _separated(finder.attacks(), min_gap_s * dictionary.sr / dictionary.hop_length)
+        events = _events(attacks, dictionary, n_samples / recording.sr)
+        if out is not None:
+            write_events(Path(out), events)
+        return Transcription(events, decomposition)
 
 
-def loudness_of_sounds(decomposition: Decomposition) -> np.ndarray:
+def write_events(path: Path, events: Iterable[Event]) -> None:
+    """Write events as a CSV file with the columns onset_s, offset_s, label and strength."""
+    rows = ([f"{e.onset_s:.4f}", f"{e.offset_s:.4f}", e.label, f"{e.strength:.4g}"] for e in events)
+    write_rows(path, ["onset_s", "offset_s", "label", "strength"], rows)
+
+
+def _loudness(dictionary: Dictionary, H: np.ndarray) -> np.ndarray:
     """Return the total magnitude that each sound adds to each frame, shape (n_sounds, n_frames)."""
-    dictionary, H = decomposition.dictionary, decomposition.found.H
     E = np.empty((len(dictionary.names), H.shape[1]))
     for row, name in zip(E, dictionary.names, strict=True):
         own = dictionary.components_of(name)
@@ -191,92 +255,155 @@ def _similarity(dictionary: Dictionary) -> np.ndarray:
     return similarity
 
 
-def _attacks(E: np.ndarray, similarity: np.ndarray, width: int) -> _Attacks:
-    """Find all attacks in the loudness E of the sounds, shape (n_sounds, n_frames).
+class _AttackFinder:
+    """Find the attacks of a recording that comes in blocks. Keep those that may be events.
 
-    `width` is the length of the window in frames. The loudness before and after the recording counts as 0.
+    Parameters
+    ----------
+    dictionary : Dictionary
+        The sounds.
+    thresholds : _Thresholds
+        What an attack must reach.
     """
-    padded = np.pad(E, ((0, 0), (width, width)))
-    frames = np.arange(E.shape[1])
-    before = np.lib.stride_tricks.sliding_window_view(padded, width + 1, axis=1)[:, : len(frames)]
-    after = np.lib.stride_tricks.sliding_window_view(padded[:, width:], width, axis=1)[:, : len(frames)]
-    lowest, highest = before.min(axis=2), after.max(axis=2)
-    rise = np.maximum(highest - lowest, 0)
-    slope = padded[:, width + 1 : width + 1 + len(frames)] - padded[:, width - 1 : width - 1 + len(frames)]
-    steepest = (slope > 0) & (slope >= maximum_filter1d(slope, width + 1, axis=1)) & (rise > 0)
-    # Ignore the frames that overlap the end: if the recording is cut off there, they contain a click, and too little of
-    # a sound that begins there to recognize it.
-    steepest[:, max(1, len(frames) - width // 2) :] = False
-    sound, frame = np.nonzero(steepest)
-    base = frame - width + before[sound, frame].argmin(axis=1)
-    peak = frame + after[sound, frame].argmax(axis=1)
-    share = rise[sound, frame] / (similarity @ rise)[sound, frame]
-    return _Attacks(sound, frame, base, peak, rise[sound, frame], share)
+
+    def __init__(self, dictionary: Dictionary, thresholds: _Thresholds):
+        self._dictionary, self._thresholds = dictionary, thresholds
+        self._similarity = _similarity(dictionary)
+        n_sounds = len(dictionary.names)
+        self._width = -(-dictionary.n_fft // dictionary.hop_length)  # a window, in frames
+        # An attack depends on the loudness of so many frames before and after it. Before the recording, it is 0.
+        self._reach = 2 * self._width + 1
+        self._E, self._first = np.zeros((n_sounds, self._reach)), -self._reach  # loudness from the frame `first` on
+        self._n_frames = 0
+        self._n_checked = 0  # frames in which attacks have been looked for
+        self._largest, self._largest_own = 0.0, np.zeros(n_sounds)
+        nothing, none = np.zeros(0), np.zeros(0, int)
+        self._kept = _Attacks(none, none, nothing, nothing, nothing, nothing, none)
+
+    def add(self, block: FrameBlock, found: Activations) -> None:
+        """Add a block of frames."""
+        n_before, self._n_frames = self._n_frames, self._n_frames + block.V.shape[1]
+        self._E = np.concatenate([self._E, _loudness(self._dictionary, found.H)], axis=1)
+        end = self._n_frames - self._reach
+        if block.is_last:
+            self._E = np.pad(self._E, ((0, 0), (0, self._reach)))  # after the recording, the loudness is 0
+            # Ignore the frames that overlap the end: if the recording is cut off there, they contain a click, and too
+            # little of a sound that begins there to recognize it.
+            end = max(1, self._n_frames - self._width // 2)
+        self._continue_decays(n_before)
+        if self._n_checked < end:
+            self._append(self._n_checked, end)
+            self._n_checked = end
+            self._kept = self._kept.select(self._may_be_events(self._kept.sound, self._kept.rise, self._kept.share))
+        if block.is_last:
+            self._kept.end[self._kept.end < 0] = self._n_frames
+        n_past = self._n_checked - self._reach - self._first
+        self._E, self._first = self._E[:, n_past:].copy(), self._first + n_past
+
+    def attacks(self) -> _Attacks:
+        """Return the attacks that reach all thresholds, sorted by the sound, then by the frame."""
+        return self._kept.select(np.lexsort((self._kept.frame, self._kept.sound)))
+
+    def _may_be_events(self, sound: np.ndarray, rise: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Return which attacks reach the thresholds for the largest rises so far."""
+        return (
+            (rise >= self._thresholds.rise * self._largest)
+            & (rise * np.sqrt(share) >= self._thresholds.own * self._largest_own[sound])
+            & (share >= self._thresholds.share)
+        )
+
+    def _append(self, begin: int, end: int) -> None:
+        """Find the attacks in some frames, and keep those that may be events."""
+        width = self._width
+        # The slopes in so many frames before and after decide where the steepest one is.
+        margin = width // 2 + 1
+        frames = np.arange(begin - margin, end + margin)
+        E = self._loudness_in(frames[0] - width, frames[-1] + width + 1)
+        before = np.lib.stride_tricks.sliding_window_view(E, width + 1, axis=1)[:, : len(frames)]
+        after = np.lib.stride_tricks.sliding_window_view(E[:, width:], width, axis=1)[:, : len(frames)]
+        rise = np.maximum(after.max(axis=2) - before.min(axis=2), 0)
+        slope = E[:, width + 1 : width + 1 + len(frames)] - E[:, width - 1 : width - 1 + len(frames)]
+        slope[:, (frames < 0) | (frames >= self._n_frames)] = -np.inf
+        steepest = (slope > 0) & (slope >= maximum_filter1d(slope, width + 1, axis=1)) & (rise > 0)
+        steepest[:, (frames < begin) | (frames >= end)] = False
+        sound, column = np.nonzero(steepest)
+        rises = rise[sound, column]
+        np.maximum.at(self._largest_own, sound, rises)
+        self._largest = float(self._largest_own.max())
+        share = rises / (self._similarity @ rise)[sound, column]
+        kept = self._may_be_events(sound, rises, share)
+        sound, column, rises, share = sound[kept], column[kept], rises[kept], share[kept]
+        base = frames[column] - width + before[sound, column].argmin(axis=1)
+        peak = frames[column] + after[sound, column].argmax(axis=1)
+        onset, decay, ends = np.empty(len(sound)), np.empty(len(sound)), np.empty(len(sound), int)
+        for i in range(len(sound)):
+            loudness = self._loudness_in(min(base[i], peak[i]), self._n_frames)[sound[i]]
+            ascent, descent = np.split(loudness, [peak[i] - min(base[i], peak[i])])
+            onset[i] = _crossing(np.append(ascent[max(0, -1 - base[i]) :], descent[0]), base[i])
+            decay[i] = OFFSET_LEVEL * descent[0]
+            below = descent < decay[i]
+            ends[i] = peak[i] + int(np.argmax(below)) if below.any() else -1
+        new = _Attacks(sound, frames[column], rises, share, onset, decay, ends)
+        self._kept = _Attacks(*(np.concatenate(both) for both in zip(self._kept, new, strict=True)))
+
+    def _loudness_in(self, begin: int, end: int) -> np.ndarray:
+        """Return the loudness of all sounds in some frames."""
+        return self._E[:, begin - self._first : end - self._first]
+
+    def _continue_decays(self, begin: int) -> None:
+        """Find the ends of attacks in the frames from `begin` on, if they were not found before."""
+        open_ends = np.flatnonzero(self._kept.end < 0)
+        if not len(open_ends):
+            return
+        loudness = self._loudness_in(begin, self._n_frames)
+        for sound in np.unique(self._kept.sound[open_ends]):
+            own = open_ends[self._kept.sound[open_ends] == sound]
+            lowest = np.minimum.accumulate(loudness[sound])
+            first_below = np.searchsorted(-lowest, -self._kept.decay[own], side="right")
+            has_ended = first_below < len(lowest)
+            self._kept.end[own[has_ended]] = begin + first_below[has_ended]
 
 
-def _above_thresholds(attacks: _Attacks, threshold: float, threshold_own: float, threshold_share: float) -> np.ndarray:
-    """Return the indices of the attacks that reach all three thresholds."""
-    if not len(attacks.rise):
-        return np.arange(0)
-    largest_own = np.zeros(attacks.sound.max() + 1)
-    np.maximum.at(largest_own, attacks.sound, attacks.rise)
-    return np.flatnonzero(
-        (attacks.rise >= threshold * attacks.rise.max())
-        & (attacks.rise * np.sqrt(attacks.share) >= threshold_own * largest_own[attacks.sound])
-        & (attacks.share >= threshold_share)
-    )
+def _separated(attacks: _Attacks, min_gap: float) -> _Attacks:
+    """Remove attacks that are closer than `min_gap` frames to a stronger one of the same sound."""
+    kept: dict[int, list[int]] = {}  # the frames of each sound, sorted
+    chosen = np.zeros(len(attacks.rise), bool)
+    for index in np.argsort(-attacks.rise, kind="stable"):
+        frames, frame = kept.setdefault(int(attacks.sound[index]), []), int(attacks.frame[index])
+        place = bisect.bisect(frames, frame)
+        if all(abs(frame - other) >= min_gap for other in frames[max(0, place - 1) : place + 1]):
+            frames.insert(place, frame)
+            chosen[index] = True
+    return attacks.select(chosen)
 
 
-def _separated(candidates: np.ndarray, attacks: _Attacks, min_gap: float) -> np.ndarray:
-    """Remove candidates that are closer than `min_gap` frames to a stronger one of the same sound."""
-    kept: dict[int, list[int]] = {}
-    for candidate in candidates[np.argsort(-attacks.rise[candidates], kind="stable")]:
-        of_sound = kept.setdefault(int(attacks.sound[candidate]), [])
-        if all(abs(attacks.frame[candidate] - attacks.frame[other]) >= min_gap for other in of_sound):
-            of_sound.append(int(candidate))
-    return np.array(sorted(candidate for of_sound in kept.values() for candidate in of_sound), dtype=int)
-
-
-def _events(
-    E: np.ndarray, attacks: _Attacks, kept: np.ndarray, dictionary: Dictionary, duration_s: float
-) -> list[Event]:
-    """Return the events of the attacks with the indices `kept`, in the order of their onsets."""
-    if not len(kept):
-        return []
+def _events(attacks: _Attacks, dictionary: Dictionary, duration_s: float) -> list[Event]:
+    """Return the events of attacks, which are sorted by the sound, then by the frame, in the order of their onsets."""
     hop_s, window_s = dictionary.hop_length / dictionary.sr, dictionary.n_fft / dictionary.sr
-    strongest = attacks.rise[kept].max()
-    events = []
-    for here, following in zip(kept, [*kept[1:], None], strict=True):
-        sound = attacks.sound[here]
-        loudness = E[sound]
-        attack_s = _crossing(loudness, attacks.base[here], attacks.peak[here]) * hop_s + ONSET_LEAD * window_s
-        onset_s = min(max(0.0, attack_s), duration_s)
-        # Attacks are sorted by sound, then by frame: if the next one is of the same sound, this event ends there.
-        again = following is not None and attacks.sound[following] == sound
-        limit_s = min(attacks.frame[following] * hop_s, duration_s) if again else duration_s
-        offset_s = _end_of_decay(loudness, attacks.peak[here]) * hop_s
+    events, strongest = [], attacks.rise.max(initial=0.0)
+    for i, sound in enumerate(attacks.sound):
+        onset_s = min(max(0.0, attacks.onset[i] * hop_s + ONSET_LEAD * window_s), duration_s)
+        # If the next attack is of the same sound, this event ends there.
+        again = i + 1 < len(attacks.sound) and attacks.sound[i + 1] == sound
+        limit_s = min(attacks.frame[i + 1] * hop_s, duration_s) if again else duration_s
         events.append(
             Event(
                 onset_s=float(onset_s),
-                offset_s=float(max(onset_s, min(offset_s, limit_s))),
+                offset_s=float(max(onset_s, min(attacks.end[i] * hop_s, limit_s))),
                 label=dictionary.names[sound],
-                strength=float(attacks.rise[here] / strongest),
+                strength=float(attacks.rise[i] / strongest),
             )
         )
     return sorted(events, key=lambda event: (event.onset_s, event.label))
 
 
-def _crossing(loudness: np.ndarray, base: int, peak: int) -> float:
-    """Return the time in frames, interpolated, at which an attack first crosses `ONSET_LEVEL` of its rise."""
-    ascent = np.concatenate([[0.0] if base < 0 else [], loudness[max(base, 0) : peak + 1]])
+def _crossing(ascent: np.ndarray, base: int) -> float:
+    """Return the time in frames, interpolated, at which an attack first crosses `ONSET_LEVEL` of its rise.
+
+    `ascent` is the loudness from frame `base` to the peak, or from the frame before the recording if that is later.
+    """
     level = ascent[0] + ONSET_LEVEL * (ascent[-1] - ascent[0])
     above = int(np.argmax(ascent >= level))
     if above == 0:
         return float(base)
     return max(base, -1) + above - (ascent[above] - level) / (ascent[above] - ascent[above - 1])
-
-
-def _end_of_decay(loudness: np.ndarray, peak: int) -> int:
-    """Return the first frame after the peak below `OFFSET_LEVEL` of the peak, or the number of frames."""
-    below = loudness[peak:] < OFFSET_LEVEL * loudness[peak]
-    return peak + int(np.argmax(below)) if below.any() else len(loudness)

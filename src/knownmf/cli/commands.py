@@ -4,54 +4,36 @@ Each command is a plain function, so that the command demo can call it too.
 """
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-import knownmf
 from knownmf.cli import options
-from knownmf.cli.console import UserError, input_errors, print_line, print_table, progress_bar
-from knownmf.cli.inputs import find_sounds, load_dictionary, load_sound
-from knownmf.cli.outputs import (
-    check_folder,
-    check_outputs,
-    check_picture,
-    file_names,
-    write_activations,
-    write_events,
-    write_folder,
-    write_picture,
-)
-from knownmf.cli.summaries import (
-    describe_decomposition,
-    describe_dictionary,
-    describe_doubt,
-    describe_events,
-    describe_recording,
-)
-from knownmf.wording import counted, listed, printable, size_of_memory
+from knownmf.cli.console import UserError, input_errors, print_failure, print_line, print_table, progress_bar
+from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
+from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
+from knownmf.cli.outputs import check_folder, check_outputs, check_picture
+from knownmf.cli.summaries import describe_dictionary
+from knownmf.wording import counted, listed, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
 
-    from knownmf.audio import Decomposition, Event
     from knownmf.dictionary import Dictionary
 
 __all__ = ["decompose", "learn", "separate", "transcribe"]
 
-REST = "rest"
 
 # How many file names a row of the table of labels shows.
 NAMES_SHOWN = 3
-
-# If a command needs more memory than this, in bytes, it prints how much.
-MUCH_MEMORY = 2**30
 
 
 def learn(
@@ -122,7 +104,7 @@ def learn(
 
 
 def separate(
-    recording: options.Recording,
+    recordings: options.Recordings,
     *,
     dictionary: options.DictionaryFile,
     out: options.StemsFolder,
@@ -132,60 +114,32 @@ def separate(
     beta_loss: options.Loss = options.LOSS,
     tol: options.Tol = options.TOL,
     max_iter: options.MaxIter = options.MAX_ITER,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
     force: options.Force = False,
 ) -> None:
-    """Separate a recording into one file (stem) per sound.
+    """Separate recordings into one file (stem) per sound.
 
     The stems have the length, the sample rate and the channels of the recording. Their sum is the recording. Everything
     in the recording goes into some stem. If it contains sounds that are not in the dictionary, use --free: they are
-    learned from the recording and written to `rest.wav`.
+    learned from the recording and written to `rest.wav`. Stems of more than 4 GB are written in the format RF64.
 
     At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
     reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
-    names = file_names([*basis.names, *[REST] * (free > 0)], ".wav")
-    check_folder(out)
-    check_outputs([out / name for name in names.values()], force=force, inputs=[recording, dictionary])
-    with progress_bar("Separating", quiet=quiet) as progress:
-        from knownmf import audio
+    from knownmf.audio.separation import stem_names
 
-        with input_errors({"the dictionary": dictionary, "the recording": recording}):
-            y, sr = audio.read(recording)
-            _announce_memory(
-                audio.separation.separation_memory(y.shape, sr, basis, free), "Separating", recording, quiet
-            )
-            found = audio.separate(
-                y,
-                sr,
-                basis,
-                mask_power=mask_power,
-                free=free,
-                adapt=adapt,
-                beta_loss=beta_loss,
-                tol=tol,
-                max_iter=max_iter,
-                progress=progress,
-            )
-    write_folder(out, {names[label]: partial(audio.write, y=stem, sr=sr) for label, stem in found.stems.items()})
-    _print_summary(found.decomposition, quiet)
-    stems = f"{counted(len(names), 'stem')} ({listed(list(names.values()))})"
-    length = describe_recording(y.shape[1] / sr, sr, y.shape[0])
-    print_line(f"Wrote {stems} into {out}, each with {length}", quiet=quiet)
-    written = {*names.values(), recording.name}
-    others = sorted(path.name for path in out.glob("*.wav") if path.name not in written)
-    if others:
-        warnings.warn(
-            f'The folder "{out}" also contains {counted(len(others), "other .wav file")} ({listed(others)}), which '
-            "this command did not write: only the stems that it wrote add up to the recording.",
-            UserWarning,
-            stacklevel=2,
-        )
+    names = list(stem_names(basis, free).values())
+    settings = {
+        "mask_power": mask_power, "free": free, "adapt": adapt, "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter
+    }  # fmt: skip
+    job = Job("separate", recordings[0], dictionary, out, None, settings)
+    _do("Separating", job, recordings, lambda one: [one.out / name for name in names], (), resume, quiet, force)
 
 
 def decompose(
-    recording: options.Recording,
+    recordings: options.Recordings,
     *,
     dictionary: options.DictionaryFile,
     out: options.ActivationsFile,
@@ -195,6 +149,7 @@ def decompose(
     beta_loss: options.Loss = options.LOSS,
     tol: options.Tol = options.TOL,
     max_iter: options.MaxIter = options.MAX_ITER,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
     force: options.Force = False,
 ) -> None:
@@ -203,52 +158,21 @@ def decompose(
     A sound consists of components, which are spectra. An activation says how much of a component there is in a frame, a
     short piece of the recording. The .csv file has one row per frame, with the column `time_s` and one column per
     component. The .npz file, for Python, contains the activations `H`, the basis `W`, `times`, `labels`, `frequencies`
-    and, for each frame, how close it is to the best possible result (`gap`, `relative_gap`, `kkt`, `converged`).
+    and, for each frame, how close it is to the best possible result (`gap`, `relative_gap`, `kkt`, `converged`). It may
+    have up to 2 GiB of activations. A .zarr folder has the same contents, and may be of any length.
 
     At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
     reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
-    basis = load_dictionary(dictionary)
-    check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".npz", ".csv"))
-    check_picture(picture, force, [recording, dictionary])
-    with progress_bar("Decomposing", quiet=quiet) as progress:
-        from knownmf import audio
-
-        with input_errors({"the dictionary": dictionary, "the recording": recording}):
-            y, sr = audio.read(recording)
-            _announce_memory(
-                audio.decomposition.decomposition_memory(y.shape, sr, basis), "Decomposing", recording, quiet
-            )
-            found = audio.decompose(
-                y,
-                sr,
-                basis,
-                free=free,
-                adapt=adapt,
-                beta_loss=beta_loss,
-                tol=tol,
-                max_iter=max_iter,
-                progress=progress,
-            )
-    settings = {
-        "knownmf": knownmf.__version__,
-        "beta_loss": beta_loss,
-        "tol": tol,
-        "explained": found.explained,
-        "explained_by_dictionary": found.explained_by_dictionary,
-        "free": free,
-        "adapt": adapt,
-        **basis.settings,
-    }
-    write_activations(out, found, settings)
-    _print_summary(found, quiet)
-    n_components, n_frames = found.found.H.shape
-    print_line(f"Wrote {out}: {counted(n_components, 'component')} in {counted(n_frames, 'frame')}", quiet=quiet)
-    _write_picture(picture, found, None, quiet)
+    load_dictionary(dictionary)
+    settings = {"free": free, "adapt": adapt, "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter}
+    job = Job("decompose", recordings[0], dictionary, out, picture, settings)
+    endings = (".npz", ".zarr", ".csv")
+    _do("Decomposing", job, recordings, lambda one: [one.out], endings, resume, quiet, force)
 
 
 def transcribe(
-    recording: options.Recording,
+    recordings: options.Recordings,
     *,
     dictionary: options.DictionaryFile,
     out: options.EventsFile,
@@ -260,10 +184,11 @@ def transcribe(
     threshold_own: options.ThresholdOwn = 0.12,
     threshold_share: options.ThresholdShare = 0.2,
     min_gap_s: options.MinGap = 0.08,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
     force: options.Force = False,
 ) -> None:
-    """List the hits or notes of a recording.
+    """List the hits or notes of recordings.
 
     The file has one row per event, with four columns: `onset_s` and `offset_s`, the begin and the end in seconds;
     `label`, the sound; and `strength`, how much louder the sound becomes at the onset, relative to the strongest event
@@ -273,34 +198,82 @@ def transcribe(
     At the end, the command prints how much of the recording is explained: the share of its energy that the sounds
     reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
-    basis = load_dictionary(dictionary)
-    check_outputs([out], force=force, inputs=[recording, dictionary], endings=(".csv",))
-    check_picture(picture, force, [recording, dictionary])
-    with progress_bar("Transcribing", quiet=quiet) as progress:
-        from knownmf import audio
+    load_dictionary(dictionary)
+    settings = {
+        "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter, "threshold": threshold,
+        "threshold_own": threshold_own, "threshold_share": threshold_share, "min_gap_s": min_gap_s,
+    }  # fmt: skip
+    job = Job("transcribe", recordings[0], dictionary, out, picture, settings)
+    _do("Transcribing", job, recordings, lambda one: [one.out], (".csv",), resume, quiet, force)
 
-        with input_errors({"the dictionary": dictionary, "the recording": recording}):
-            y, sr = audio.read(recording)
-            _announce_memory(
-                audio.decomposition.decomposition_memory(y.shape, sr, basis), "Transcribing", recording, quiet
-            )
-            found = audio.transcribe(
-                y,
-                sr,
-                basis,
-                threshold=threshold,
-                threshold_own=threshold_own,
-                threshold_share=threshold_share,
-                min_gap_s=min_gap_s,
-                beta_loss=beta_loss,
-                tol=tol,
-                max_iter=max_iter,
-                progress=progress,
-            )
-    write_events(out, found.events)
-    _print_summary(found.decomposition, quiet)
-    print_line(f"Wrote {out}: {describe_events(found.events, len(basis.names))}", quiet=quiet)
-    _write_picture(picture, found.decomposition, found.events, quiet)
+
+# The name of the file in the folder of each of many recordings, by the verb.
+_FILES = {"separate": "", "decompose": "activations.npz", "transcribe": "events.csv"}
+
+
+def _do(
+    title: str,
+    job: Job,
+    recordings: "Sequence[Path]",
+    outputs: "Callable[[Job], list[Path]]",
+    endings: tuple[str, ...],
+    resume: bool,
+    quiet: bool,
+    force: bool,
+) -> None:
+    """Do a job with one recording, or the same job with each of several ones.
+
+    Parameters
+    ----------
+    title : str
+        The text in front of the progress bar.
+    job : Job
+        What to do. Its recording is replaced.
+    recordings : sequence of Path
+        The recordings, folders and patterns that the user passed.
+    outputs : callable
+        Returns the files that a job writes, besides a picture.
+    endings : tuple of str
+        The possible endings of the file to write; empty if a folder is written.
+    resume, quiet, force : bool
+        The options of the same names.
+    """
+    recordings, are_many = find_recordings(recordings, None if endings else job.out)
+    if not are_many and not resume:
+        job = replace(job, recording=recordings[0])
+        if not endings:
+            check_folder(job.out)
+        check_outputs(outputs(job), force=force, inputs=[job.recording, job.dictionary], endings=endings)
+        check_picture(job.picture, force, [job.recording, job.dictionary])
+        with progress_bar(title, quiet=quiet) as progress:
+            report = run_job(job, progress)
+        for line in report.lines:
+            print_line(line, quiet=quiet)
+        if report.doubt is not None:
+            warnings.warn(report.doubt, UserWarning, stacklevel=2)  # printed on standard error, also with --quiet
+        return
+    is_file = job.out.suffix.lower() in endings
+    folder, name = (job.out.parent, job.out.name) if is_file else (job.out, _FILES[job.verb])
+    check_folder(folder)
+    jobs = jobs_in_folder(job, recordings, folder, name)
+    inputs = [*recordings, job.dictionary]
+    check_outputs([folder / MANIFEST], force=force or resume, inputs=inputs)
+    for each in jobs:
+        check_outputs(outputs(each), force=force or resume, inputs=inputs)
+        check_picture(each.picture, force or resume, inputs)
+    with progress_bar(title, quiet=quiet) as progress:
+        announce = partial(print_line, quiet=quiet)
+        n_skipped, failed = run_jobs(jobs, folder, resume=resume, progress=progress, announce=announce)
+    for recording, message in failed.items():
+        print_failure(f"{recording}: {message}")
+    n_done = len(jobs) - n_skipped - len(failed)
+    skipped = f", {n_skipped} skipped, which were finished before" if n_skipped else ""
+    print_line(
+        f"{counted(n_done, 'recording')} finished{skipped}, {len(failed)} failed. {folder / MANIFEST} lists them.",
+        quiet=quiet,
+    )
+    if failed:
+        raise typer.Exit(1)
 
 
 def _seconds(recordings: "Iterable[tuple[np.ndarray, int]]") -> float:
@@ -321,28 +294,3 @@ def _table_of_labels(
             last = str(dictionary.labels.count(label))
         table.add_row(Text(printable(label)), str(len(paths)), f"{seconds[label]:.1f}", Text(printable(last)))
     return table
-
-
-def _announce_memory(n_bytes: float, what: str, recording: Path, quiet: bool) -> None:
-    """Print how much memory a computation takes, if that is much."""
-    if n_bytes >= MUCH_MEMORY:
-        print_line(f'{what} "{recording}" takes about {size_of_memory(n_bytes)} of memory.', quiet=quiet)
-
-
-def _write_picture(picture: Path | None, found: "Decomposition", events: "list[Event] | None", quiet: bool) -> None:
-    """Draw and write a picture, if one is wanted."""
-    if picture is not None:
-        from knownmf.plots import decomposition_picture
-
-        with progress_bar("Drawing", quiet=quiet):
-            write_picture(picture, decomposition_picture(found, events=events))
-        print_line(f"Wrote {picture}: spectrogram, basis, activations and gap", quiet=quiet)
-
-
-def _print_summary(found: "Decomposition", quiet: bool) -> None:
-    """Print how much is explained and how many frames have converged. Warn if the dictionary explains too little."""
-    for line in describe_decomposition(found):
-        print_line(line, quiet=quiet)
-    doubt = describe_doubt(found)
-    if doubt is not None:
-        warnings.warn(doubt, UserWarning, stacklevel=2)  # printed on standard error, also with --quiet

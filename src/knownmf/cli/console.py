@@ -22,7 +22,9 @@ __all__ = [
     "Command",
     "CommandGroup",
     "UserError",
+    "error_message",
     "input_errors",
+    "print_failure",
     "print_line",
     "print_table",
     "progress_bar",
@@ -43,6 +45,9 @@ _ALIKE = ("beta_loss", "hop_length", "mask_power", "max_iter", "max_total", "n_f
 _ORDINARY_WORDS = ("adapt", "free", "sr", "threshold", "tol")
 _PYTHON_NAME = rf"\b({'|'.join((*_OPTIONS, *_ALIKE))}|(?:{'|'.join(_ORDINARY_WORDS)})(?==| is )|tol(?= or ))(=(?=\S))?"
 _QUOTED = r"""("[^"]*"|'[^'\s]*')"""  # names of files and labels, which are left as they are
+
+
+_NO_MEMORY = "not enough memory: take a shorter recording, a smaller table, or fewer components."
 
 
 class UserError(Exception):
@@ -91,7 +96,7 @@ class Command(TyperCommand):
 
 
 @contextlib.contextmanager
-def input_errors(files: Mapping[str, Path] = {}) -> Iterator[None]:
+def input_errors(files: Mapping[str, Path] = {}, *, outputs: bool = False) -> Iterator[None]:
     """Turn an OSError or a ValueError that the input causes into a :class:`UserError`.
 
     A TooLittleMemoryError keeps its type. The messages of the library are reworded.
@@ -100,15 +105,28 @@ def input_errors(files: Mapping[str, Path] = {}) -> Iterator[None]:
     ----------
     files : mapping of str to Path
         The file that is named where a message of the library has this text, such as "the dictionary".
+    outputs : bool
+        Whether files are written too. Then an OSError is left as it is, unless it names one of `files`.
     """
     try:
         yield
     except OSError as error:
+        if outputs and error.filename not in map(str, files.values()):
+            raise
         raise UserError(_describe_os_error(error)) from error
     except ValueError as error:
         raise UserError(reworded(str(error), files)) from error
     except TooLittleMemoryError as error:
         raise TooLittleMemoryError(reworded(str(error), files)) from error
+
+
+def error_message(error: BaseException) -> str:
+    """Return the message of an error that the user can do something about."""
+    if isinstance(error, OSError):
+        return _describe_os_error(error)
+    if isinstance(error, MemoryError) and not isinstance(error, TooLittleMemoryError):
+        return _NO_MEMORY
+    return str(error)
 
 
 def reworded(message: str, files: Mapping[str, Path] = {}) -> str:
@@ -175,6 +193,11 @@ def print_line(line: str, *, quiet: bool = False) -> None:
         RESULTS.print(Text(printable(line)), soft_wrap=True)
 
 
+def print_failure(message: str) -> None:
+    """Print why a part of the work failed, on one line of standard error."""
+    _print_error(message)
+
+
 def print_table(table: RenderableType, *, quiet: bool = False) -> None:
     """Print a table of the result."""
     if not quiet:
@@ -193,24 +216,21 @@ def _reported_errors() -> Iterator[None]:
         _print_error(f"{message}{end} See {command} --help.")
         raise typer.Exit(2) from error
     except UserError as error:
-        _print_error(str(error))
+        _print_error(error_message(error))
         raise typer.Exit(2) from error
     except MissingPackageError as error:
-        _print_error(str(error))
+        _print_error(error_message(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as interrupt:
         _print_error("stopped; incomplete files have been removed.")
         raise typer.Exit(130) from interrupt
-    except TooLittleMemoryError as error:
-        _print_error(str(error))
-        raise typer.Exit(1) from error
     except MemoryError as error:
-        _print_error("not enough memory: take a shorter recording, a smaller table, or fewer components.")
+        _print_error(error_message(error))
         raise typer.Exit(1) from error
     except OSError as error:
         if error.errno == errno.EPIPE:  # Typer handles this: the program that reads the output has ended
             raise
-        _print_error(_describe_os_error(error))
+        _print_error(error_message(error))
         raise typer.Exit(1) from error
 
 

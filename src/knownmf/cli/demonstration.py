@@ -11,8 +11,8 @@ from rich.table import Table
 from knownmf.cli import options
 from knownmf.cli.commands import decompose, learn, separate, transcribe
 from knownmf.cli.console import UserError, print_line, print_table, progress_bar
-from knownmf.cli.outputs import check_folder, write_rows
-from knownmf.files import written_aside
+from knownmf.cli.outputs import check_folder
+from knownmf.files import write_rows, written_aside
 
 __all__ = ["demo"]
 
@@ -50,11 +50,11 @@ def demo(
     _print_command(f"learn {out / 'hits'}/*.flac --out {drums}", quiet)
     learn([str(path) for path in hits], out=drums, **common)
     _print_command(f"separate {mix} --dictionary {drums} --out {stems}", quiet)
-    separate(mix, out=stems, dictionary=drums, **common)
+    separate([mix], out=stems, dictionary=drums, **common)
     _print_command(f"transcribe {mix} --dictionary {drums} --out {events} --picture {picture}", quiet)
-    transcribe(mix, out=events, picture=picture, dictionary=drums, **common)
+    transcribe([mix], out=events, picture=picture, dictionary=drums, **common)
     _print_command(f"decompose {mix} --dictionary {drums} --out {activations}", quiet)
-    decompose(mix, out=activations, dictionary=drums, **common)
+    decompose([mix], out=activations, dictionary=drums, **common)
 
     _print_comparison(truth, stems, events, quiet)
     print_line(

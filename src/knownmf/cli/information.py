@@ -8,7 +8,7 @@ import math
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -35,6 +35,10 @@ _REMEDY = "write the activations again with `knownmf decompose`"
 
 def info(file: options.AnyFile) -> None:
     """Describe a file: a recording, a dictionary, activations, events or another table of numbers."""
+    if file.suffix.lower() == ".zarr" and (file / "zarr.json").exists():
+        with input_errors():
+            print_line(f"{file}: {_describe_group(file)}")
+        return
     ending = table_ending(file)
     if file.is_dir():
         raise UserError(f'"{file}" is a folder: pass a file.')
@@ -93,6 +97,24 @@ def _describe_archive(path: Path) -> str | None:
                 raise ValueError(f'"{path}" contains invalid activations ({error}): {_REMEDY}.') from error
 
 
+def _describe_group(path: Path) -> str:
+    """Return a description of the activations in a ``.zarr`` folder.
+
+    Raises
+    ------
+    ValueError
+        If it contains something else.
+    """
+    from knownmf.audio.activation_files import imported_zarr
+
+    group = imported_zarr().open_group(path, mode="r")
+    try:
+        labels, settings = group.attrs["labels"], json.loads(group.attrs["settings"])
+        return _describe_all(group["H"].shape, labels, int(group["converged"][:].sum()), settings)
+    except KeyError as error:
+        raise ValueError(f'"{path}" is a .zarr folder, but not of activations that knownmf has written.') from error
+
+
 def _describe_csv(path: Path) -> str:
     """Return a description of the events, the activations or the other numbers in a ``.csv`` file.
 
@@ -110,6 +132,8 @@ def _describe_csv(path: Path) -> str:
                 return _describe_events(rows)
             if columns[:1] == ["time_s"]:
                 return _describe_activations(rows, columns[1:])
+            if columns[:3] == ["recording", "folder", "status"]:
+                return _describe_manifest(rows)
     except (UnicodeDecodeError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{other}: it cannot be read as a table of numbers and labels in UTF-8.") from error
     try:
@@ -151,9 +175,15 @@ def _print_recording(file: Path) -> None:
 
 def _describe_archived_activations(archive: zipfile.ZipFile) -> str:
     """Return how many components, sounds and frames there are, the settings, and how good the activations are."""
-    _, (n_components, n_frames) = array_header(archive, "H")
+    _, shape = array_header(archive, "H")
     labels, converged = _small_array(archive, "labels"), _small_array(archive, "converged")
     settings = json.loads(str(_small_array(archive, "settings")))
+    return _describe_all(shape, labels, int(converged.sum()), settings)
+
+
+def _describe_all(shape: tuple[int, ...], labels: Iterable[object], n_converged: int, settings: dict[str, Any]) -> str:
+    """Return a description of activations of this shape."""
+    n_components, n_frames = shape
     sounds = list(dict.fromkeys(map(str, labels)))
     parts = [
         f"activations, {counted(n_components, 'component')} of {counted(len(sounds), 'sound')} ({listed(sounds)}) in "
@@ -164,9 +194,7 @@ def _describe_archived_activations(archive: zipfile.ZipFile) -> str:
     if "explained" in settings:
         parts.append(f"{percent(settings['explained'])} of the recording explained")
     if "tol" in settings:
-        parts.append(
-            f"{converged.sum()} of {n_frames} frames within {percent(settings['tol'], digits=3)} of the optimum"
-        )
+        parts.append(f"{n_converged} of {n_frames} frames within {percent(settings['tol'], digits=3)} of the optimum")
     return ", ".join(parts)
 
 
@@ -189,6 +217,13 @@ def _describe_events(rows: Iterable[dict[str, str]]) -> str:
         f"events, {counted(len(events), 'event')} of {counted(len(sounds), 'sound')} ({listed(sounds)}) from "
         f"{min(onsets):.2f} s to {max(onsets):.2f} s"
     )
+
+
+def _describe_manifest(rows: Iterable[dict[str, str]]) -> str:
+    """Return how many recordings there are, and what was done with them. The last row of a recording counts."""
+    status = {row["recording"]: row["status"] for row in rows}
+    counts = [f"{list(status.values()).count(kind)} {kind}" for kind in dict.fromkeys(status.values())]
+    return f"results of {counted(len(status), 'recording')}: {listed(counts) or 'none'}"
 
 
 def _describe_activations(rows: Iterable[dict[str, str]], names: list[str]) -> str:

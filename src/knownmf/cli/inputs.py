@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from knownmf.dictionary import Dictionary
 
-__all__ = ["SOUND_ENDINGS", "find_sounds", "load_dictionary", "load_sound"]
+__all__ = ["SOUND_ENDINGS", "find_recordings", "find_sounds", "load_dictionary", "load_sound"]
 
 SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 
@@ -70,6 +70,49 @@ def find_sounds(given: Iterable[str | Path]) -> dict[str, list[Path]]:
     for take in takes:
         sounds.setdefault(take.label, []).append(take.path)
     return sounds
+
+
+def find_recordings(given: Iterable[Path], stems: Path | None = None) -> tuple[list[Path], bool]:
+    """Find recordings.
+
+    Parameters
+    ----------
+    given : iterable of Path
+        Recordings, folders of recordings, and patterns such as ``*.wav``.
+    stems : Path, optional
+        The folder for stems. If it lies in a folder of recordings, the stems in it are no recordings.
+
+    Returns
+    -------
+    recordings : list of Path
+        Each recording once. A file that does not exist is among them.
+    are_many : bool
+        Whether there may be several: whether a folder or a pattern was passed, or more than one file.
+
+    Raises
+    ------
+    UserError
+        If a pattern matches nothing, a folder contains no sound file, or a folder is also that of the stems.
+    """
+    found: dict[str, Path] = {}
+    are_many = False
+    place = None if stems is None else os.path.realpath(stems)
+    for path in given:
+        with input_errors():
+            is_folder, exists = path.is_dir(), path.exists()
+        if is_folder or (not exists and glob.has_magic(str(path))):
+            if is_folder and os.path.realpath(path) == place:
+                raise UserError(f'The folder "{path}" has the recordings: choose another one for the stems.')
+            sounds = [sound for sound, _ in _sounds_at(str(path))]
+            are_many, paths = (
+                True,
+                [sound for sound in sounds if place is None or place not in map(str, sound.resolve().parents)],
+            )
+        else:
+            paths = [path]
+        for each in paths:
+            found.setdefault(os.path.realpath(each), each)
+    return list(found.values()), are_many or len(found) > 1
 
 
 def load_sound(path: Path) -> tuple[np.ndarray, int]:

@@ -107,9 +107,22 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 _SHARE = number("a number from 0 to 1", lambda share: 0 <= share <= 1)
 
-Recording = Annotated[
-    Path,
-    typer.Argument(metavar="RECORDING", parser=to_path, help="The recording: a WAV, FLAC, OGG, MP3 or AIFF file."),
+Recordings = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RECORDING",
+        parser=to_path,
+        help="The recording: a WAV, FLAC, OGG, MP3 or AIFF file of any length. Or several recordings, folders of "
+        "recordings, or patterns such as `'*.flac'`: then each gets a folder of its own in --out.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue with many recordings: skip those that `manifest.csv` in the folder of the results lists as "
+        "finished with the same options, and do all others again.",
+    ),
 ]
 DictionaryFile = Annotated[
     Path,
@@ -261,7 +274,11 @@ HopLength = Annotated[
 StemsFolder = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", metavar="FOLDER", parser=to_path, help="The folder for the stems, one .wav file per sound."
+        "--out",
+        "-o",
+        metavar="FOLDER",
+        parser=to_path,
+        help="The folder for the stems, one .wav file per sound. For several recordings, it gets a folder for each.",
     ),
 ]
 MaskPower = Annotated[
@@ -281,11 +298,19 @@ ActivationsFile = Annotated[
         "-o",
         metavar="FILE",
         parser=to_path,
-        help="The file for the activations: .npz for all results, .csv for a table.",
+        help="The file for the activations: .npz for all results, .zarr for the same with recordings of any length, "
+        ".csv for a table. For several recordings, a folder, or FOLDER/NAME.csv.",
     ),
 ]
 EventsFile = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FILE", parser=to_path, help="The file for the events: .csv.")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        parser=to_path,
+        help="The file for the events: .csv. For several recordings, a folder, or FOLDER/NAME.csv.",
+    ),
 ]
 Threshold = Annotated[
     float,

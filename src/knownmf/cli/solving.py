@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +16,12 @@ from scipy.sparse import issparse
 import knownmf
 from knownmf.cli import options
 from knownmf.cli.console import UserError, input_errors, print_line, progress_bar
-from knownmf.cli.outputs import check_outputs, check_picture, write_folder, write_picture
+from knownmf.cli.outputs import check_outputs, check_picture, write_picture
 from knownmf.cli.summaries import describe_convergence
 from knownmf.cli.tables import Axis, Problem, check_numbers, read_problem, read_values
 from knownmf.divergences import beta_of
 from knownmf.extras import tables_extra
+from knownmf.files import files_written_aside
 from knownmf.memory import check_memory
 from knownmf.table_files import LABELED_ENDINGS, TABLE_ENDINGS, table_ending, write_table
 from knownmf.wording import counted, percent
@@ -201,7 +202,8 @@ def _describe_fit(found: Activations, problem: Problem, select: str | None) -> l
             f"{n_active.mean():.1f} of {counted(problem.components.size, 'component')} are active in a sample on "
             f"average, from {n_active.min()} to {n_active.max()}."
         )
-    return [*lines, describe_convergence(found, "sample")]
+    counts = len(found.converged), int(found.converged.sum()), float(found.criterion.max()), found.beta, found.tol
+    return [*lines, describe_convergence(*counts, "sample")]
 
 
 def _values(
@@ -253,18 +255,12 @@ def _in_words_of_tables(data: Path, basis: Path, samples: Axis) -> Iterator[None
 def _write_tables(tables: dict[Path, tuple[np.ndarray, str]], problem: Problem) -> None:
     """Write tables of the size of the activations into one folder: all of them, or none."""
     components, samples = problem.components.names(), problem.samples.names()
-    writers: dict[str, Callable[[Path], None]] = {}
-    for path, (values, _) in tables.items():
-        if problem.samples_in_rows:
-            arguments = (values.T, samples, components, problem.corner or "sample")
-        else:
-            arguments = (values, components, samples, "component")
-        writers[path.name] = partial(_write_table, arguments)
-    write_folder(next(iter(tables)).parent, writers)
-
-
-def _write_table(arguments: tuple[Any, ...], path: Path) -> None:
-    write_table(path, *arguments)
+    with files_written_aside(next(iter(tables)).parent) as folder:
+        for path, (values, _) in tables.items():
+            if problem.samples_in_rows:
+                write_table(folder / path.name, values.T, samples, components, problem.corner or "sample")
+            else:
+                write_table(folder / path.name, values, components, samples, "component")
 
 
 def _describe_table(path: Path, what: str, problem: Problem) -> str:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from knownmf.wording import counted, listed, percent
 
 if TYPE_CHECKING:
-    from knownmf.audio import Decomposition, Event
+    from knownmf.audio import Event, Summary
     from knownmf.dictionary import Dictionary
-    from knownmf.solver import Activations
 
 __all__ = [
     "describe_basis",
@@ -89,63 +88,63 @@ def describe_events(events: Sequence[Event], n_sounds: int) -> str:
     return f"{counted(len(events), 'event')} of {counted(len(labels), 'sound')}{order}: {strongest}.{others}"
 
 
-def describe_decomposition(decomposition: Decomposition) -> list[str]:
+def describe_decomposition(summary: Summary) -> list[str]:
     """Return two lines: how much of the recording is explained, and how many frames have reached their optimum."""
-    found = decomposition.found
-    return [_describe_share(decomposition), describe_convergence(found, "frame")]
+    counts = summary.n_frames, summary.n_converged, summary.worst, summary.beta, summary.tol
+    return [_describe_share(summary), describe_convergence(*counts, "frame")]
 
 
-def describe_convergence(found: Activations, noun: str) -> str:
+def describe_convergence(n_frames: int, n_converged: int, worst: float, beta: float, tol: float, noun: str) -> str:
     """Return how many frames have reached their optimum, in one line that calls them by a noun."""
-    frames, bound = counted(len(found.converged), noun), percent(found.tol, digits=3)
-    have = "has" if len(found.converged) == 1 else "have"
-    share, worst = percent(float(found.converged.mean())), percent(float(found.criterion.max()), digits=2)
-    if 1 <= found.beta <= 2:
+    frames, bound = counted(n_frames, noun), percent(tol, digits=3)
+    have = "has" if n_frames == 1 else "have"
+    share, largest = percent(n_converged / n_frames), percent(worst, digits=2)
+    if 1 <= beta <= 2:
         converged = (
             f"{share} of {frames} {have} converged to within {bound} of the best fit that these components can reach; "
-            f"the worst to within {worst}."
+            f"the worst to within {largest}."
         )
     else:
         converged = (
             f"{share} of {frames} {have} converged: they meet the conditions of a best fit with these components "
-            f"within {bound}; the worst within {worst}. (With this beta_loss there may be other optima.)"
+            f"within {bound}; the worst within {largest}. (With this beta_loss there may be other optima.)"
         )
     return converged
 
 
-def describe_doubt(decomposition: Decomposition) -> str | None:
+def describe_doubt(summary: Summary) -> str | None:
     """Return what may be wrong and what to try if the dictionary explains too little of the recording, else None."""
-    if decomposition.fits:
+    if summary.fits:
         return None
-    explains = "Before it was adapted, the dictionary explained" if decomposition.adapted else "The dictionary explains"
+    explains = "Before it was adapted, the dictionary explained" if summary.adapted else "The dictionary explains"
     doubt = (
-        f"{explains} only {percent(decomposition.explained_by_dictionary)} of the recording: its sounds may not be "
+        f"{explains} only {percent(summary.explained_by_dictionary)} of the recording: its sounds may not be "
         "those in the recording. Learn a dictionary from all sounds and notes that are in it, with enough components "
         "(the default of learn)."
     )
-    if not decomposition.adapted:
+    if not summary.adapted:
         doubt += " If they are the same sounds, but in another room or tuning, separate or decompose with --adapt 0.3."
-    if not decomposition.n_free:
+    if not summary.n_free:
         doubt += " If there are other sounds or noise too, separate or decompose with --free 8."
     return doubt
 
 
-def _describe_share(decomposition: Decomposition) -> str:
+def _describe_share(summary: Summary) -> str:
     """Return how much of the recording is explained and, if components were learned from it, by which of them."""
-    limit = f"(up to {decomposition.dictionary.sr / 2:g} Hz)"
-    if not decomposition.V.any():
+    limit = f"(up to {summary.dictionary.sr / 2:g} Hz)"
+    if summary.is_silent:
         return f"There is nothing to explain: the recording is silent {limit}."
-    explained = f"{percent(decomposition.explained)} of the energy of the recording {limit}"
-    own = percent(decomposition.explained_by_dictionary)
-    learned = f"{counted(decomposition.n_free, 'component')} learned from the recording"
-    if decomposition.adapted and decomposition.n_free:
+    explained = f"{percent(summary.explained)} of the energy of the recording {limit}"
+    own = percent(summary.explained_by_dictionary)
+    learned = f"{counted(summary.n_free, 'component')} learned from the recording"
+    if summary.adapted and summary.n_free:
         return (
             f"The adapted dictionary and {learned} explain {explained}; the part of the dictionary before it was "
             f"adapted is {own}."
         )
-    if decomposition.adapted:
+    if summary.adapted:
         return f"The adapted dictionary explains {explained}; before it was adapted, it explained {own}."
-    if decomposition.n_free:
-        remaining = percent(max(0.0, decomposition.explained - decomposition.explained_by_dictionary))
+    if summary.n_free:
+        remaining = percent(max(0.0, summary.explained - summary.explained_by_dictionary))
         return f"The dictionary and {learned} explain {explained}: the dictionary {own}, the others {remaining}."
     return f"The dictionary explains {explained}."

@@ -13,7 +13,7 @@ from scipy.sparse import issparse
 
 from knownmf.cli.console import UserError, input_errors
 from knownmf.cli.inputs import load_dictionary
-from knownmf.cli.outputs import column_names
+from knownmf.files import column_names
 from knownmf.table_files import Table, counts_up, read_table, table_ending
 from knownmf.wording import counted, listed
 

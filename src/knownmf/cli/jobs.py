@@ -1,0 +1,321 @@
+"""What the commands separate, decompose and transcribe do with one recording, and with many of them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knownmf.cli.console import UserError, error_message, input_errors
+from knownmf.cli.inputs import load_dictionary
+from knownmf.cli.outputs import write_picture
+from knownmf.cli.summaries import describe_decomposition, describe_doubt, describe_events, describe_recording
+from knownmf.files import remove_unfinished_in, unique_names, write_rows
+from knownmf.wording import counted, listed, percent
+
+if TYPE_CHECKING:
+    from knownmf.audio import Summary
+
+__all__ = ["MANIFEST", "Job", "Report", "jobs_in_folder", "run_job", "run_jobs"]
+
+# The file, in the folder of many results, that says what was done with each recording.
+MANIFEST = "manifest.csv"
+
+_COLUMNS = (
+    "recording",
+    "folder",
+    "status",
+    "seconds",
+    "took_s",
+    "frames",
+    "converged",
+    "tol",
+    "worst",
+    "explained",
+    "explained_by_dictionary",
+    "settings",
+    "bytes",
+    "modified",
+    "message",
+)
+
+# An error in one recording, or in its results, that does not stop the others.
+_ERRORS = (UserError, OSError, MemoryError, FloatingPointError)
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with one recording. It can be pickled.
+
+    Attributes
+    ----------
+    verb : str
+        The name of the function of :mod:`knownmf.audio`: "separate", "decompose" or "transcribe".
+    recording, dictionary : Path
+        The files to read.
+    out : Path
+        The file to write, or the folder of the stems.
+    picture : Path or None
+        The picture to draw.
+    options : dict
+        The keyword arguments of the function.
+    """
+
+    verb: str
+    recording: Path
+    dictionary: Path
+    out: Path
+    picture: Path | None
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out of a job. It can be pickled.
+
+    Attributes
+    ----------
+    lines : list of str
+        What was found and written, in sentences.
+    doubt : str or None
+        What may be wrong.
+    values : dict of str to str
+        The cells of the manifest.
+    """
+
+    lines: list[str]
+    doubt: str | None
+    values: dict[str, str] = field(default_factory=dict)
+
+
+def run_job(job: Job, progress: Progress | None = None) -> Report:
+    """Do a job: read the recording in blocks, and write the results.
+
+    Raises
+    ------
+    UserError
+        If the recording or the dictionary cannot be read or used.
+    OSError
+        If the results cannot be written.
+    """
+    from knownmf import audio
+
+    start = time.perf_counter()
+    dictionary = load_dictionary(job.dictionary)
+    with input_errors({"the dictionary": job.dictionary, "the recording": job.recording}, outputs=True):
+        result: Any = getattr(audio, job.verb)(
+            job.recording, dictionary=dictionary, out=job.out, progress=progress, **job.options
+        )
+    summary: Summary = result if job.verb == "decompose" else result.decomposition
+    lines = describe_decomposition(summary)
+    events = result.events if job.verb == "transcribe" else None
+    if job.verb == "separate":
+        lines.append(_describe_stems(result, job.out))
+        _warn_of_other_stems(job, result.stems.values())
+    elif job.verb == "decompose":
+        frames = counted(summary.n_frames, "frame")
+        lines.append(f"Wrote {job.out}: {counted(summary.dictionary.n_components, 'component')} in {frames}")
+    else:
+        lines.append(f"Wrote {job.out}: {describe_events(result.events, len(dictionary.names))}")
+    if job.picture is not None:
+        from knownmf.plots import decomposition_picture
+
+        write_picture(job.picture, decomposition_picture(summary, events=events))
+        lines.append(f"Wrote {job.picture}: spectrogram, basis, activations and gap")
+    values = {
+        "seconds": f"{summary.n_samples / summary.sr:.2f}",
+        "took_s": f"{time.perf_counter() - start:.2f}",
+        "frames": str(summary.n_frames),
+        "converged": str(summary.n_converged),
+        "tol": f"{summary.tol:g}",
+        "worst": f"{summary.worst:.3g}",
+        "explained": f"{summary.explained:.4f}",
+        "explained_by_dictionary": f"{summary.explained_by_dictionary:.4f}",
+    }
+    return Report(lines, describe_doubt(summary), values)
+
+
+def jobs_in_folder(job: Job, recordings: Sequence[Path], folder: Path, name: str) -> list[Job]:
+    """Return a job for each recording, each of which writes into a folder of its own inside `folder`.
+
+    A recording that the manifest in `folder` names keeps its folder.
+
+    Parameters
+    ----------
+    job : Job
+        What to do. Its recording is replaced.
+    recordings : sequence of Path
+        The recordings.
+    folder : Path
+        The folder for all results.
+    name : str
+        The name of the file to write; empty for the verb "separate", which writes several.
+    """
+    known = {row["recording"]: row["folder"] for row in _read_manifest(folder / MANIFEST)}
+    new = [path for path in recordings if _key(path) not in known]
+    names = dict(zip(map(_key, new), unique_names([path.stem for path in new], known.values()), strict=True))
+    jobs = []
+    for path in recordings:
+        own = folder / {**known, **names}[_key(path)]
+        picture = None if job.picture is None else own / job.picture.name
+        jobs.append(replace(job, recording=path, out=own / name if name else own, picture=picture))
+    return jobs
+
+
+def run_jobs(
+    jobs: Sequence[Job], folder: Path, *, resume: bool, progress: Progress, announce: Callable[[str], None]
+) -> tuple[int, dict[Path, str]]:
+    """Do jobs one after another. An error in one of them does not stop the others.
+
+    The manifest gets a row when a job begins and one when it ends; the last row of a recording is the one that counts.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        The jobs.
+    folder : Path
+        The folder of the manifest.
+    resume : bool
+        Whether to skip jobs that are finished: those with the same recording, dictionary and options.
+    progress : callable
+        Called as ``progress(done, total)`` in bytes of all recordings.
+    announce : callable
+        Called with a line of text when a job has ended.
+
+    Returns
+    -------
+    n_skipped : int
+        The number of jobs that were skipped.
+    failed : dict of Path to str
+        The recordings that failed, and why.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / MANIFEST
+    rows = {row["recording"]: row for row in _read_manifest(manifest)} if resume else {}
+    write_rows(manifest, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows.values()))
+    sizes = [_size(job.recording) for job in jobs]
+    n_skipped, failed, before = 0, {}, 0
+    for job, size in zip(jobs, sizes, strict=True):
+
+        def move(done: int, total: int, before: int = before, size: int = size) -> None:
+            progress(before + size * done // max(total, 1), sum(sizes))
+
+        move(0, 1)
+        row = _row_of(job, folder)
+        if resume and _is_finished(rows.get(_key(job.recording)), row, job):
+            n_skipped += 1
+        else:
+            _append(manifest, {**row, "status": "begun"})
+            try:
+                if resume:
+                    remove_unfinished_in(job.out if job.verb == "separate" else job.out.parent)
+                report = run_job(job, move)
+            except _ERRORS as error:
+                failed[job.recording] = error_message(error)
+                _append(manifest, {**row, "status": "failed", "message": failed[job.recording]})
+                announce(f"{job.recording}: failed")
+            else:
+                _append(manifest, {**row, **report.values, "status": "finished", "message": report.doubt or ""})
+                announce(_describe_report(job, report))
+        before += size
+    progress(before, sum(sizes))
+    return n_skipped, failed
+
+
+def _describe_report(job: Job, report: Report) -> str:
+    """Return a line about a job that is finished."""
+    values = report.values
+    converged = percent(int(values["converged"]) / int(values["frames"]))
+    doubt = "; these may be other sounds than those of the dictionary" if report.doubt else ""
+    return (
+        f"{job.recording}: {percent(float(values['explained']))} explained{doubt}; {converged} of {values['frames']} "
+        f"frames converged; {float(values['seconds']):.1f} s in {float(values['took_s']):.1f} s"
+    )
+
+
+def _describe_stems(result: Any, out: Path) -> str:
+    """Return a line about the stems that were written."""
+    summary = result.decomposition
+    files = [path.name for path in result.stems.values()]
+    stems = f"{counted(len(files), 'stem')} ({listed(files)})"
+    length = describe_recording(summary.n_samples / summary.sr, summary.sr, summary.n_channels)
+    large = ", in the format RF64, which is WAV for files of any size" if result.format == "RF64" else ""
+    return f"Wrote {stems} into {out}, each with {length}{large}"
+
+
+def _warn_of_other_stems(job: Job, stems: Iterable[Path]) -> None:
+    """Warn if there are other stems in the folder."""
+    written = {*(path.name for path in stems), job.recording.name}
+    others = sorted(path.name for path in job.out.glob("*.wav") if path.name not in written)
+    if others:
+        warnings.warn(
+            f'The folder "{job.out}" also contains {counted(len(others), "other .wav file")} ({listed(others)}), which '
+            "this command did not write: only the stems that it wrote add up to the recording.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _key(recording: Path) -> str:
+    """Return the name of a recording in the manifest."""
+    return os.path.realpath(recording)
+
+
+def _size(recording: Path) -> int:
+    """Return the size of a recording in bytes, 0 if it is missing."""
+    try:
+        return recording.stat().st_size
+    except OSError:  # reported when it is opened
+        return 0
+
+
+def _row_of(job: Job, folder: Path) -> dict[str, str]:
+    """Return the cells of the manifest that are known before a job is done."""
+    picture = None if job.picture is None else job.picture.name
+    settings = json.dumps([job.verb, job.out.name if job.out.suffix else "", picture, job.options], sort_keys=True)
+    digest = hashlib.sha256(settings.encode() + job.dictionary.read_bytes()).hexdigest()[:16]
+    row = dict.fromkeys(_COLUMNS, "")
+    own = job.out if job.verb == "separate" else job.out.parent
+    row.update(recording=_key(job.recording), folder=os.path.relpath(own, folder), settings=digest)
+    with contextlib.suppress(OSError):  # reported when it is opened
+        status = job.recording.stat()
+        row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
+    return row
+
+
+def _is_finished(before: Mapping[str, str] | None, row: Mapping[str, str], job: Job) -> bool:
+    """Return whether the manifest says that a job is finished, with the recording and the settings of now."""
+    if before is None or before["status"] != "finished" or not job.out.exists():
+        return False
+    if job.picture is not None and not job.picture.exists():
+        return False
+    return all(before[name] == row[name] for name in ("folder", "settings", "bytes", "modified"))
+
+
+def _append(manifest: Path, row: Mapping[str, str]) -> None:
+    """Append a row to the manifest."""
+    with manifest.open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow([row[name] for name in _COLUMNS])
+
+
+def _read_manifest(manifest: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a manifest, if there is one. The last one is left out if it is not complete."""
+    other = f'"{manifest}" is not a manifest that knownmf has written: choose another folder.'
+    try:
+        with contextlib.suppress(FileNotFoundError), manifest.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != _COLUMNS:
+                raise UserError(other)
+            yield from (row for row in rows if None not in row.values())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(other) from error

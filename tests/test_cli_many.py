@@ -1,0 +1,281 @@
+"""Commands with many recordings: a folder for each, errors that stop nothing, and work that is continued."""
+
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from commands import DECOMPOSE, SR, files, rows, run, tone, write_inputs
+from knownmf.audio import recordings
+from knownmf.cli import jobs
+from knownmf.cli.jobs import Job, run_job
+
+SEPARATE = ("separate", "--dictionary", "tones.npz", "--out", "results")
+VERBS = {
+    "separate": ["high.wav", "low.wav"],
+    "decompose": ["activations.npz"],
+    "transcribe": ["events.csv"],
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Return the working folder, with three recordings in it."""
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    Path("songs").mkdir()
+    Path("song.wav").rename("songs/a.wav")
+    for name, label in (("b.flac", "low"), ("c.wav", "high")):
+        soundfile.write(Path("songs") / name, np.tile(tone(label), 2) / 2, SR)
+    return tmp_path
+
+
+def results(command, *arguments):
+    return run(command, *arguments, "--dictionary", "tones.npz", "--out", "results")
+
+
+def manifest(folder="results"):
+    """Return the last row of each recording, by its name."""
+    return {Path(row["recording"]).name: row for row in rows(Path(folder) / "manifest.csv")}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("given", [["songs/a.wav", "songs/b.flac", "songs/c.wav"], ["songs"], ["songs/*"]], ids=str)
+def test_each_recording_gets_a_folder(here, verb, given):
+    done = results(verb, *given)
+    assert done.exit_code == 0, done.stderr
+    assert files("results") == sorted(["manifest.csv", *(f"{name}/{file}" for name in "abc" for file in VERBS[verb])])
+    assert done.stdout.splitlines()[-1].startswith("3 recordings finished, 0 failed. ")
+    for row in manifest().values():
+        assert row["status"] == "finished"
+        assert float(row["seconds"]) in (1.0, 1.5)
+        assert row["frames"] == row["converged"]
+        assert float(row["worst"]) <= float(row["tol"]) == 1e-4
+        assert float(row["explained"]) > 0.85
+
+
+def test_stems_are_those_of_the_recording_alone(here):
+    assert results("separate", "songs").exit_code == 0
+    assert run("separate", "songs/a.wav", "--dictionary", "tones.npz", "--out", "alone").exit_code == 0
+    assert files("alone") == VERBS["separate"]
+    for name in VERBS["separate"]:
+        one, other = soundfile.read(f"alone/{name}")[0], soundfile.read(f"results/a/{name}")[0]
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_file_in_the_folders_can_be_chosen(here):
+    done = run("decompose", "songs", "--dictionary", "tones.npz", "--out", "new/table.csv", "--picture", "p/all.png")
+    assert done.exit_code == 0, done.stderr
+    assert files("new") == sorted(
+        ["manifest.csv", *(f"{name}/{file}" for name in "abc" for file in ("all.png", "table.csv"))]
+    )
+
+
+def test_a_bad_recording_is_reported_at_the_end_and_does_not_stop_the_others(here):
+    Path("songs/b.flac").write_bytes(b"no sound")
+    done = results("separate", "songs/a.wav", "songs/b.flac", "songs/none.wav", "songs/c.wav")
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith('knownmf: songs/b.flac: "songs/b.flac" is not a recording that can be read (')
+    assert lines[1] == 'knownmf: songs/none.wav: "songs/none.wav": No such file or directory.'
+    assert done.stdout.splitlines()[-1].startswith("2 recordings finished, 2 failed. ")
+    assert files("results") == ["a/high.wav", "a/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
+    assert not Path("results/b").exists()
+    status = {name: row["status"] for name, row in manifest().items()}
+    assert status == {"a.wav": "finished", "b.flac": "failed", "none.wav": "failed", "c.wav": "finished"}
+    assert "is not a recording" in manifest()["b.flac"]["message"]
+
+
+def test_a_full_disk_during_one_recording_is_reported(here, monkeypatch):
+    write = recordings.RecordingWriter.write
+    n_calls = []
+
+    def full_once(writer, y):
+        n_calls.append(1)
+        if len(n_calls) == 1:
+            raise OSError(28, "No space left on device")
+        write(writer, y)
+
+    monkeypatch.setattr(recordings.RecordingWriter, "write", full_once)
+    done = results("separate", "songs")
+    assert done.exit_code == 1
+    assert done.stderr == "knownmf: songs/a.wav: No space left on device.\n"
+    assert files("results") == ["b/high.wav", "b/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
+
+
+def test_finished_recordings_are_skipped_and_all_others_done(here):
+    good = Path("songs/b.flac").read_bytes()
+    Path("songs/b.flac").write_bytes(b"no sound")
+    assert results("separate", "songs").exit_code == 1
+    before = Path("results/a/low.wav").stat().st_mtime_ns
+    assert results("separate", "songs").exit_code == 2  # the files exist
+    Path("songs/b.flac").write_bytes(good)
+    done = results("separate", "songs", "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert "1 recording finished, 2 skipped, which were finished before, 0 failed." in done.stdout
+    assert Path("results/a/low.wav").stat().st_mtime_ns == before
+    assert {row["status"] for row in manifest().values()} == {"finished"}
+    assert "0 recordings finished, 3 skipped" in results("separate", "songs", "--resume").stdout
+
+
+@pytest.mark.parametrize("change", ["recording", "dictionary", "options", "output", "picture"])
+def test_what_has_changed_is_done_again(here, change):
+    options = ["--picture", "p.png"] if change == "picture" else []
+    assert results("transcribe", "songs", *options).exit_code == 0
+    if change == "recording":
+        soundfile.write("songs/c.wav", tone("low"), SR)
+    elif change == "dictionary":
+        results_of = np.load("tones.npz")
+        arrays = {name: results_of[name] for name in results_of.files}
+        arrays["W"] = 2 * arrays["W"]
+        np.savez("tones.npz", **arrays)
+    elif change == "options":
+        options = ["--tol", "1e-3"]
+    elif change == "output":
+        Path("results/c/events.csv").unlink()
+    else:
+        Path("results/c/p.png").unlink()
+    again = 1 if change in ("recording", "output", "picture") else 3
+    done = results("transcribe", "songs", "--resume", *options)
+    assert done.exit_code == 0, done.stderr
+    skipped = f", {3 - again} skipped, which were finished before" if again < 3 else ""
+    assert done.stdout.splitlines()[-1].startswith(f"{again} recording{'s' * (again > 1)} finished{skipped}, 0 failed.")
+
+
+def test_what_a_killed_process_has_left_behind_is_removed(here):
+    code = (
+        "import os, signal; from knownmf.audio.recordings import RecordingWriter as Writer\n"
+        "write, n = Writer.write, []\n"
+        "def killed(writer, y):\n"
+        "    write(writer, y)\n"
+        "    n.append(1)\n"
+        "    if len(n) > 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Writer.write = killed\n"
+        "from knownmf_command import main; main()"
+    )
+    command = [sys.executable, "-c", code, *SEPARATE, "songs"]
+    if sys.platform == "win32":
+        pytest.skip("Windows has no SIGKILL")
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert {name: row["status"] for name, row in manifest().items()} == {"a.wav": "finished", "b.flac": "begun"}
+    assert any(name.startswith("b/.knownmf") for name in files("results"))
+    done = run(*SEPARATE, "songs", "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert "2 recordings finished, 1 skipped" in done.stdout
+    assert files("results") == sorted(
+        ["manifest.csv", *(f"{name}/{file}" for name in "abc" for file in VERBS["separate"])]
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_leaves_finished_recordings_and_no_partial_file(here, name):
+    number = getattr(signal, name)
+    code = (
+        f"import os, time; number = {number:d}\n"
+        "from knownmf.solver import Solver\n"
+        "solve, n = Solver.solve_observations, []\n"
+        "def stopped(*arguments, **options):\n"
+        "    n.append(1)\n"
+        "    if len(n) == 2: os.kill(os.getpid(), number); time.sleep(60)\n"
+        "    return solve(*arguments, **options)\n"
+        "Solver.solve_observations = stopped\n"
+        "from knownmf_command import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *SEPARATE, "songs"], capture_output=True, text=True)
+    assert done.returncode == 128 + number
+    assert done.stderr == "knownmf: stopped; incomplete files have been removed.\n"
+    assert files("results") == ["a/high.wav", "a/low.wav", "manifest.csv"]
+    assert "2 recordings finished, 1 skipped" in run(*SEPARATE, "songs", "--resume").stdout
+
+
+def test_recordings_with_the_same_name_get_different_folders(here):
+    Path("more").mkdir()
+    soundfile.write("more/A.wav", tone("low"), SR)
+    assert results("transcribe", "songs/a.wav", "more/A.wav").exit_code == 0
+    assert files("results") == ["A-2/events.csv", "a/events.csv", "manifest.csv"]
+    # They keep them, in whatever order they come.
+    done = results("transcribe", "more/A.wav", "songs/a.wav", "songs/c.wav", "--resume")
+    assert "1 recording finished, 2 skipped" in done.stdout
+    assert {name: row["folder"] for name, row in manifest().items()} == {"a.wav": "a", "A.wav": "A-2", "c.wav": "c"}
+
+
+def test_stems_are_no_recordings(here):
+    command = ("separate", "songs", "--dictionary", "tones.npz", "--out")
+    assert run(*command, "songs/stems").exit_code == 0
+    assert "0 recordings finished, 3 skipped" in run(*command, "songs/stems", "--resume").stdout
+    done = run(*command, "./songs/../songs")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == 'knownmf: The folder "songs" has the recordings: choose another one for the stems.\n'
+
+
+def test_the_same_recording_twice_is_done_once(here):
+    done = results("transcribe", "songs/a.wav", "songs", "./songs/../songs/a.wav")
+    assert "3 recordings finished" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("transcribe", "*.ogg"), 'No file matches "*.ogg"'),
+        (("transcribe", "songs", "--picture", "a.gif"), ".png or .pdf or .svg"),
+        (("decompose", "songs/a.wav", "songs/b.flac", "--tol", "-1"), "--tol"),
+    ],
+)
+def test_wrong_usage_is_refused_before_the_work(here, arguments, message):
+    before = files()
+    done = results(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert files() == before
+
+
+def test_a_manifest_of_somebody_else_is_not_replaced(here):
+    Path("results").mkdir()
+    Path("results/manifest.csv").write_text("name,size\n")
+    for options in ((), ("--resume",), ("--force",)):
+        done = results("transcribe", "songs", *options)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "manifest.csv" in done.stderr
+    assert Path("results/manifest.csv").read_text() == "name,size\n"
+
+
+def test_the_progress_of_all_recordings_is_one(here):
+    before = Path("tones.npz")
+    job = Job("transcribe", Path("songs/a.wav"), before, Path("x/events.csv"), None, {})
+    names = sorted(Path("songs").iterdir())
+    calls = []
+    list_of_jobs = jobs.jobs_in_folder(job, names, Path("x"), "events.csv")
+    jobs.run_jobs(list_of_jobs, Path("x"), resume=False, progress=lambda *call: calls.append(call), announce=str)
+    total = sum(path.stat().st_size for path in names)
+    assert calls == sorted(calls)
+    assert calls[0] == (0, total)
+    assert calls[-1] == (total, total)
+    assert len(set(calls)) > 4
+
+
+def test_a_job_and_its_report_can_be_pickled(here):
+    job = Job("decompose", Path("songs/a.wav"), Path("tones.npz"), Path("a.npz"), Path("a.png"), {"tol": 1e-3})
+    report = pickle.loads(pickle.dumps(run_job))(pickle.loads(pickle.dumps(job)))
+    assert Path("a.npz").exists()
+    assert Path("a.png").exists()
+    assert report == pickle.loads(pickle.dumps(report))
+    assert report.values["frames"] == "94"
+
+
+def test_zarr_folders_are_replaced_with_force_only(here):
+    command = ("decompose", "songs/a.wav", *DECOMPOSE[2:-1], "a.zarr")
+    assert run(*command).exit_code == 0
+    assert "zarr.json" in files("a.zarr")
+    assert run(*command).exit_code == 2
+    assert run(*command, "--force").exit_code == 0
+    assert not [name for name in files() if ".part" in name]
+    Path("b.zarr").mkdir()
+    done = run(*command[:-1], "b.zarr", "--force")
+    assert (done.exit_code, done.stderr) == (2, 'knownmf: "b.zarr" is a folder: choose the name of a file.\n')
