@@ -71,7 +71,7 @@ class TestActivations:
         [computed] = dask.compute(found, scheduler=scheduler)
         assert isinstance(computed, knownmf.Activations)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(knownmf.solver.Missed, "warn", lambda *_: None)
+            patch.setattr(knownmf.results.Missed, "warn", lambda *_: None)
             assert_same_bits(computed, activations(V, problem[1], beta, tol=1e-2))
 
     @pytest.mark.parametrize("kind", ["dask", "memory"])

@@ -34,6 +34,7 @@ LAYERS = [
     "native",
     "versions",
     "observations",
+    "results",
     "solver",
     "blocks",
     "activations",

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from knownmf.activations import activations, basis
 from knownmf.dictionary import Dictionary
 from knownmf.inference import bootstrap, goodness_of_fit, select, standard_errors
-from knownmf.solver import Activations, Solver
+from knownmf.results import Activations
+from knownmf.solver import Solver
 from knownmf.threads import get_num_threads, set_num_threads
 from knownmf.versions import show_versions
 

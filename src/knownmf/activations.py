@@ -11,7 +11,8 @@ from knownmf.blocks import Question, is_sliced, n_dims_of, solve, solved
 from knownmf.divergences import beta_of
 from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES, Observations
-from knownmf.solver import Activations, Progress, Remarks, Solver
+from knownmf.results import Activations, Remarks
+from knownmf.solver import Progress, Solver
 from knownmf.table_labels import TableLabels
 from knownmf.validation import about_dimensions, check_range, real_array
 

@@ -30,7 +30,8 @@ from scipy.sparse import csr_array, issparse
 from knownmf.extras import dask_extra
 from knownmf.limits import NO_LIMITS, LimitArguments, Limits
 from knownmf.observations import SPECTROGRAM, Axes, Observations, check_bins
-from knownmf.solver import GROUP, Activations, Progress, Remarks, Solver
+from knownmf.results import Activations, Remarks
+from knownmf.solver import GROUP, Progress, Solver
 from knownmf.table_labels import TableLabels
 from knownmf.threads import limit_blas_of_worker, one_thread, single_threaded_blas
 from knownmf.validation import about_complex, about_dimensions, level_of_caller, real_array

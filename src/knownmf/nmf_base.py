@@ -20,7 +20,8 @@ from knownmf.learning import KnownBasis, Loss, known_basis
 from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES
 from knownmf.prepared import PreparedComponents, solve_parts
-from knownmf.solver import Missed, Progress, Remarks
+from knownmf.results import Missed, Remarks
+from knownmf.solver import Progress
 from knownmf.table_labels import TableLabels, labels_of, row_names
 from knownmf.validation import about_complex, about_dimensions, advice_for_negative, check_range, number, real_array
 

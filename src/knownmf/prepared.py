@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from knownmf.blocks import Part, Parts, solved
 from knownmf.learning import Learned, Loss
 from knownmf.observations import NegativeData, Observations
-from knownmf.solver import Activations, Missed, Solver
+from knownmf.results import Activations, Missed
+from knownmf.solver import Solver
 
 # The tightest tolerances that `solve_no_worse` asks for, for data in double and in single precision.
 TIGHTEST, TIGHTEST_SINGLE = 1e-8, 1e-6

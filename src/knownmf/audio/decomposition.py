@@ -27,7 +27,8 @@ from knownmf.divergences import beta_of
 from knownmf.learning import KnownBasis, Loss, Statistics, fit_basis, known_basis, update_basis
 from knownmf.memory import check_memory
 from knownmf.observations import Observations
-from knownmf.solver import Progress, Remarks, Solver
+from knownmf.results import Remarks
+from knownmf.solver import Progress, Solver
 from knownmf.threads import single_threaded_blas
 from knownmf.validation import number, whole_number
 
@@ -54,7 +55,6 @@ PASSES = 100
 # frame; then all frames, so many at a time, update the components once.
 LEARNING_BYTES = 2**26
 FRAMES_OF_UPDATE = 1024
-
 
 # A resampling filter does not attenuate frequencies below this share of the Nyquist frequency.
 USABLE_BAND = 0.95

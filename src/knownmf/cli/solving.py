@@ -27,7 +27,7 @@ from knownmf.table_files import LABELED_ENDINGS, TABLE_ENDINGS, table_ending, wr
 from knownmf.wording import counted, percent
 
 if TYPE_CHECKING:
-    from knownmf.solver import Activations
+    from knownmf.results import Activations
 
 __all__ = ["solve"]
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from knownmf.inference.frames import Problem, Rows
 from knownmf.inference.information import variances_of
 from knownmf.limits import LimitArguments
-from knownmf.solver import Activations
+from knownmf.results import Activations
 from knownmf.validation import check_range, real_array
 
 Dispersion = ArrayLike | Literal["pearson"] | None

@@ -13,7 +13,7 @@ from knownmf.inference.frames import Problem, Rows
 from knownmf.inference.information import inverses
 from knownmf.inference.poisson import moments
 from knownmf.limits import LimitArguments
-from knownmf.solver import Activations
+from knownmf.results import Activations
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -11,7 +11,7 @@ from knownmf.divergences import divergence
 from knownmf.limits import NO_LIMITS, TOLERANCE, TOLERANCE_SINGLE, LimitArguments
 from knownmf.native import ZERO_FLOOR
 from knownmf.observations import Observations
-from knownmf.solver import Activations
+from knownmf.results import Activations
 from knownmf.table_labels import TableLabels
 from knownmf.validation import check_range, real_array
 

@@ -14,7 +14,8 @@ from knownmf.extras import tables_extra
 from knownmf.inference.frames import Problem, Rows, in_double, take
 from knownmf.limits import LimitArguments
 from knownmf.observations import Observations
-from knownmf.solver import GROUP, Activations, Progress, Solver, warn_of_missed
+from knownmf.results import Activations, warn_of_missed
+from knownmf.solver import GROUP, Progress, Solver
 from knownmf.threads import run_in_threads
 from knownmf.validation import level_of_caller, number, whole_number
 

@@ -11,7 +11,8 @@ from knownmf.inference.errors import Dispersion, check_dispersion, dispersion_of
 from knownmf.inference.frames import Problem, Rows, in_double, take
 from knownmf.inference.information import variances_of
 from knownmf.limits import ROUNDING, LimitArguments
-from knownmf.solver import Activations, Progress, Solver, warn_of_missed
+from knownmf.results import Activations, warn_of_missed
+from knownmf.solver import Progress, Solver
 from knownmf.threads import single_threaded_blas
 from knownmf.validation import check_zeros_and_ones, number, one_for_each, whole_number
 
