@@ -8,7 +8,7 @@ python -m benchmarks --quick [CASE ...] small sizes; prints only
 import argparse
 from pathlib import Path
 
-from . import comparisons, resources, scaling
+from . import comparisons, limits, resources, scaling
 from .timing import machine
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -24,6 +24,7 @@ CASES = {
     "sparse": comparisons.sparse,
     "small": comparisons.small,
     "loose": comparisons.loose,
+    "limits": limits.limits,
     "first": resources.first,
     "stream": resources.stream,
     "threads": resources.two_threads,

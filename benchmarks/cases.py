@@ -164,6 +164,17 @@ def signatures_under_frobenius(quick=False):
     return counts(96, 86, sizes(2000, 200, quick), FROBENIUS)
 
 
+def unmixing(quick=False):
+    """Return reflectance spectra that mix endmembers of broad bands, with abundances that sum to one."""
+    rng = np.random.default_rng(10)
+    n_pixels = sizes(4000, 100, quick)
+    bands = np.linspace(0, 1, 200)[:, np.newaxis]
+    centers, widths = rng.random((1, 12)), rng.uniform(0.05, 0.4, (1, 12))
+    W = 0.1 + 0.8 * np.exp(-0.5 * ((bands - centers) / widths) ** 2) * rng.uniform(0.3, 1, 12)
+    V = W @ rng.dirichlet(np.full(12, 0.3), n_pixels).T
+    return Case("unmixing", V + 0.01 * rng.standard_normal(V.shape), W, FROBENIUS)
+
+
 def main_cases(quick=False):
     """Return one case of each kind of data, with the two common divergences."""
     return [

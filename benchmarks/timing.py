@@ -21,7 +21,7 @@ from knownmf.native_library import compiler, cpu_level
 LONG, SHORT = 10.0, 0.1  # seconds
 N_LONG, N_MEDIUM, N_SHORT = 1, 3, 20
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "librosa", "numba", "torch", "torchnmf")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "librosa", "numba", "torch", "torchnmf", "cvxpy", "clarabel", "pysptools")
 # Settings of OpenBLAS that make NumPy slower than it is by default.
 SLOWING_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 

@@ -716,3 +716,19 @@ class TestSelect:
             knownmf.select(V, W, always=[0, 1])
         with pytest.raises(ValueError, match="max_components is 0"):
             knownmf.select(V, W, max_components=0)
+
+
+def test_tails_of_peaks_that_are_next_to_zero_do_no_harm():
+    """The inverse of a model of 1e-310 is infinite: bins so far from a peak say nothing about it."""
+    distance = np.arange(512)[:, np.newaxis] - [90, 160]
+    W = np.exp(-0.5 * (distance / 4.0) ** 2)
+    V = np.random.default_rng(0).poisson(W @ [[2000.0], [400.0]])
+    cut = np.where(np.abs(distance) < 60, W, 0.0)
+    whole, parts = knownmf.activations(V, W, tol=1e-10), knownmf.activations(V, cut, tol=1e-10)
+    expected = knownmf.standard_errors(V, cut, parts)
+    np.testing.assert_allclose(knownmf.standard_errors(V, W, whole), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        knownmf.goodness_of_fit(V, W, whole).z, knownmf.goodness_of_fit(V, cut, parts).z, rtol=1e-6
+    )
+    assert knownmf.select(V, W).support.all()
+    assert np.isfinite(knownmf.bootstrap(V, W, 20, random_state=0).quantiles).all()

@@ -222,6 +222,19 @@ def test_atoms_that_are_much_alike(beta, kind):
         assert value - frame.objective(point)[0] <= gap + 1e-15 * size
 
 
+@pytest.mark.parametrize("beta", [1.0, 1.5])
+def test_bounds_with_a_total_over_atoms_that_overlap(beta):
+    """Block pivoting often fails here; a lone variable at its bound must not keep the active-set method from moving."""
+    rng = np.random.default_rng(0)
+    bands, centers, widths = np.linspace(0, 1, 200)[:, np.newaxis], rng.random((1, 12)), rng.uniform(0.05, 0.4, (1, 12))
+    W = 0.1 + 0.8 * np.exp(-0.5 * ((bands - centers) / widths) ** 2) * rng.uniform(0.3, 1.0, 12)
+    V = np.maximum(W @ rng.dirichlet(np.full(12, 0.3), 3500).T + 0.01 * rng.standard_normal((200, 3500)), 0.0)
+    found = activations(V, W, beta, tol=1e-6, upper=0.5, total=1.0)
+    assert found.converged.all()
+    assert (found.H <= 0.5).all()
+    np.testing.assert_allclose(found.H.sum(axis=0), 1.0, rtol=1e-12)
+
+
 def test_bounds_of_a_basis_and_totals_of_its_bins():
     V, W, _, _ = limited_problem(11, "plain", 1.0, n_frames=12)
     H = np.random.default_rng(11).gamma(1.0, 1.0, (5, 12)) + 0.1

@@ -13,6 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf8")
 TABLES = (ROOT / "docs" / "tables.md").read_text(encoding="utf8")
 LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf8")
+FIELDS = (ROOT / "docs" / "fields.md").read_text(encoding="utf8")
 SCIKIT_LEARN = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
 
 
@@ -41,6 +42,16 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(capsys):
     assert "\nEvent(onset_s=0.04" in printed
     assert re.search(r"\n9\d% of the recording is explained\n", printed)
     assert names["figure"].axes
+
+
+def test_the_examples_of_the_fields_print_what_stands_below_them(capsys):
+    names, expected = {}, re.findall(r"```text\n(.*?)```", FIELDS, re.S)
+    assert len(examples(FIELDS)) == len(expected) >= 7
+    for block, text in zip(examples(FIELDS), expected, strict=True):
+        exec(block, names)
+        assert capsys.readouterr().out == text
+        assert "False" not in text
+        assert block.count("\n") <= 20
 
 
 def test_the_example_of_inference_finds_the_three_components(capsys):

@@ -17,6 +17,8 @@ from knownmf.validation import check_range, real_array
 
 # Memory for the arrays of a block of frames, in bytes: large enough for fast products, small beside most data.
 BLOCK_BYTES = 2**24
+# Smaller models of bins without data, as in the tails of peaks, count as this: the inverse of its square is finite.
+SMALLEST_MODEL = 1e-100
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,7 @@ class Rows:
     ----------
     x, weights, model : (n_frames, n_bins) float64
         The data, their weights, and the model b + W h. Where it is zero and the data are not, the model is the floor
-        that the solver documents.
+        that the solver documents. Where the data are zero, it is zero or at least `SMALLEST_MODEL`.
     H : (n_frames, n_components) float64
         The activations.
     free : (n_frames, n_components) bool
@@ -173,6 +175,7 @@ class Rows:
             x = np.where(missing, x, np.maximum(x, floor)) if beta < 1 else x
             unreached = (model == 0) & (x > 0)
             model[unreached] = floor[unreached]
+            model[(x == 0) & (model > 0) & (model < SMALLEST_MODEL)] = SMALLEST_MODEL
         limits = observations.limits.rows(slice(None), len(x))
         nearly = 1 - (TOLERANCE if H.dtype == np.float64 else TOLERANCE_SINGLE)
         free = (activations > 0) & (activations < nearly * limits.get("upper", np.inf))

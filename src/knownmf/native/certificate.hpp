@@ -208,13 +208,16 @@ class Certificate {
         double shift;
     };
 
-    // Return an upper bound of the excess of component k, less what a multiplier of the total takes from it.
-    double excess(const Point& point, Index k, double multiplier) const {
+    // Return an upper bound of the excess of component k.
+    double excess_at(const Point& point, Index k) const {
         const double shifted = point.direction != nullptr ? point.shift * least_along(point.direction, k) : 0.0;
-        const double own =
-            point.outer * most(frame_.A[k]) - point.inner * least_push(k) - least(frame_.l1[k]) - shifted;
+        return point.outer * most(frame_.A[k]) - point.inner * least_push(k) - least(frame_.l1[k]) - shifted;
+    }
+
+    // Return an upper bound of what is left of the excess of component k at a multiplier of the total.
+    double rest_of(Index k, double multiplier) const {
+        const double own = frame_.excess[k], taken = multiplier * basis_.units[k];
         if (multiplier == 0.0) return own;
-        const double taken = multiplier * basis_.units[k];
         return own - taken + 2.0 * unit_roundoff * (std::fabs(own) + std::fabs(taken));
     }
 
@@ -227,12 +230,13 @@ class Certificate {
 
     double price_of_excesses(double outer, double inner, const double* direction, double shift) const {
         const Point point{outer, inner, direction, shift};
-        const double multiplier = total_has_price() ? best_multiplier(point) : 0.0;
+        for (Index k = 0; k < n_; ++k) frame_.excess[k] = excess_at(point, k);
+        const double multiplier = total_has_price() ? best_multiplier() : 0.0;
         if (!(std::fabs(multiplier) < infinity)) return infinity;
         double price = 0.0;
         for (Index k = 0; k < n_; ++k) {
             if (!frame_.allowed[k] || !has_price(k)) continue;
-            const double rest = excess(point, k, multiplier);
+            const double rest = rest_of(k, multiplier);
             if (!(rest > 0.0)) continue;
             const double l2 = frame_.l2[k], bound = upper_of(frame_, k);
             price += l2 > 0.0 && rest <= l2 * bound ? 0.5 * rest * rest / l2 : bound * (rest - 0.5 * l2 * bound);
@@ -244,11 +248,11 @@ class Certificate {
     // Return a multiplier at which the total costs about the least. Components without a price of their own must not
     // have an excess left; beyond that, the cost is convex, and piecewise quadratic with breaks where the response of a
     // component reaches one of its bounds. The breaks are halved at their mean until none is left in the interval.
-    double best_multiplier(const Point& point) const {
+    double best_multiplier() const {
         double low = frame_.total_is_most ? 0.0 : -infinity, high = -infinity;
         for (Index k = 0; k < n_; ++k) {
             if (!frame_.allowed[k]) continue;
-            const double wanted = excess(point, k, 0.0) / basis_.units[k];
+            const double wanted = frame_.excess[k] / basis_.units[k];
             const double rounded = wanted + 4.0 * unit_roundoff * std::fabs(wanted);
             // At the second multiplier the response of a component without a bound is the total.
             const double l2 = frame_.l2[k];
@@ -259,14 +263,14 @@ class Certificate {
         }
         if (!(low < high)) return low > -infinity ? low : high;
         constexpr int most_halvings = 60;
-        double excess_at_low = low > -infinity ? -shortage(point, low) : infinity;  // of the responses over the total
+        double excess_at_low = low > -infinity ? -shortage(low) : infinity;  // of the responses over the total
         if (excess_at_low <= 0.0) return low;
         for (int halving = 0; halving < most_halvings; ++halving) {
             double sum = 0.0;
             Index n_breaks = 0;
             for (Index k = 0; k < n_; ++k) {
                 if (!frame_.allowed[k] || !has_price(k)) continue;
-                const double own = excess(point, k, 0.0), bound = upper_of(frame_, k), unit = basis_.units[k];
+                const double own = frame_.excess[k], bound = upper_of(frame_, k), unit = basis_.units[k];
                 const double first = own / unit, second = (own - frame_.l2[k] * bound) / unit;
                 if (low < first && first < high) sum += first, ++n_breaks;
                 if (frame_.l2[k] > 0.0 && low < second && second < high) sum += second, ++n_breaks;
@@ -274,23 +278,23 @@ class Certificate {
             if (n_breaks == 0) break;
             const double middle = sum / static_cast<double>(n_breaks);
             if (!(low < middle && middle < high)) break;
-            const double excess_at_middle = -shortage(point, middle);
+            const double excess_at_middle = -shortage(middle);
             (excess_at_middle > 0.0 ? low : high) = middle;
             if (excess_at_middle > 0.0) excess_at_low = excess_at_middle;
         }
         if (low == -infinity) return high;
         // Between breaks the responses fall linearly; at a break they may jump.
-        const double middle = 0.5 * (low + high), fall = excess_at_low + shortage(point, middle);
+        const double middle = 0.5 * (low + high), fall = excess_at_low + shortage(middle);
         if (!(fall > 0.0)) return high;
         return smaller(low + excess_at_low / fall * (middle - low), high);
     }
 
     // Return what the total exceeds the responses at a multiplier by: the slope of the cost.
-    double shortage(const Point& point, double multiplier) const {
+    double shortage(double multiplier) const {
         double sum = 0.0;
         for (Index k = 0; k < n_; ++k) {
             if (!frame_.allowed[k] || !has_price(k)) continue;
-            sum += basis_.units[k] * response(excess(point, k, 0.0) - multiplier * basis_.units[k], k);
+            sum += basis_.units[k] * response(frame_.excess[k] - multiplier * basis_.units[k], k);
         }
         return frame_.total - sum;
     }

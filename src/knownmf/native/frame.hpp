@@ -104,6 +104,7 @@ enum class Rung { single_precision, double_precision, none_left };
 struct Frame {
     double *x, *weight, *background, *model, *pull, *push, *reach;
     double *h, *A, *B, *weighted_sums, *l1, *l2, *best, *upper;
+    double* excess;      // room for the certificate
     bool* allowed;       // inside the support, and not zero on every observed bin
     bool has_upper;      // whether `upper` is read
     bool total_is_most;  // whether the activations may sum to less than the total
@@ -132,15 +133,15 @@ struct Frame {
     double best_criterion;                   // of the activations in `best`, the best so far
 };
 
-constexpr int rows_over_bins = 7, rows_over_components = 8;
+constexpr int rows_over_bins = 7, rows_over_components = 9;
 
 // A frame's rows, in one array each.
 inline void place(Frame& frame, double* bins, Index bin_stride, double* components, Index component_stride,
                   bool* allowed) {
     double** over_bins[] = {&frame.x,    &frame.weight, &frame.background, &frame.model,
                             &frame.pull, &frame.push,   &frame.reach};
-    double** over_components[] = {&frame.h,  &frame.A,  &frame.B,    &frame.weighted_sums,
-                                  &frame.l1, &frame.l2, &frame.best, &frame.upper};
+    double** over_components[] = {&frame.h,  &frame.A,    &frame.B,     &frame.weighted_sums, &frame.l1,
+                                  &frame.l2, &frame.best, &frame.upper, &frame.excess};
     for (int i = 0; i < rows_over_bins; ++i) *over_bins[i] = bins + i * bin_stride;
     for (int i = 0; i < rows_over_components; ++i) *over_components[i] = components + i * component_stride;
     frame.allowed = allowed;

@@ -29,9 +29,9 @@ class PassiveSet {
     [[nodiscard]] bool reserve(Index n_variables) {
         n = n_variables;
         stride = padded(n);
-        if (!factor_.reserve(n * stride) || !numbers_.reserve(9 * stride) || !lists_.reserve(4 * stride)) return false;
+        if (!factor_.reserve(n * stride) || !numbers_.reserve(10 * stride) || !lists_.reserve(4 * stride)) return false;
         double* rest = numbers_.begin();
-        for (double** place : {&q, &z, &upper, &row, &y_, &guess_, &packed_, &inverse_, &along_row_}) {
+        for (double** place : {&q, &z, &upper, &row, &y_, &guess_, &swept_, &packed_, &inverse_, &along_row_}) {
             *place = rest;
             rest += stride;
         }
@@ -231,7 +231,8 @@ class PassiveSet {
 
     Buffer<double> matrix_, factor_, numbers_;
     Buffer<Index> lists_;
-    double *y_ = nullptr, *guess_ = nullptr, *packed_ = nullptr, *inverse_ = nullptr, *along_row_ = nullptr;
+    double *y_ = nullptr, *guess_ = nullptr, *swept_ = nullptr, *packed_ = nullptr, *inverse_ = nullptr,
+           *along_row_ = nullptr;
     Index *passive_ = nullptr, *wrong_ = nullptr, *merged_ = nullptr, *refused_ = nullptr;
     double stiffness_ = 0.0, multiplier_ = 0.0, multiplier_terms_ = 0.0;  // of the sum
 };

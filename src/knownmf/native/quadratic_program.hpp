@@ -10,9 +10,9 @@
 // 2. Block principal pivoting [J. Kim and H. Park, SIAM J. Sci. Comput. 33(6), 2011; with upper bounds: J. Judice and
 //    F. Pires, Computers & Operations Research 21(5), 1994]: solve for the passive variables, let all that are on the
 //    wrong side change sides, and repeat. A trial is one Cholesky factorization; a few are usual.
-// 3. An active-set method [C. Lawson and R. Hanson, Solving Least Squares Problems, 1974], from zero, or from the
-//    cheapest variables that have the sum: one variable at a time, with an updated factorization. It lowers the
-//    objective with every step and cannot cycle, also where atoms are nearly dependent.
+// 3. An active-set method [C. Lawson and R. Hanson, Solving Least Squares Problems, 1974], from zero, or with limits
+//    from what the sweeps found or the cheapest variables that have the sum: one variable at a time, with an updated
+//    factorization. It lowers the objective with every step and cannot cycle, also where atoms are nearly dependent.
 #pragma once
 
 #include "passive_set.hpp"
@@ -40,9 +40,9 @@ class QuadraticProgram : public PassiveSet {
             copy(z, guess_, n);
             lowest = value();
         }
+        copy(z, swept_, n);
         bool positive = true;
         if (pivot(ridge, &positive) && has_right_sum() && is_no_higher_than(lowest)) return true;
-        copy(guess_, z, n);
         const bool found = exchange_one_by_one();
         if (has_total) keep_limits();
         // A variable far smaller than the others has lost its digits among theirs; sweeps give it its own.
@@ -205,13 +205,11 @@ class QuadraticProgram : public PassiveSet {
     // ---- The active-set method. passive_ is in the order in which variables entered, as the factor is.
 
     bool exchange_one_by_one() {
-        Index n_passive = 0;
-        fill(z, n, 0.0);
         fill(refused_, n, Index{0});
-        compute_gradient();
-        if (has_total) n_passive = begin_with_total();
+        Index n_passive = begin();
         const Index most = 3 * n + 30;  // far more than it takes; SciPy's nnls stops at 3 n
         for (Index trial = 0; trial < most && !is_interrupted(); ++trial) {
+            if (has_total && n_passive <= 1) n_passive = keep_one_that_can_shrink(n_passive);
             fit_multiplier(n_passive);
             const Index entering = steepest(n_passive);
             if (entering < 0) return true;
@@ -224,6 +222,34 @@ class QuadraticProgram : public PassiveSet {
             }
         }
         return false;
+    }
+
+    // Choose where to start, and the first passive variables; return how many these are. With limits, start from what
+    // the sweeps found, unless it lacks some of the sum or its passive variables depend on each other; without, from
+    // zero.
+    Index begin() {
+        if (is_limited()) {
+            copy(swept_, z, n);
+            keep_limits();
+            const Index n_passive = list_passive();
+            Index n_taken = 0;
+            while (n_taken < n_passive && append(n_taken, passive_[n_taken])) ++n_taken;
+            compute_gradient();
+            if (n_taken == n_passive && has_right_sum()) return descend(n_passive);
+        }
+        fill(z, n, 0.0);
+        compute_gradient();
+        return has_total ? begin_with_total() : 0;
+    }
+
+    // With a sum, a lone passive variable at a bound could keep others from leaving theirs: make the variable passive
+    // that shrinks at the least cost, for any other that grows. Returns the number of passive variables.
+    Index keep_one_that_can_shrink(Index n_passive) {
+        if (n_passive == 1 && z[passive_[0]] > 0.0 && !is_at_upper(passive_[0])) return 1;
+        Index best = -1;
+        for (Index k = 0; k < n; ++k)
+            if (z[k] > 0.0 && (best < 0 || y_[k] * row[best] > y_[best] * row[k])) best = k;
+        return best >= 0 && append(0, best) ? 1 : 0;
     }
 
     // Fill the sum with the variables of the smallest slopes, up to their bounds. The last of them is the first passive
