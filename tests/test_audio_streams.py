@@ -181,6 +181,7 @@ def test_the_memory_does_not_depend_on_the_length(tones, tmp_path, monkeypatch, 
     monkeypatch.setattr(spectrograms, "STREAM_BYTES", 2**19)
     monkeypatch.setattr(overviews, "MOST_COLUMNS", 200)
     monkeypatch.setattr(decomposition, "LEARNING_BYTES", 2**19)
+    monkeypatch.setattr(decomposition, "FRAMES_OF_UPDATE", 256)
     monkeypatch.setattr(decomposition, "PASSES", 5)
     peaks = []
     for seconds in (1, 12, 60):
