@@ -263,7 +263,7 @@ class TestMessages:
             ),
             (
                 {"upper": [0.2, 0.3], "total": [0.1, 0.6, 0.7]},
-                r"^The total of frame 1 is 0\.6, but the upper bounds .* sum to 0\.5 \(1 more frames are like this\): ",
+                r"^The total of frame 1 is 0\.6, but the upper bounds .* sum to 0\.5 \(so it is for 2 frames\): ",
             ),
             ({"total": -1.0}, "total.*-1"),
             ({"total": [1.0, -2.0, 1.0]}, "total.*-2"),
@@ -440,3 +440,29 @@ def test_frames_that_miss_the_tolerance_are_within_their_limits_all_the_same():
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = activations(V, W, tol=1e-15, max_iter=1, **limits)
         assert_within(found.H, [judged_frame(t, V, W, 1.0, {}, limits) for t in range(20)])
+
+
+@pytest.mark.parametrize("beta", CONVEX)
+def test_totals_that_numbers_cannot_hold_beside_the_data_are_not_called_proven(beta):
+    W = np.array([[1.0, 0.2], [0.5, 0.5], [0.1, 1.0]])
+    V = np.array([[3.0], [1.0], [2.0]])
+    for scale, limits in ((1.0, {"max_total": 5e-324}), (1e100, {"total": 1e-300}), (1e-200, {"total": 1e200})):
+        with pytest.warns(ConvergenceWarning):
+            found = activations(V * scale, W, beta, **limits)
+        assert not found.converged.any()
+        assert np.isinf(found.gap).all()
+        assert (found.H.sum(axis=0) <= limits.get("max_total", np.inf)).all()
+    assert activations(V, W, beta, max_total=1e298).converged.all()
+
+
+@pytest.mark.parametrize("beta", CONVEX)
+def test_any_activations_with_the_total_are_optimal_where_no_component_reaches_a_bin(beta):
+    found = activations(np.zeros((3, 1)), np.zeros((3, 2)), beta, total=1.0)
+    assert found.converged.all()
+    np.testing.assert_allclose(found.H.sum(axis=0), 1.0, rtol=1e-15)
+
+
+def test_sums_are_exact_where_least_squares_are_refined():
+    W = np.array([[4.830721333812848e-06, 33.227846908976545]])
+    found = activations([[0.118288]], W, "frobenius", l1=[2.5e-4, 7.3e-5], background=[[0.081333]], total=6.783068)
+    np.testing.assert_allclose(found.H.sum(axis=0), 6.783068, rtol=1e-13)

@@ -54,7 +54,8 @@ def activations(
         masked entry, None, pandas.NA) means missing. A sparse matrix can be used for Kullback-Leibler and Frobenius,
         with weights for each bin, but without a background; it is never converted to a dense array as a whole.
     W : array_like, (n_bins, n_components)
-        The basis vectors, not negative. A column of zeros gets activations of zero.
+        The basis vectors, not negative. A column of zeros gets activations of zero, or takes what a ``total``
+        leaves.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
         The loss: a beta-divergence. The three names stand for 1, 2 and 0. If beta is below 1, a value of 0 would have
         an infinite loss: data below 1e-15 of the largest value of the frame are replaced by this floor, and the

@@ -138,10 +138,10 @@ class Limits:
             reason = f"support allows {frame} {first_frame + first} no component"
         if n_allowed[first]:
             reason = f"the upper bounds of the components that it may use sum to {most[first]:g}"
-        others = f" ({len(impossible) - 1} more {frame}s are like this)" if len(impossible) > 1 else ""
+        others = f" (so it is for {len(impossible)} {frame}s)" if len(impossible) > 1 else ""
         raise ValueError(
-            f"The total{of_frame} is {total[first]:g}, but {reason}{others}: lower total, or raise "
-            f"{'upper' if n_allowed[first] else 'the number of components in support'}."
+            f"The total{of_frame} is {total[first]:g}, but {reason}{others}: lower total, or "
+            f"{'raise upper' if n_allowed[first] else 'allow more components in support'}."
         )
 
     def check_satisfied(self, H: NDArray, frame: str = "frame") -> None:

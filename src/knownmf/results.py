@@ -37,7 +37,8 @@ class Activations:
         Upper bound on how far the objective lies above its minimum, in the units of the objective. NaN for a beta
         outside [1, 2], where the problem is not convex.
     relative_gap : (n_frames,) float64
-        ``gap`` divided by the sum of m x^beta over the frame's bins.
+        ``gap`` divided by the sum of m x^beta over the frame's bins. With a fixed total, by what the activations cost,
+        if that is larger (see ``total`` of :func:`knownmf.activations`).
     kkt : (n_frames,) float64
         Karush-Kuhn-Tucker residual, free of every scale; 0 at a stationary point.
     converged : (n_frames,) bool

@@ -54,7 +54,8 @@ class Solver:
     Parameters
     ----------
     W : array_like, (n_bins, n_components)
-        The basis vectors, not negative. A column of zeros gets activations of zero.
+        The basis vectors, not negative. A column of zeros gets activations of zero, or takes what a ``total``
+        leaves.
     beta_loss : {"kullback-leibler", "frobenius", "itakura-saito"} or float in [-1, 3], default "kullback-leibler"
         The beta-divergence, as in :func:`knownmf.activations`.
     l1, l2 : float or array_like (n_components,), default 0

@@ -103,9 +103,10 @@ inline void write_answer(const Frame& frame, const Basis& basis, double objectiv
     const double scale = scale_of(frame), unit = std::pow(scale, basis.beta);
     double* H = answer.H + frame.number * basis.n_components;
     constexpr double largest = std::numeric_limits<double>::max(), smallest = std::numeric_limits<double>::denorm_min();
-    bool is_held = objective == objective;  // whether numbers can hold the answer
+    bool is_held = objective == objective && !frame.lost_its_total;    // whether numbers can hold the answer
+    const bool is_zero = frame.lost_its_total && frame.total_is_most;  // all that is sure to be below the total
     for (Index k = 0; k < basis.n_components; ++k) {
-        const double value = frame.h[k] * scale * basis.units[k];
+        const double value = is_zero ? 0.0 : frame.h[k] * scale * basis.units[k];
         is_held &= value <= largest;
         H[k] = value <= largest ? value : value > largest ? largest : 0.0;
     }

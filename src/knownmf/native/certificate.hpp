@@ -424,9 +424,11 @@ inline double size_of(const Frame& frame, const Basis& basis) {
     }
     const double weight = frame.sums.weight;
     if (units == 0.0 || weight == 0.0) return larger(frame.sums.size, cost);
-    // The model of equal activations costs at least as much as if it were the same in all bins.
+    // The model of equal activations costs at least as much as if it were the same in all bins. Where no component
+    // reaches a bin, what a model next to zero costs is all there is.
     const double equal = weight * std::pow(frame.total / units * sums / weight, basis.beta);
-    return larger(larger(frame.sums.size, cost), negligible * equal);
+    constexpr double next_to_zero = 1e-60;
+    return larger(larger(frame.sums.size, cost), larger(negligible * equal, next_to_zero * weight));
 }
 
 // Write gap and criterion of a frame from A, B and the sums.

@@ -104,11 +104,12 @@ enum class Rung { single_precision, double_precision, none_left };
 struct Frame {
     double *x, *weight, *background, *model, *pull, *push, *reach;
     double *h, *A, *B, *weighted_sums, *l1, *l2, *best, *upper;
-    double* excess;      // room for the certificate
-    bool* allowed;       // inside the support, and not zero on every observed bin
-    bool has_upper;      // whether `upper` is read
-    bool total_is_most;  // whether the activations may sum to less than the total
-    double total;        // of basis.units[k] h[k]; infinite: any
+    double* excess;       // room for the certificate
+    bool* allowed;        // inside the support, and not zero on every observed bin
+    bool has_upper;       // whether `upper` is read
+    bool lost_its_total;  // whether the total is too far from the data for numbers to hold
+    bool total_is_most;   // whether the activations may sum to less than the total
+    double total;         // of basis.units[k] h[k]; infinite: any
 
     BinSums sums;
     Rounding rounding;

@@ -35,8 +35,15 @@ inline void load_limits(Frame& frame, const Observations& block, const Basis& ba
     const double scale = scale_of(frame);
     frame.has_upper = false;
     frame.total_is_most = block.total_is_most != 0;
-    frame.total = block.total != nullptr ? block.total[t] / scale : infinity;
-    if (frame.total == 0.0) frame.total = infinity;  // no component is allowed then
+    frame.total = block.total != nullptr && block.total[t] > 0.0 ? block.total[t] / scale : infinity;
+    // With a total of zero no component is allowed. One that is too far from the data for numbers to hold is replaced
+    // by the nearest that they can hold, and the answer then counts as not converged.
+    constexpr double smallest = 1e-250, largest = 1e250;
+    const bool is_given = block.total != nullptr && 0.0 < block.total[t] && block.total[t] < infinity;
+    frame.lost_its_total = is_given && (frame.total < smallest || (frame.total > largest && !frame.total_is_most));
+    if (is_given)
+        frame.total =
+            frame.total > largest && frame.total_is_most ? infinity : smaller(larger(frame.total, smallest), largest);
     if (block.upper == nullptr) return;
     for (Index k = 0; k < n; ++k) {
         frame.upper[k] = block.upper[t * n + k] / basis.units[k] / scale;

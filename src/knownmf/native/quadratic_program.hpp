@@ -63,6 +63,7 @@ class QuadraticProgram : public PassiveSet {
         for (Index i = 0; i < n_passive; ++i) packed_[i] = -slopes[passive_[i]];
         solve_with_total(n_passive, missing_total());
         for (Index i = 0; i < n_passive; ++i) z[passive_[i]] = within_bounds(passive_[i], z[passive_[i]] + packed_[i]);
+        if (has_total) keep_limits();
     }
 
    private:
