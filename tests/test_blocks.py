@@ -5,10 +5,12 @@ import sys
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import zarr
 
+import knownmf
 from knownmf import NMF, activations, basis, blocks
 
 FIELDS = ("H", *blocks.CERTIFICATES)
@@ -378,3 +380,23 @@ def test_the_file_of_a_memmap_is_not_changed(problem, tmp_path):
     copy_on_write[0, 0] = 9.0
     activations(copy_on_write, problem[1], tol=1e-2)
     assert copy_on_write[0, 0] == 9.0
+
+
+def test_results_on_disk_are_labeled_and_judged_like_those_in_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    W, H = rng.random((12, 3)), rng.random((3, 40)) * 100
+    V = rng.poisson(W @ H).astype(float)
+    out = zarr.create_array(tmp_path / "H.zarr", shape=(3, 40), dtype=float, chunks=(3, 10))
+    on_disk, in_memory = activations(V, W, out=out), activations(V, W)
+    pd.testing.assert_frame_equal(on_disk.to_frame(), in_memory.to_frame())
+    np.testing.assert_array_equal(knownmf.standard_errors(V, W, on_disk), knownmf.standard_errors(V, W, in_memory))
+    np.testing.assert_array_equal(
+        knownmf.goodness_of_fit(V, W, on_disk).p_value, knownmf.goodness_of_fit(V, W, in_memory).p_value
+    )
+
+
+def test_results_must_not_overwrite_the_data():
+    V, W = np.ones((5, 6)), np.ones((5, 5))
+    with pytest.raises(ValueError, match=r"^out shares memory with V, .* pass another array\.$"):
+        activations(V, W, out=V)
+    np.testing.assert_array_equal(V, 1.0)

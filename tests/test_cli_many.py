@@ -279,3 +279,34 @@ def test_zarr_folders_are_replaced_with_force_only(here):
     Path("b.zarr").mkdir()
     done = run(*command[:-1], "b.zarr", "--force")
     assert (done.exit_code, done.stderr) == (2, 'knownmf: "b.zarr" is a folder: choose the name of a file.\n')
+
+
+def test_lost_and_changed_results_are_made_again(here):
+    assert results("separate", "songs").exit_code == 0
+    before = files("results")
+    assert len(rows(Path("results/manifest.csv"))) == 3
+    Path("results/a/low.wav").unlink()
+    Path("results/b/low.wav").write_bytes(b"cut")
+    done = results("separate", "songs", "--resume")
+    assert "2 recordings finished, 1 skipped" in done.stdout
+    assert files("results") == before
+    assert len(rows(Path("results/manifest.csv"))) == 3
+
+
+def test_results_of_an_earlier_recording_do_not_stay_beside_a_failure(here):
+    assert results("separate", "songs").exit_code == 0
+    Path("songs/a.wav").write_bytes(b"no sound")
+    assert results("separate", "songs", "--resume").exit_code == 1
+    assert manifest()["a.wav"]["status"] == "failed"
+    assert files("results") == ["b/high.wav", "b/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
+
+
+def test_notes_on_a_recording_are_in_the_manifest(here):
+    sound = Path("songs/a.wav").read_bytes()
+    Path("songs/a.wav").write_bytes(sound[: len(sound) // 2])
+    done = results("separate", "songs")
+    assert done.exit_code == 0
+    message = manifest()["a.wav"]["message"]
+    assert "songs/a.wav" in message
+    assert message.split(":")[0] in done.stderr.replace("\n", " ")
+    assert manifest()["c.wav"]["message"] == ""

@@ -647,6 +647,17 @@ from knownmf_command import main; main()
 
 def test_defaults_are_those_of_the_library():
     options, library = (inspect.signature(function).parameters for function in (solving.solve, knownmf.activations))
-    shared = [name for name in options if name in library and name != "tol"]
+    shared = [name for name in options if name in library and name not in ("out", "tol")]
     assert len(shared) == 9
     assert [options[name].default for name in shared] == [library[name].default for name in shared]
+
+
+def test_a_limit_of_another_scale_and_empty_samples_are_noted(tables):
+    V, _ = tables
+    done = solve("V.csv", *OPTIONS, "--total", "1")
+    assert "worse than by one number" in done.stderr
+    assert "--total" in done.stderr
+    V.assign(P9=np.nan).to_csv("empty.csv")
+    done = solve("empty.csv", "--basis", "W.csv", "--out", "H2.csv")
+    assert '1 sample without any value ("P9")' in done.stderr.replace("\n", " ")
+    assert "worse" not in done.stderr

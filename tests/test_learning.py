@@ -608,7 +608,7 @@ def test_fits_that_overlap_leave_blas_as_it_was(first_to_end):
     setting.start()
     setting.join()
     before = blas_threads()
-    assert set(before) == {2}
+    assert 2 in before  # a BLAS that was built for one thread stays at 1
     fits = [threading.Thread(target=fit, args=(number,)) for number in (0, 1)]
     fits[0].start()
     assert started[0].wait(10)

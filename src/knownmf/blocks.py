@@ -404,6 +404,16 @@ class Results:
         """Return what has been stored, of which ``last`` is the last block. Arrays of the caller keep their axes."""
         return replace(last, **self.arrays, limits=limits, frame_labels=None)
 
+    def check_apart_from(self, question: Question) -> None:
+        """Raise if an array for results shares memory with one of the data, which would be overwritten."""
+        for name, (values, _) in question.arrays().items():
+            if isinstance(values, np.ndarray) and any(
+                isinstance(array, np.ndarray) and np.may_share_memory(values, array) for array in self.arrays.values()
+            ):
+                raise ValueError(
+                    f"out shares memory with {question.name_of(name)}, which would be overwritten: pass another array."
+                )
+
 
 def given_results(out: Any, wanted: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, Any]:
     """Return the arrays of the caller for results, by their names, after checking their shapes and types."""
@@ -512,6 +522,7 @@ def solve(
     results = None
     if out is not None or len(source.slices) > 1:
         results = Results(out, n_components, n_frames, kind, out_has_frames_in_rows)
+        results.check_apart_from(question)
     for observations, found in solved(source, solver_for, progress, n_frames):
         remarks.add(observations, found)
         if results is not None:

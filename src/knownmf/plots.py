@@ -16,7 +16,7 @@ with command_extra():
     from matplotlib import colormaps
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import to_rgb
+    from matplotlib.colors import PowerNorm, to_rgb
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import FuncFormatter, MultipleLocator
@@ -97,8 +97,9 @@ def activations_picture(
     Returns
     -------
     matplotlib.figure.Figure
-        A figure of 1600 x 900 pixels. It has no window and is not known to pyplot. Save it with ``savefig``. Of many
-        samples, the maximum of neighboring ones is drawn, and of many components, too.
+        A figure of 1600 x 900 pixels. It has no window and is not known to pyplot. Save it with ``savefig``. Colors
+        follow the square root of the activations. Of many samples, the maximum of neighboring ones is drawn, and of
+        many components, too.
 
     Examples
     --------
@@ -114,7 +115,9 @@ def activations_picture(
     n_components, n_samples = H.shape
     drawn = _fewer(_fewer(H, _COLUMNS).T, _ROWS).T
     extent = (-0.5, n_samples - 0.5, n_components - 0.5, -0.5)
-    image = axes.imshow(drawn, aspect="auto", cmap="magma", vmin=0, interpolation="nearest", extent=extent)
+    # By the square root, so that one large activation does not hide all others.
+    norm = PowerNorm(0.5, vmin=0.0, vmax=max(float(np.nanmax(drawn, initial=0.0)), np.finfo(float).tiny))
+    image = axes.imshow(drawn, aspect="auto", cmap="magma", norm=norm, interpolation="nearest", extent=extent)
     figure.colorbar(image, label=f"activation ({units})" if units else "activation", pad=0.01)
     for axis, names, number, most, noun in (
         (axes.yaxis, components, n_components, 45, "component"),

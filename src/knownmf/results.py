@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -112,12 +112,18 @@ class Activations:
         """
         with tables_extra():
             import pandas as pd
-        array = self.H if values is None else np.asarray(values)
+        array = np.asarray(self.H if values is None else values)
         if array.shape != self.H.shape:
             raise ValueError(
                 f"values has shape {array.shape}, expected (n_components, n_frames) = {self.H.shape}, as H has."
             )
         return pd.DataFrame(array, self.component_labels, self.frame_labels, copy=True)
+
+    def in_memory(self) -> "Activations":
+        """Return the same result with NumPy arrays, where fields are arrays on disk or of Dask."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in values.items() if hasattr(value, "shape")}
+        return replace(self, **arrays)
 
     @property
     def criterion(self) -> NDArray[np.float64]:

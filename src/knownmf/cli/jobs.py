@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ _COLUMNS = (
     "settings",
     "bytes",
     "modified",
+    "outputs",
     "message",
 )
 
@@ -141,6 +143,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Report:
         "worst": f"{summary.worst:.3g}",
         "explained": f"{summary.explained:.4f}",
         "explained_by_dictionary": f"{summary.explained_by_dictionary:.4f}",
+        "outputs": json.dumps(_sizes_of([*(result.stems.values() if job.verb == "separate" else [job.out])], job)),
     }
     return Report(lines, describe_doubt(summary), values)
 
@@ -177,7 +180,8 @@ def run_jobs(
 ) -> tuple[int, dict[Path, str]]:
     """Do jobs one after another. An error in one of them does not stop the others.
 
-    The manifest gets a row when a job begins and one when it ends; the last row of a recording is the one that counts.
+    The manifest gets a row when a job begins and one when it ends; at the end of all jobs, it has one row for each
+    recording.
 
     Parameters
     ----------
@@ -201,7 +205,7 @@ def run_jobs(
     """
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / MANIFEST
-    rows = {row["recording"]: row for row in _read_manifest(manifest)} if resume else {}
+    rows = {row["recording"]: row for row in _read_manifest(manifest)}
     write_rows(manifest, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows.values()))
     sizes = [_size(job.recording) for job in jobs]
     n_skipped, failed, before = 0, {}, 0
@@ -216,20 +220,59 @@ def run_jobs(
             n_skipped += 1
         else:
             _append(manifest, {**row, "status": "begun"})
+            own = _folder_of(job)
             try:
+                # Results of another recording or of other options must not stay beside a failure.
+                _remove(own, _outputs_of(rows.get(_key(job.recording))))
                 if resume:
-                    remove_unfinished_in(job.out if job.verb == "separate" else job.out.parent)
-                report = run_job(job, move)
+                    remove_unfinished_in(own)
+                with warnings.catch_warnings(record=True) as notes:
+                    warnings.simplefilter("always")
+                    report = run_job(job, move)
             except _ERRORS as error:
                 failed[job.recording] = error_message(error)
-                _append(manifest, {**row, "status": "failed", "message": failed[job.recording]})
+                row.update(status="failed", message=failed[job.recording])
                 announce(f"{job.recording}: failed")
             else:
-                _append(manifest, {**row, **report.values, "status": "finished", "message": report.doubt or ""})
+                messages = [*([report.doubt] if report.doubt else []), *(str(note.message) for note in notes)]
+                row.update(report.values, status="finished", message=" ".join(messages))
                 announce(_describe_report(job, report))
+                for note in notes:
+                    warnings.warn_explicit(note.message, note.category, note.filename, note.lineno)
+            _append(manifest, row)
+            rows[_key(job.recording)] = row
         before += size
+    write_rows(manifest, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows.values()))
     progress(before, sum(sizes))
     return n_skipped, failed
+
+
+def _folder_of(job: Job) -> Path:
+    """Return the folder that the results of a job are written into."""
+    return job.out if job.verb == "separate" else job.out.parent
+
+
+def _sizes_of(paths: Sequence[Path], job: Job) -> dict[str, int]:
+    """Return the names of the files that a job has written, and their sizes in bytes; -1 for folders."""
+    written = [*paths, *([job.picture] if job.picture is not None else [])]
+    return {path.name: -1 if path.is_dir() else path.stat().st_size for path in written}
+
+
+def _outputs_of(row: Mapping[str, str] | None) -> dict[str, int]:
+    """Return the names and sizes of the results that a row of the manifest names."""
+    if row is None or not row["outputs"]:
+        return {}
+    outputs: dict[str, int] = json.loads(row["outputs"])
+    return outputs
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove results of an earlier run, which are in a folder itself."""
+    for path in (folder / Path(name).name for name in names):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _describe_report(job: Job, report: Report) -> str:
@@ -285,8 +328,7 @@ def _row_of(job: Job, folder: Path) -> dict[str, str]:
     settings = json.dumps([job.verb, job.out.name if job.out.suffix else "", picture, job.options], sort_keys=True)
     digest = hashlib.sha256(settings.encode() + job.dictionary.read_bytes()).hexdigest()[:16]
     row = dict.fromkeys(_COLUMNS, "")
-    own = job.out if job.verb == "separate" else job.out.parent
-    row.update(recording=_key(job.recording), folder=os.path.relpath(own, folder), settings=digest)
+    row.update(recording=_key(job.recording), folder=os.path.relpath(_folder_of(job), folder), settings=digest)
     with contextlib.suppress(OSError):  # reported when it is opened
         status = job.recording.stat()
         row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
@@ -295,10 +337,13 @@ def _row_of(job: Job, folder: Path) -> dict[str, str]:
 
 def _is_finished(before: Mapping[str, str] | None, row: Mapping[str, str], job: Job) -> bool:
     """Return whether the manifest says that a job is finished, with the recording and the settings of now."""
-    if before is None or before["status"] != "finished" or not job.out.exists():
+    outputs = _outputs_of(before)
+    if before is None or before["status"] != "finished" or not outputs:
         return False
-    if job.picture is not None and not job.picture.exists():
-        return False
+    for name, size in outputs.items():
+        path = _folder_of(job) / name
+        if not path.exists() or (size >= 0 and path.stat().st_size != size):
+            return False
     return all(before[name] == row[name] for name in ("folder", "settings", "bytes", "modified"))
 
 

@@ -24,7 +24,7 @@ from knownmf.extras import tables_extra
 from knownmf.files import files_written_aside
 from knownmf.memory import check_memory
 from knownmf.table_files import LABELED_ENDINGS, TABLE_ENDINGS, table_ending, write_table
-from knownmf.wording import counted, percent
+from knownmf.wording import counted, listed, percent
 
 if TYPE_CHECKING:
     from knownmf.results import Activations
@@ -140,6 +140,9 @@ def solve(
     _write_tables(tables, problem)
     for line in (*problem.lines, *_describe_fit(found, problem, select)):
         print_line(line, quiet=quiet)
+    _warn_of_doubts(
+        found, V, problem, limited=any(arrays[name] is not None for name in ("upper", "total", "max_total"))
+    )
     for path, (_, what) in tables.items():
         print_line(f"Wrote {path}: {_describe_table(path, what, problem)}", quiet=quiet)
     if report is not None:
@@ -204,6 +207,30 @@ def _describe_fit(found: Activations, problem: Problem, select: str | None) -> l
         )
     counts = len(found.converged), int(found.converged.sum()), float(found.criterion.max()), found.beta, found.tol
     return [*lines, describe_convergence(*counts, "sample")]
+
+
+def _warn_of_doubts(found: Activations, V: Any, problem: Problem, limited: bool) -> None:
+    """Warn if most samples are fitted worse than by a constant, and if samples have no values at all."""
+    explained = found.explained[np.isfinite(found.explained)]
+    if len(explained) and np.median(explained) < 0.0:
+        reason = "--upper, --total or --max-total does not fit the scale of the data, or " if limited else ""
+        warnings.warn(
+            f"Most samples are fitted worse than by one number for all features: {reason}these are not the components "
+            "of the data.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if issparse(V):
+        return
+    empty = np.flatnonzero(np.isnan(V).all(axis=0)).tolist()
+    if empty:
+        names = listed([problem.samples.name(position).removeprefix("sample ") for position in empty])
+        warnings.warn(
+            f"{counted(len(empty), 'sample')} without any value ({names}): nothing is known of the activations that "
+            "are written for them.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _values(

@@ -94,6 +94,7 @@ def standard_errors(
     """
     limits = LimitArguments(upper, total, max_total)
     problem = Problem.of_found(V, W, found, weights, background, limits, dispersion=dispersion)
+    found = found.in_memory()
     dispersion = check_dispersion(dispersion, problem)
     errors = np.full(found.H.shape, np.nan)
     for chunk, rows in problem.blocks(found):

@@ -123,6 +123,7 @@ def goodness_of_fit(
     """
     limits = LimitArguments(upper, total, max_total)
     problem = Problem.of_found(V, W, found, weights, background, limits, dispersion=dispersion)
+    found = found.in_memory()
     beta, n_frames = problem.beta, problem.observations.n_frames
     if beta not in (1.0, 2.0):
         raise ValueError(

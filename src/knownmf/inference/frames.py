@@ -103,13 +103,13 @@ class Problem:
             raise ValueError(
                 f"found.H has shape {found.H.shape}, but V and W are for {expected}: pass the V and the W of found."
             )
-        penalized = found.objective > found.divergence * (1 + 1e-9)
+        penalized = np.asarray(found.objective) > np.asarray(found.divergence) * (1 + 1e-9)
         if penalized.any():
             raise ValueError(
                 f"found was solved with penalties (frame {np.argmax(penalized)}), which shrink the activations in a "
                 "way that the errors do not tell: solve again without l1 and l2, with support=found.H > 0."
             )
-        observations.limits.check_satisfied(found.H)
+        observations.limits.check_satisfied(np.asarray(found.H))
         return replace(problem, observations=replace(observations, limits=observations.limits.or_else(found.limits)))
 
     @property
