@@ -527,6 +527,54 @@ class TestLimits:
             knownmf.select(V, self.W, beta_loss="frobenius", total=1.0, upper=0.1)
 
 
+class TestBinsThatNothingReaches:
+    """A bin with data where W is zero costs the same whatever the activations are, and must not count."""
+
+    @staticmethod
+    def data(value):
+        rng = np.random.default_rng(40)
+        W = rng.dirichlet(np.full(40, 0.5), 6).T
+        W[7] = 0.0
+        V = W @ [[300.0], [200.0], [0.0], [0.0], [0.0], [0.0]] * (1 + 0.02 * rng.normal(size=(40, 1)))
+        V[7] = value
+        return V, W, np.arange(40) != 7
+
+    @pytest.mark.parametrize("beta", [1.0, 1.1, 1.5, 1.9])
+    @pytest.mark.parametrize("value", [0.01, 2.0])
+    def test_errors_and_selection_are_those_without_the_bin(self, beta, value):
+        V, W, rest = self.data(value)
+        options = {"beta_loss": beta, "tol": 1e-8}
+        found = knownmf.activations(V, W, **options)
+        without = knownmf.activations(V[rest], W[rest], **options)
+        expected = knownmf.standard_errors(V[rest], W[rest], without)
+        np.testing.assert_allclose(knownmf.standard_errors(V, W, found), expected, rtol=1e-2)
+        support = knownmf.select(V, W, beta_loss=beta).support
+        np.testing.assert_array_equal(support, knownmf.select(V[rest], W[rest], beta_loss=beta).support)
+        assert support[:2].all()
+
+    @pytest.mark.parametrize("beta", [1.0, 1.5])
+    def test_residuals_are_drawn_without_the_bin(self, beta):
+        V, W, rest = self.data(2.0)
+        all_bins, without = (
+            knownmf.bootstrap(V[bins], W[bins], 300, "residual", random_state=0, beta_loss=beta).standard_errors[:2]
+            for bins in (slice(None), rest)
+        )
+        np.testing.assert_allclose(all_bins, without, rtol=0.2)
+
+    def test_least_squares_uses_the_bin(self):
+        V, W, _ = self.data(2.0)
+        found = knownmf.activations(V, W, "frobenius")
+        active = found.H[:, 0] > 0
+        variance = ((V - W @ found.H) ** 2).sum() / (40 - active.sum())
+        expected = np.sqrt(variance * np.diag(np.linalg.inv(W[:, active].T @ W[:, active])))
+        np.testing.assert_allclose(knownmf.standard_errors(V, W, found)[active, 0], expected)
+
+    def test_a_selection_that_leaves_nothing_warns(self):
+        V, W, _ = self.data(0.0)
+        with pytest.warns(UserWarning, match=r"All components of 1 of 1 frames were dropped, first of frame 0"):
+            assert not knownmf.select(V, W, 1e9).support.any()
+
+
 class TestTables:
     def tables(self):
         pandas = pytest.importorskip("pandas")

@@ -50,7 +50,8 @@ def standard_errors(
         The dispersion :math:`\phi`: for least squares the variance of the noise in a bin of weight 1. If it is not
         given, it is 1 for whole numbers under Kullback-Leibler, which are taken for Poisson counts, and "pearson" for
         everything else: the estimate :math:`\sum_f m_f v_f^{\beta-2} (x_f - v_f)^2 / (n - |S|)` of each frame, with n
-        the number of its observed bins (one more is left if there is a total).
+        the number of its observed bins (one more is left if there is a total). Bins with data that no active component
+        reaches are left out of it, except under least squares.
     weights, background : array_like, optional
         Those that ``found`` was solved with.
     upper, total, max_total : array_like, optional

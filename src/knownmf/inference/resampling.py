@@ -251,7 +251,7 @@ def _resample(rows: Rows, beta: float, model: Model, n_resamples: int, seed: int
                 shares = np.full(len(bins), 1 / max(len(bins), 1)) if total == 0 else x / total
                 drawn = rng.multinomial(int(total), shares, n_resamples).astype(np.float64)
             else:
-                drawn = _with_residuals(rng, x, v, m, dispersion[t], beta, n_resamples)
+                drawn = _with_residuals(rng, x, v, m, rows.used[t, bins], dispersion[t], beta, n_resamples)
             resamples[t, :, bins] = drawn.T
 
     _over_frames(draw, n_frames)
@@ -263,21 +263,25 @@ def _with_residuals(
     x: NDArray[np.float64],
     v: NDArray[np.float64],
     m: NDArray[np.float64],
+    is_used: NDArray[np.bool_],
     dispersion: float,
     beta: float,
     n_resamples: int,
 ) -> NDArray[np.float64]:
-    """Return the model of a frame plus its own residuals in another order, drawn with replacement."""
-    spread = v ** (1 - 0.5 * beta) / np.sqrt(m)
-    used = np.flatnonzero(spread > 0)
-    residuals = (x[used] - v[used]) / spread[used]
+    """Return the model of a frame plus its own residuals in another order, drawn with replacement.
+
+    Bins that are not used, or whose model is zero (which has no noise unless under least squares), stay at the model.
+    """
+    used = np.flatnonzero(is_used & ((v > 0) | (beta == 2.0)))
+    spread = v[used] ** (1 - 0.5 * beta) / np.sqrt(m[used])
+    residuals = (x[used] - v[used]) / spread
     residuals -= residuals.mean() if len(residuals) else 0.0
     squares = (residuals**2).sum()
     if np.isfinite(dispersion) and squares > 0:  # the fit has made them smaller than the noise was
         residuals *= np.sqrt(dispersion * len(residuals) / squares)
     drawn = np.tile(v, (n_resamples, 1))
     if len(used):
-        drawn[:, used] += spread[used] * residuals[rng.integers(len(used), size=(n_resamples, len(used)))]
+        drawn[:, used] += spread * residuals[rng.integers(len(used), size=(n_resamples, len(used)))]
     return drawn if beta == 2.0 else np.maximum(drawn, 0.0)
 
 

@@ -1,5 +1,6 @@
 """Which components a frame needs."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from knownmf.limits import ROUNDING, LimitArguments
 from knownmf.results import Activations, warn_of_missed
 from knownmf.solver import Progress, Solver
 from knownmf.threads import single_threaded_blas
-from knownmf.validation import check_zeros_and_ones, number, one_for_each, whole_number
+from knownmf.validation import check_zeros_and_ones, level_of_caller, number, one_for_each, whole_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -131,6 +132,8 @@ def select(
     -----
     ConvergenceWarning
         If frames miss ``tol`` with the support that was selected.
+    UserWarning
+        If nothing is left of frames that had active components.
 
     References
     ----------
@@ -188,6 +191,7 @@ def select(
             progress(chunk.stop, n_frames)
     found = solver.solve_observations(replace(in_double(rest), support=H > 0, H_init=H))
     warn_of_missed(found)
+    _warn_of_nothing_left(H, steps)
     n_steps = int((steps.dropped >= 0).any(axis=1).sum())
     return Selection(H > 0, found, *steps.part(slice(n_steps)), decided)
 
@@ -374,6 +378,19 @@ class _Path:
         if some.weights is not None and some.weights.ndim == 1:  # those of the solver
             some = replace(some, weights=None)
         return solver.solve_observations(replace(some, support=support, H_init=H))
+
+
+def _warn_of_nothing_left(H: NDArray[np.float64], steps: _Steps) -> None:
+    """Warn once if every active component of some frames was dropped."""
+    is_empty = steps.accepted.any(axis=0) & ~(H > 0).any(axis=0)
+    if is_empty.any():
+        warnings.warn(
+            f"All components of {np.count_nonzero(is_empty)} of {len(is_empty)} frames were dropped, first of frame "
+            f"{np.argmax(is_empty)}: none of them lowers the deviance by more than the criterion. If the frames are "
+            "more than noise, look at their goodness of fit, or pass a dispersion or a smaller criterion.",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
 
 
 def _check_criterion(criterion: Any) -> None:
