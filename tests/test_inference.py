@@ -575,6 +575,28 @@ class TestBinsThatNothingReaches:
             assert not knownmf.select(V, W, 1e9).support.any()
 
 
+class TestFramesWithoutObservedBins:
+    @pytest.mark.parametrize("model", ["poisson", "multinomial", "residual"])
+    @pytest.mark.parametrize("limits", [{}, {"total": 100.0}])
+    def test_resamples_say_nothing_about_them(self, model, limits):
+        V, weights = COUNTS[:, :4].copy(), np.ones((30, 4))
+        V[:, 1], weights[:, 2] = np.nan, 0.0
+        result = knownmf.bootstrap(V, W10, 20, model, random_state=0, weights=weights, **limits)
+        others = knownmf.bootstrap(COUNTS[:, :4], W10, 20, model, random_state=0, **limits)
+        for name in ("quantiles", "standard_errors", "frequency"):
+            values, expected = getattr(result, name), getattr(others, name)
+            assert np.isnan(values[..., [1, 2]]).all()
+            np.testing.assert_allclose(values[..., [0, 3]], expected[..., [0, 3]], rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("limits", [{}, {"total": 100.0}])
+    def test_their_selection_is_not_decided(self, limits):
+        V = COUNTS[:, :3].copy()
+        V[:, 1] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert knownmf.select(V, W10, **limits).decided.tolist() == [True, False, True]
+
+
 class TestTables:
     def tables(self):
         pandas = pytest.importorskip("pandas")

@@ -52,6 +52,8 @@ class Bootstrap:
         The share of the resamples in which an activation is positive.
     n_missed : (n_frames,) int64
         How many resamples missed ``tol``.
+
+    In a frame that has no observed bin, quantiles, standard errors and frequency are NaN: nothing is known about it.
     """
 
     found: Activations
@@ -199,6 +201,9 @@ def bootstrap(
         if beta == 1.0 and n_components <= LARGEST_STAGED:
             observed = replace(observed, H_init=_better_starts(rough, problem.W, rows, observed, resamples))
         _summarize(result, chunk, solver.solve_observations(observed))
+        empty = chunk.start + np.flatnonzero(~(rows.weights > 0).any(axis=1))
+        for values in (result.quantiles, result.standard_errors, result.frequency):
+            values[..., empty] = np.nan
         if progress is not None:
             progress(chunk.stop, n_frames)
     _warn_of_missed_resamples(result, n_resamples, tol)
@@ -243,12 +248,14 @@ def _resample(rows: Rows, beta: float, model: Model, n_resamples: int, seed: int
         for t in range(frames.start, frames.stop):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first + t,)))
             bins = np.flatnonzero(rows.weights[t] > 0)
+            if not len(bins):
+                continue
             x, v, m = rows.x[t, bins], rows.model[t, bins], rows.weights[t, bins]
             if model == "poisson":
                 drawn = rng.poisson(v, (n_resamples, len(bins))).astype(np.float64)
             elif model == "multinomial":
                 total = x.sum()
-                shares = np.full(len(bins), 1 / max(len(bins), 1)) if total == 0 else x / total
+                shares = np.full(len(bins), 1 / len(bins)) if total == 0 else x / total
                 drawn = rng.multinomial(int(total), shares, n_resamples).astype(np.float64)
             else:
                 drawn = _with_residuals(rng, x, v, m, rows.used[t, bins], dispersion[t], beta, n_resamples)

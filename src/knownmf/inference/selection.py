@@ -45,6 +45,7 @@ class Selection:
         Whether the step succeeded.
     decided : (n_frames,) bool
         Whether the gaps prove, for every step of the frame, on which side of the criterion its likelihood ratio is.
+        False where a frame has no observed bin.
         False where a frame has no estimate of its dispersion: nothing is dropped from it.
     """
 
@@ -293,7 +294,7 @@ class _Path:
         rows = self._rows(every)
         self.dispersion = dispersion_of(dispersion, rows, problem.beta, chunk)
         self.prices = rules.prices(rows, problem.dispersion_is_known)
-        self.decided = ~np.isnan(self.dispersion)
+        self.decided = ~np.isnan(self.dispersion) & (rows.weights > 0).any(axis=1)
 
     def run(self, steps: _Steps) -> None:
         """Drop components until no frame has one to drop; write the steps."""
