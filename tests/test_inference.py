@@ -727,6 +727,27 @@ class TestSelect:
         true = knownmf.select(V, W, support=H > 0)
         assert not true.support[H == 0].any()
 
+    def test_max_components_without_a_dispersion_keeps_the_largest(self):
+        W = np.eye(3) + 0.1
+        for order in ([0, 1, 2], [1, 0, 2], [2, 0, 1]):
+            h = np.array([5.0, 500.0, 1.0])[order]
+            # As many bins as components leave nothing to estimate the dispersion from.
+            V = (W @ h + 0.25)[:, np.newaxis]
+            result = knownmf.select(V, W, beta_loss="frobenius", max_components=1)
+            np.testing.assert_array_equal(result.support[:, 0], h == 500)
+            assert not result.decided[0]
+            unlimited = knownmf.select(V, W, beta_loss="frobenius")
+            assert unlimited.support.all()
+
+    def test_a_dispersion_of_zero_is_refused(self):
+        V = COUNTS[:, :3]
+        found = knownmf.activations(V, W10, "frobenius")
+        for call in (knownmf.standard_errors, knownmf.goodness_of_fit):
+            with pytest.raises(ValueError, match="dispersion is 0, expected a positive number"):
+                call(V, W10, found, 0)
+        with pytest.raises(ValueError, match=r"dispersion\[1\] is 0, expected a positive number"):
+            knownmf.select(V, W10, dispersion=[1.0, 0.0, 2.0])
+
     def test_a_prior_keeps_likely_components(self):
         V, W, _ = self.catalogs(200)
         prior = np.full(60, 0.02)

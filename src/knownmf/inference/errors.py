@@ -47,7 +47,7 @@ def standard_errors(
     found : Activations
         Their activations, found without penalties.
     dispersion : float, array_like (n_frames,) or "pearson", optional
-        The dispersion :math:`\phi`: for least squares the variance of the noise in a bin of weight 1. If it is not
+        The dispersion :math:`\phi`, above 0: for least squares the variance of the noise in a bin of weight 1. If it is not
         given, it is 1 for whole numbers under Kullback-Leibler, which are taken for Poisson counts, and "pearson" for
         everything else: the estimate :math:`\sum_f m_f v_f^{\beta-2} (x_f - v_f)^2 / (n - |S|)` of each frame, with n
         the number of its observed bins (one more is left if there is a total). Bins with data that no active component
@@ -119,6 +119,12 @@ def check_dispersion(dispersion: Any, problem: Problem) -> NDArray[np.float64] |
             f"dispersion has shape {values.shape}, expected one number or one for each of {n_frames} frames."
         )
     check_range(values, "dispersion")
+    if (values == 0).any():
+        where = f"[{np.argmin(values)}]" if values.ndim else ""
+        raise ValueError(
+            f"dispersion{where} is 0, expected a positive number: pass the variance of the noise in a bin, divided by "
+            "v^(2 - beta)."
+        )
     return np.full(n_frames, values, np.float64)
 
 

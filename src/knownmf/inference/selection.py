@@ -46,7 +46,8 @@ class Selection:
     decided : (n_frames,) bool
         Whether the gaps prove, for every step of the frame, on which side of the criterion its likelihood ratio is.
         False where a frame has no observed bin.
-        False where a frame has no estimate of its dispersion: nothing is dropped from it.
+        False where a frame has no estimate of its dispersion: nothing is dropped from it but what ``max_components``
+        demands.
     """
 
     support: NDArray[np.bool_] = field(repr=False)
@@ -102,7 +103,7 @@ def select(
         Components that are not dropped.
     max_components : int, optional
         Most active components of a frame, those of ``always`` included. More are dropped whatever the criterion, except
-        those of ``always``.
+        those of ``always``. The order is the same: the smallest relative to their standard errors first.
     prior : array_like, (n_components,), optional
         The probability, above 0 and below 1, that a frame has the component. It changes the criterion for a component
         by -2 log(p / (1 - p)): likely components are kept more easily, which matters most for few counts.
@@ -316,8 +317,12 @@ class _Path:
         left = self._left(frames)
         droppable = (rows.H.T > 0) & ~self.rules.always[:, np.newaxis] & self._can_be_dropped(frames, left)
         variances = variances_of(self.problem.W, rows, rows.curvature(self.problem.beta)).T
+        dispersion, prices = self.dispersion[frames], self.prices[:, frames]
+        is_known = dispersion > 0
         with np.errstate(invalid="ignore", divide="ignore"):
-            worth = rows.H.T**2 / (variances * self.dispersion[frames]) - self.prices[:, frames]
+            worth = rows.H.T**2 / variances
+            # Without a dispersion, prices cannot be compared: the order is that of the Wald statistics.
+            worth = np.where(is_known, worth / np.where(is_known, dispersion, 1.0) - prices, worth)
         # Infinite for those that cannot be dropped, nearly so for those whose worth is not known.
         worth = np.where(droppable, np.nan_to_num(worth, nan=1e300, posinf=1e300), np.inf)
         some = droppable.any(axis=0)
