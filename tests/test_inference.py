@@ -727,6 +727,25 @@ class TestSelect:
         true = knownmf.select(V, W, support=H > 0)
         assert not true.support[H == 0].any()
 
+    @pytest.mark.parametrize("limits", [{}, {"total": 400.0}, {"max_total": 400.0}])
+    def test_wrong_components_at_an_upper_bound_are_dropped(self, limits):
+        rng = np.random.default_rng(50)
+        W = rng.dirichlet(np.full(40, 0.5), 6).T
+        V = rng.poisson(W @ np.repeat([[300.0], [100.0], [0.0], [0.0], [0.0], [0.0]], 300, axis=1))
+        upper = np.array([np.inf, np.inf, 0.5, 0.5, 0.5, 0.5])
+        free, bounded = knownmf.select(V, W, **limits), knownmf.select(V, W, upper=upper, **limits)
+        n_wrong, n_wrong_bounded = (result.support[2:].any(axis=0).sum() for result in (free, bounded))
+        assert n_wrong_bounded <= n_wrong < 0.05 * 300
+        assert bounded.support[:2].all()
+
+    def test_needed_components_at_an_upper_bound_are_kept(self):
+        rng = np.random.default_rng(51)
+        W = rng.dirichlet(np.full(40, 0.5), 6).T
+        V = rng.poisson(W @ np.repeat([[500.0], [300.0], [60.0], [0.0], [0.0], [0.0]], 50, axis=1))
+        result = knownmf.select(V, W, upper=[400.0, np.inf, np.inf, np.inf, np.inf, np.inf])
+        assert result.support[0].all()
+        assert (result.dropped[0] != 0).all()
+
     def test_max_components_without_a_dispersion_keeps_the_largest(self):
         W = np.eye(3) + 0.1
         for order in ([0, 1, 2], [1, 0, 2], [2, 0, 1]):

@@ -1,7 +1,7 @@
 """Read the data and the model of some frames as dense rows in double precision."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,10 @@ class Rows:
         free = (activations > 0) & (activations < nearly * limits.get("upper", np.inf))
         total = limits.get("total", np.full(len(x), np.inf))
         return cls(x, weights, model, used, activations, free, activations.sum(axis=1) >= nearly * total)
+
+    def take(self, frames: NDArray[np.intp]) -> "Rows":
+        """Return copies of some of the rows."""
+        return Rows(*(getattr(self, each.name)[frames] for each in fields(self)))
 
     @property
     def n_left(self) -> NDArray[np.float64]:

@@ -316,19 +316,43 @@ class _Path:
         rows = self._rows(frames)
         left = self._left(frames)
         droppable = (rows.H.T > 0) & ~self.rules.always[:, np.newaxis] & self._can_be_dropped(frames, left)
-        variances = variances_of(self.problem.W, rows, rows.curvature(self.problem.beta)).T
+        wald = self._wald(rows)
         dispersion, prices = self.dispersion[frames], self.prices[:, frames]
         is_known = dispersion > 0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            worth = rows.H.T**2 / variances
-            # Without a dispersion, prices cannot be compared: the order is that of the Wald statistics.
-            worth = np.where(is_known, worth / np.where(is_known, dispersion, 1.0) - prices, worth)
+        # Without a dispersion, prices cannot be compared: the order is that of the Wald statistics.
+        worth = np.where(is_known, wald / np.where(is_known, dispersion, 1.0) - prices, wald)
         # Infinite for those that cannot be dropped, nearly so for those whose worth is not known.
         worth = np.where(droppable, np.nan_to_num(worth, nan=1e300, posinf=1e300), np.inf)
         some = droppable.any(axis=0)
         component, tried = worth[:, some].argmin(axis=0), left[:, some]
         tried[component, np.arange(len(component))] = False
         return frames[some], component, tried
+
+    @np.errstate(invalid="ignore", divide="ignore", over="ignore")
+    def _wald(self, rows: Rows) -> NDArray[np.float64]:
+        """Return by how much the deviance rises, to second order, if a component is left out: (n_components, n_frames).
+
+        For a free activation this is h^2 / variance, the square of its Wald statistic without the dispersion. An
+        activation at its upper bound is taken to be free for its variance; the slope of the deviance, which is not zero
+        there, adds -h slope. NaN for activations of zero.
+        """
+        W, curvature = self.problem.W, rows.curvature(self.problem.beta)
+        wald = rows.H**2 / variances_of(W, rows, curvature)
+        at_bound = (rows.H > 0) & ~rows.free
+        if not at_bound.any():
+            return wald.T
+        slopes = 2 * (curvature * (rows.model - rows.x)) @ W
+        # With a total, the other activations rise as one falls: the slope is that relative to free activations.
+        n_free = rows.free.sum(axis=1)
+        common = np.where(rows.free, slopes, 0.0).sum(axis=1) / np.maximum(n_free, 1)
+        slopes -= np.where(rows.has_total & (n_free > 0), common, 0.0)[:, np.newaxis]
+        for k in np.flatnonzero(at_bound.any(axis=0)):
+            here = np.flatnonzero(at_bound[:, k])
+            some = rows.take(here)
+            some.free[:, k] = True
+            h, variance = some.H[:, k], variances_of(W, some, curvature[here])[:, k]
+            wald[here, k] = h * np.maximum(-slopes[here, k], 0.0) + h**2 / variance
+        return wald.T
 
     def _left(self, frames: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return the components that frames still have.
