@@ -42,12 +42,32 @@ class TestStandardErrors:
         V[RNG.random(V.shape) < 0.1] = np.nan
         weights, background = RNG.gamma(3.0, 0.3, V.shape), RNG.gamma(1.0, 0.5, 30)
         found = knownmf.activations(V, W, weights=weights, background=background, tol=1e-10)
-        errors = knownmf.standard_errors(V, W, found, weights=weights, background=background)
+        # With a dispersion, the variance of a bin is v / m.
+        errors = knownmf.standard_errors(V, W, found, 1.0, weights=weights, background=background)
         for t in range(40):
             active = np.flatnonzero(found.H[:, t])
             expected = poisson_regression_errors(V[:, t], W[:, active], found.H[active, t], weights[:, t], background)
             np.testing.assert_allclose(errors[active, t], expected, rtol=1e-8)
             assert np.isnan(errors[found.H[:, t] == 0, t]).all()
+
+    @pytest.mark.parametrize("total", [None, 400.0])
+    def test_weighted_counts_have_the_variance_of_counts(self, total):
+        rng = np.random.default_rng(60)
+        W = W10[:, :3]
+        weights = rng.choice([0.2, 3.0], 30)
+        V = rng.poisson(W @ np.repeat([[100.0], [120.0], [180.0]], 4000, axis=1))
+        found = knownmf.activations(V, W, weights=weights, total=total, tol=1e-8)
+        errors = knownmf.standard_errors(V, W, found, weights=weights)
+        # The spread of 4000 frames is known to 1 %; of a dispersion of 1, errors would be far smaller.
+        np.testing.assert_allclose(errors.mean(axis=1), found.H.std(axis=1), rtol=0.05)
+        resampled = knownmf.bootstrap(V[:, :1], W, 3000, random_state=0, weights=weights, total=total)
+        np.testing.assert_allclose(errors[:, 0], resampled.standard_errors[:, 0], rtol=0.06)
+
+    def test_weights_of_zero_and_one_leave_out_bins(self):
+        weights = np.where(np.arange(30) % 4 > 0, 1.0, 0.0)
+        found = knownmf.activations(COUNTS, W10, weights=weights, tol=1e-10)
+        errors = knownmf.standard_errors(COUNTS, W10, found, weights=weights)
+        np.testing.assert_allclose(errors, knownmf.standard_errors(COUNTS, W10, found, 1.0, weights=weights))
 
     def test_least_squares_has_those_of_linear_regression(self):
         V, W, keywords = random_problem(1, ("weights_per_bin",), n_bins=20)
@@ -745,6 +765,18 @@ class TestSelect:
         result = knownmf.select(V, W, upper=[400.0, np.inf, np.inf, np.inf, np.inf, np.inf])
         assert result.support[0].all()
         assert (result.dropped[0] != 0).all()
+
+    def test_weights_of_counts_are_refused_without_a_dispersion(self):
+        V, weights = COUNTS[:, :3], np.ones((30, 3))
+        weights[4, 1] = 0.5
+        with pytest.raises(ValueError, match=r"weights\[4, 1\] is 0.5, but V are counts"):
+            knownmf.select(V, W10, weights=weights)
+        with pytest.raises(ValueError, match=r"weights\[4\] is 0.5, but V are counts"):
+            knownmf.select(V, W10, weights=weights[:, 1])
+        for dispersion in (1.0, "pearson"):
+            assert knownmf.select(V, W10, weights=weights, dispersion=dispersion).support.any()
+        assert knownmf.select(V + 0.5, W10, weights=weights).support.any()
+        assert knownmf.select(V, W10, weights=weights, beta_loss="frobenius").support.any()
 
     def test_max_components_without_a_dispersion_keeps_the_largest(self):
         W = np.eye(3) + 0.1

@@ -108,7 +108,8 @@ def select(
         The probability, above 0 and below 1, that a frame has the component. It changes the criterion for a component
         by -2 log(p / (1 - p)): likely components are kept more easily, which matters most for few counts.
     dispersion : float, array_like (n_frames,) or "pearson", optional
-        As in :func:`knownmf.standard_errors`; Pearson's estimate is that of all active components.
+        As in :func:`knownmf.standard_errors`; Pearson's estimate is that of all active components. If it is given,
+        the variance of a bin of weight m is taken to be that of the loss divided by m, also for counts.
     beta_loss, weights, background, support, upper, total, max_total
         As in :func:`knownmf.activations`; beta from 1 to 2, where the gap proves how close a frame is to its optimum.
     tol : float, default 1e-8
@@ -126,7 +127,8 @@ def select(
     Raises
     ------
     ValueError
-        As in :func:`knownmf.activations`, and if beta lies outside [1, 2] or a parameter is out of range.
+        As in :func:`knownmf.activations`, and if beta lies outside [1, 2] or a parameter is out of range, or if counts
+        under Kullback-Leibler have weights other than 0 and 1 and no ``dispersion`` is given.
     TypeError
         If something is not an array of real numbers.
 
@@ -169,6 +171,8 @@ def select(
     if problem.observations.limits:
         problem.observations.limits.check_feasible(problem.observations.support, problem.W.shape[1])
     rules = _Rules.check(criterion, always, max_components, prior, problem.W.shape[1])
+    if dispersion is None:
+        _check_weights_of_counts(problem)
     dispersion = check_dispersion(dispersion, problem)
     shared_weights, _, rest = replace(problem.observations, support=None).split()
     solver, sharper = (
@@ -412,14 +416,30 @@ class _Path:
 
 def _warn_of_nothing_left(H: NDArray[np.float64], steps: _Steps) -> None:
     """Warn once if every active component of some frames was dropped."""
-    is_empty = steps.accepted.any(axis=0) & ~(H > 0).any(axis=0)
-    if is_empty.any():
+    empty = np.flatnonzero(steps.accepted.any(axis=0) & (H == 0).all(axis=0))
+    if len(empty):
         warnings.warn(
-            f"All components of {np.count_nonzero(is_empty)} of {len(is_empty)} frames were dropped, first of frame "
-            f"{np.argmax(is_empty)}: none of them lowers the deviance by more than the criterion. If the frames are "
-            "more than noise, look at their goodness of fit, or pass a dispersion or a smaller criterion.",
+            f"All components of {len(empty)} of {H.shape[1]} frames were dropped, first of frame "
+            f"{empty[0]}: none of them lowers the deviance by more than the criterion. If the frames are more than "
+            "noise, look at their goodness of fit, or pass a dispersion or a smaller criterion.",
             UserWarning,
             stacklevel=level_of_caller(),
+        )
+
+
+def _check_weights_of_counts(problem: Problem) -> None:
+    """Raise if counts have weights that change the scale of their likelihood ratios."""
+    weights = problem.observations.weights
+    if not problem.dispersion_is_known or weights is None:
+        return
+    other = (weights != 0) & (weights != 1)
+    if other.any():
+        where = np.unravel_index(np.argmax(other), other.shape)
+        raise ValueError(
+            f"weights[{', '.join(map(str, where))}] is {weights[where]:g}, but V are counts under 'kullback-leibler', "
+            "whose likelihood ratios have a known scale only with weights of 0 and 1: leave the weights out, or pass "
+            "dispersion=1.0 if the variance of a bin is its expectation divided by its weight, or 'pearson' to "
+            "estimate it."
         )
 
 
