@@ -330,8 +330,13 @@ class TestBootstrap:
             np.testing.assert_allclose(getattr(few, name), one[..., :3], rtol=1e-9)
         other_seed = knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=8)
         assert not np.array_equal(other_seed.quantiles, few.quantiles)
-        generators = [knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=np.random.default_rng(1)) for _ in "ab"]
-        np.testing.assert_array_equal(*(result.quantiles for result in generators))
+        for make in (np.random.default_rng, np.random.RandomState):
+            same = [knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=make(1)).quantiles for _ in "ab"]
+            np.testing.assert_array_equal(*same)
+            generator = make(1)
+            first, second = (knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=generator) for _ in "ab")
+            np.testing.assert_array_equal(first.quantiles, same[0])
+            assert not np.array_equal(second.quantiles, first.quantiles)
 
     @pytest.mark.parametrize("scale", [1, 30])
     @pytest.mark.parametrize("options", [(), ("weights", "missing", "background", "support"), ("weights_per_bin",)])
@@ -874,3 +879,6 @@ def test_tails_of_peaks_that_are_next_to_zero_do_no_harm():
     )
     assert knownmf.select(V, W).support.all()
     assert np.isfinite(knownmf.bootstrap(V, W, 20, random_state=0).quantiles).all()
+    residual = knownmf.bootstrap(V, W, 300, "residual", random_state=0)
+    assert not residual.n_missed.any()
+    np.testing.assert_allclose(residual.standard_errors, knownmf.standard_errors(V, W, whole, "pearson"), rtol=0.2)

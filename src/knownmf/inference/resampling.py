@@ -13,6 +13,7 @@ from knownmf.divergences import beta_of
 from knownmf.extras import tables_extra
 from knownmf.inference.frames import Problem, Rows, in_double, take
 from knownmf.limits import LimitArguments
+from knownmf.native import ZERO_FLOOR
 from knownmf.observations import Observations
 from knownmf.results import Activations, warn_of_missed
 from knownmf.solver import GROUP, Progress, Solver
@@ -82,7 +83,7 @@ def bootstrap(
     n_resamples: int = 200,
     model: Model = "poisson",
     quantiles: tuple[float, ...] = (0.025, 0.975),
-    random_state: int | np.random.Generator | None = None,
+    random_state: int | np.random.Generator | np.random.RandomState | None = None,
     *,
     beta_loss: str | float = "kullback-leibler",
     weights: ArrayLike | None = None,
@@ -111,10 +112,11 @@ def bootstrap(
         its total; the model need not be right. "residual": the model plus standardized residuals of the frame, drawn
         with replacement, for data that are not counts; the noise is taken to have the variance v^(2 - beta) / weight
         times an unknown number. Negative values become 0, except under least squares. The first two need whole
-        numbers, the third a beta of at least 1.
+        numbers, the third a beta of at least 1. Unless under least squares, residuals are not drawn for bins whose
+        model is next to zero, and for bins with data that no active component reaches: these keep their data.
     quantiles : tuple of float, default (0.025, 0.975)
         The levels of the quantiles, from 0 to 1.
-    random_state : int or numpy.random.Generator, optional
+    random_state : int, numpy.random.Generator or numpy.random.RandomState, optional
         Makes the result reproducible. The resamples of a frame depend on it and on the number of the frame, not on the
         other frames and not on the number of threads.
     beta_loss, weights, background, support, upper, total, max_total
@@ -235,6 +237,8 @@ def _seed(random_state: Any) -> int:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**63 - 1, dtype=np.int64))
     return whole_number(random_state, "random_state", 0)
 
 
@@ -277,18 +281,19 @@ def _with_residuals(
 ) -> NDArray[np.float64]:
     """Return the model of a frame plus its own residuals in another order, drawn with replacement.
 
-    Bins that are not used, or whose model is zero (which has no noise unless under least squares), stay at the model.
+    Unless under least squares, the noise vanishes with the model: bins that are not used, or whose model is next to
+    zero, keep their data.
     """
-    used = np.flatnonzero(is_used & ((v > 0) | (beta == 2.0)))
+    used = np.flatnonzero(is_used & ((v > ZERO_FLOOR * v.max(initial=0.0)) | (beta == 2.0)))
     spread = v[used] ** (1 - 0.5 * beta) / np.sqrt(m[used])
     residuals = (x[used] - v[used]) / spread
     residuals -= residuals.mean() if len(residuals) else 0.0
     squares = (residuals**2).sum()
     if np.isfinite(dispersion) and squares > 0:  # the fit has made them smaller than the noise was
         residuals *= np.sqrt(dispersion * len(residuals) / squares)
-    drawn = np.tile(v, (n_resamples, 1))
+    drawn = np.tile(x, (n_resamples, 1))
     if len(used):
-        drawn[:, used] += spread * residuals[rng.integers(len(used), size=(n_resamples, len(used)))]
+        drawn[:, used] = v[used] + spread * residuals[rng.integers(len(used), size=(n_resamples, len(used)))]
     return drawn if beta == 2.0 else np.maximum(drawn, 0.0)
 
 
