@@ -42,12 +42,32 @@ class TestStandardErrors:
         V[RNG.random(V.shape) < 0.1] = np.nan
         weights, background = RNG.gamma(3.0, 0.3, V.shape), RNG.gamma(1.0, 0.5, 30)
         found = knownmf.activations(V, W, weights=weights, background=background, tol=1e-10)
-        errors = knownmf.standard_errors(V, W, found, weights=weights, background=background)
+        # With a dispersion, the variance of a bin is v / m.
+        errors = knownmf.standard_errors(V, W, found, 1.0, weights=weights, background=background)
         for t in range(40):
             active = np.flatnonzero(found.H[:, t])
             expected = poisson_regression_errors(V[:, t], W[:, active], found.H[active, t], weights[:, t], background)
             np.testing.assert_allclose(errors[active, t], expected, rtol=1e-8)
             assert np.isnan(errors[found.H[:, t] == 0, t]).all()
+
+    @pytest.mark.parametrize("total", [None, 400.0])
+    def test_weighted_counts_have_the_variance_of_counts(self, total):
+        rng = np.random.default_rng(60)
+        W = W10[:, :3]
+        weights = rng.choice([0.2, 3.0], 30)
+        V = rng.poisson(W @ np.repeat([[100.0], [120.0], [180.0]], 4000, axis=1))
+        found = knownmf.activations(V, W, weights=weights, total=total, tol=1e-8)
+        errors = knownmf.standard_errors(V, W, found, weights=weights)
+        # The spread of 4000 frames is known to 1 %; of a dispersion of 1, errors would be far smaller.
+        np.testing.assert_allclose(errors.mean(axis=1), found.H.std(axis=1), rtol=0.05)
+        resampled = knownmf.bootstrap(V[:, :1], W, 3000, random_state=0, weights=weights, total=total)
+        np.testing.assert_allclose(errors[:, 0], resampled.standard_errors[:, 0], rtol=0.06)
+
+    def test_weights_of_zero_and_one_leave_out_bins(self):
+        weights = np.where(np.arange(30) % 4 > 0, 1.0, 0.0)
+        found = knownmf.activations(COUNTS, W10, weights=weights, tol=1e-10)
+        errors = knownmf.standard_errors(COUNTS, W10, found, weights=weights)
+        np.testing.assert_allclose(errors, knownmf.standard_errors(COUNTS, W10, found, 1.0, weights=weights))
 
     def test_least_squares_has_those_of_linear_regression(self):
         V, W, keywords = random_problem(1, ("weights_per_bin",), n_bins=20)
@@ -310,8 +330,13 @@ class TestBootstrap:
             np.testing.assert_allclose(getattr(few, name), one[..., :3], rtol=1e-9)
         other_seed = knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=8)
         assert not np.array_equal(other_seed.quantiles, few.quantiles)
-        generators = [knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=np.random.default_rng(1)) for _ in "ab"]
-        np.testing.assert_array_equal(*(result.quantiles for result in generators))
+        for make in (np.random.default_rng, np.random.RandomState):
+            same = [knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=make(1)).quantiles for _ in "ab"]
+            np.testing.assert_array_equal(*same)
+            generator = make(1)
+            first, second = (knownmf.bootstrap(COUNTS[:, :3], W10, 20, random_state=generator) for _ in "ab")
+            np.testing.assert_array_equal(first.quantiles, same[0])
+            assert not np.array_equal(second.quantiles, first.quantiles)
 
     @pytest.mark.parametrize("scale", [1, 30])
     @pytest.mark.parametrize("options", [(), ("weights", "missing", "background", "support"), ("weights_per_bin",)])
@@ -527,6 +552,76 @@ class TestLimits:
             knownmf.select(V, self.W, beta_loss="frobenius", total=1.0, upper=0.1)
 
 
+class TestBinsThatNothingReaches:
+    """A bin with data where W is zero costs the same whatever the activations are, and must not count."""
+
+    @staticmethod
+    def data(value):
+        rng = np.random.default_rng(40)
+        W = rng.dirichlet(np.full(40, 0.5), 6).T
+        W[7] = 0.0
+        V = W @ [[300.0], [200.0], [0.0], [0.0], [0.0], [0.0]] * (1 + 0.02 * rng.normal(size=(40, 1)))
+        V[7] = value
+        return V, W, np.arange(40) != 7
+
+    @pytest.mark.parametrize("beta", [1.0, 1.1, 1.5, 1.9])
+    @pytest.mark.parametrize("value", [0.01, 2.0])
+    def test_errors_and_selection_are_those_without_the_bin(self, beta, value):
+        V, W, rest = self.data(value)
+        options = {"beta_loss": beta, "tol": 1e-8}
+        found = knownmf.activations(V, W, **options)
+        without = knownmf.activations(V[rest], W[rest], **options)
+        expected = knownmf.standard_errors(V[rest], W[rest], without)
+        np.testing.assert_allclose(knownmf.standard_errors(V, W, found), expected, rtol=1e-2)
+        support = knownmf.select(V, W, beta_loss=beta).support
+        np.testing.assert_array_equal(support, knownmf.select(V[rest], W[rest], beta_loss=beta).support)
+        assert support[:2].all()
+
+    @pytest.mark.parametrize("beta", [1.0, 1.5])
+    def test_residuals_are_drawn_without_the_bin(self, beta):
+        V, W, rest = self.data(2.0)
+        all_bins, without = (
+            knownmf.bootstrap(V[bins], W[bins], 300, "residual", random_state=0, beta_loss=beta).standard_errors[:2]
+            for bins in (slice(None), rest)
+        )
+        np.testing.assert_allclose(all_bins, without, rtol=0.2)
+
+    def test_least_squares_uses_the_bin(self):
+        V, W, _ = self.data(2.0)
+        found = knownmf.activations(V, W, "frobenius")
+        active = found.H[:, 0] > 0
+        variance = ((V - W @ found.H) ** 2).sum() / (40 - active.sum())
+        expected = np.sqrt(variance * np.diag(np.linalg.inv(W[:, active].T @ W[:, active])))
+        np.testing.assert_allclose(knownmf.standard_errors(V, W, found)[active, 0], expected)
+
+    def test_a_selection_that_leaves_nothing_warns(self):
+        V, W, _ = self.data(0.0)
+        with pytest.warns(UserWarning, match=r"All components of 1 of 1 frames were dropped, first of frame 0"):
+            assert not knownmf.select(V, W, 1e9).support.any()
+
+
+class TestFramesWithoutObservedBins:
+    @pytest.mark.parametrize("model", ["poisson", "multinomial", "residual"])
+    @pytest.mark.parametrize("limits", [{}, {"total": 100.0}])
+    def test_resamples_say_nothing_about_them(self, model, limits):
+        V, weights = COUNTS[:, :4].copy(), np.ones((30, 4))
+        V[:, 1], weights[:, 2] = np.nan, 0.0
+        result = knownmf.bootstrap(V, W10, 20, model, random_state=0, weights=weights, **limits)
+        others = knownmf.bootstrap(COUNTS[:, :4], W10, 20, model, random_state=0, **limits)
+        for name in ("quantiles", "standard_errors", "frequency"):
+            values, expected = getattr(result, name), getattr(others, name)
+            assert np.isnan(values[..., [1, 2]]).all()
+            np.testing.assert_allclose(values[..., [0, 3]], expected[..., [0, 3]], rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("limits", [{}, {"total": 100.0}])
+    def test_their_selection_is_not_decided(self, limits):
+        V = COUNTS[:, :3].copy()
+        V[:, 1] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert knownmf.select(V, W10, **limits).decided.tolist() == [True, False, True]
+
+
 class TestTables:
     def tables(self):
         pandas = pytest.importorskip("pandas")
@@ -657,6 +752,58 @@ class TestSelect:
         true = knownmf.select(V, W, support=H > 0)
         assert not true.support[H == 0].any()
 
+    @pytest.mark.parametrize("limits", [{}, {"total": 400.0}, {"max_total": 400.0}])
+    def test_wrong_components_at_an_upper_bound_are_dropped(self, limits):
+        rng = np.random.default_rng(50)
+        W = rng.dirichlet(np.full(40, 0.5), 6).T
+        V = rng.poisson(W @ np.repeat([[300.0], [100.0], [0.0], [0.0], [0.0], [0.0]], 300, axis=1))
+        upper = np.array([np.inf, np.inf, 0.5, 0.5, 0.5, 0.5])
+        free, bounded = knownmf.select(V, W, **limits), knownmf.select(V, W, upper=upper, **limits)
+        n_wrong, n_wrong_bounded = (result.support[2:].any(axis=0).sum() for result in (free, bounded))
+        assert n_wrong_bounded <= n_wrong < 0.05 * 300
+        assert bounded.support[:2].all()
+
+    def test_needed_components_at_an_upper_bound_are_kept(self):
+        rng = np.random.default_rng(51)
+        W = rng.dirichlet(np.full(40, 0.5), 6).T
+        V = rng.poisson(W @ np.repeat([[500.0], [300.0], [60.0], [0.0], [0.0], [0.0]], 50, axis=1))
+        result = knownmf.select(V, W, upper=[400.0, np.inf, np.inf, np.inf, np.inf, np.inf])
+        assert result.support[0].all()
+        assert (result.dropped[0] != 0).all()
+
+    def test_weights_of_counts_are_refused_without_a_dispersion(self):
+        V, weights = COUNTS[:, :3], np.ones((30, 3))
+        weights[4, 1] = 0.5
+        with pytest.raises(ValueError, match=r"weights\[4, 1\] is 0.5, but V are counts"):
+            knownmf.select(V, W10, weights=weights)
+        with pytest.raises(ValueError, match=r"weights\[4\] is 0.5, but V are counts"):
+            knownmf.select(V, W10, weights=weights[:, 1])
+        for dispersion in (1.0, "pearson"):
+            assert knownmf.select(V, W10, weights=weights, dispersion=dispersion).support.any()
+        assert knownmf.select(V + 0.5, W10, weights=weights).support.any()
+        assert knownmf.select(V, W10, weights=weights, beta_loss="frobenius").support.any()
+
+    def test_max_components_without_a_dispersion_keeps_the_largest(self):
+        W = np.eye(3) + 0.1
+        for order in ([0, 1, 2], [1, 0, 2], [2, 0, 1]):
+            h = np.array([5.0, 500.0, 1.0])[order]
+            # As many bins as components leave nothing to estimate the dispersion from.
+            V = (W @ h + 0.25)[:, np.newaxis]
+            result = knownmf.select(V, W, beta_loss="frobenius", max_components=1)
+            np.testing.assert_array_equal(result.support[:, 0], h == 500)
+            assert not result.decided[0]
+            unlimited = knownmf.select(V, W, beta_loss="frobenius")
+            assert unlimited.support.all()
+
+    def test_a_dispersion_of_zero_is_refused(self):
+        V = COUNTS[:, :3]
+        found = knownmf.activations(V, W10, "frobenius")
+        for call in (knownmf.standard_errors, knownmf.goodness_of_fit):
+            with pytest.raises(ValueError, match="dispersion is 0, expected a positive number"):
+                call(V, W10, found, 0)
+        with pytest.raises(ValueError, match=r"dispersion\[1\] is 0, expected a positive number"):
+            knownmf.select(V, W10, dispersion=[1.0, 0.0, 2.0])
+
     def test_a_prior_keeps_likely_components(self):
         V, W, _ = self.catalogs(200)
         prior = np.full(60, 0.02)
@@ -732,3 +879,6 @@ def test_tails_of_peaks_that_are_next_to_zero_do_no_harm():
     )
     assert knownmf.select(V, W).support.all()
     assert np.isfinite(knownmf.bootstrap(V, W, 20, random_state=0).quantiles).all()
+    residual = knownmf.bootstrap(V, W, 300, "residual", random_state=0)
+    assert not residual.n_missed.any()
+    np.testing.assert_allclose(residual.standard_errors, knownmf.standard_errors(V, W, whole, "pearson"), rtol=0.2)

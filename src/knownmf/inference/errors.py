@@ -34,9 +34,11 @@ def standard_errors(
     .. math:: \phi \, (W_S' \, \mathrm{diag}(m_f v_f^{\beta-2}) \, W_S)^{-1}, \qquad v = b + W h
 
     It is exact for least squares, and for the other losses as the data of a frame grow. The variance of a bin is taken
-    to be :math:`\phi v^{2-\beta} / m`. If the activations have a total, or reach their maximal total, the covariance is
-    :math:`\phi \, Z (Z' I Z)^{-1} Z'`, where I is the information and the columns of Z are a basis of the changes that
-    leave the sum as it is.
+    to be :math:`\phi v^{2-\beta} / m`, except for whole numbers under Kullback-Leibler without a ``dispersion``: these
+    are taken for Poisson counts, whose variance is v whatever their weights are. With the inverse C of the information,
+    their covariance is :math:`C \, W_S' \, \mathrm{diag}(m_f^2 / v_f) \, W_S \, C`. If the activations have a total, or
+    reach their maximal total, :math:`Z (Z' I Z)^{-1} Z'` takes the place of the inverse of the information I, where the
+    columns of Z are a basis of the changes that leave the sum as it is.
 
     Parameters
     ----------
@@ -47,10 +49,11 @@ def standard_errors(
     found : Activations
         Their activations, found without penalties.
     dispersion : float, array_like (n_frames,) or "pearson", optional
-        The dispersion :math:`\phi`: for least squares the variance of the noise in a bin of weight 1. If it is not
-        given, it is 1 for whole numbers under Kullback-Leibler, which are taken for Poisson counts, and "pearson" for
-        everything else: the estimate :math:`\sum_f m_f v_f^{\beta-2} (x_f - v_f)^2 / (n - |S|)` of each frame, with n
-        the number of its observed bins (one more is left if there is a total).
+        The dispersion :math:`\phi`, above 0: for least squares the variance of the noise in a bin of weight 1. If it is
+        not given, it is 1 for whole numbers under Kullback-Leibler, which are taken for Poisson counts, and "pearson"
+        for everything else. "pearson" is the estimate :math:`\sum_f m_f v_f^{\beta-2} (x_f - v_f)^2 / (n - |S|)` of
+        each frame, with n the number of its observed bins (one more is left if there is a total). Bins with data that
+        no active component reaches are left out of it, except under least squares.
     weights, background : array_like, optional
         Those that ``found`` was solved with.
     upper, total, max_total : array_like, optional
@@ -95,10 +98,14 @@ def standard_errors(
     limits = LimitArguments(upper, total, max_total)
     problem = Problem.of_found(V, W, found, weights, background, limits, dispersion=dispersion)
     found = found.in_memory()
+    is_weighted_counts = dispersion is None and problem.dispersion_is_known and weights is not None
     dispersion = check_dispersion(dispersion, problem)
     errors = np.full(found.H.shape, np.nan)
     for chunk, rows in problem.blocks(found):
-        variances = variances_of(problem.W, rows, rows.curvature(problem.beta))
+        curvature = rows.curvature(problem.beta)
+        # The slope of a bin is m (1 - x / v), and the variance of a count x is v, whatever its weight is.
+        noise = rows.weights * curvature if is_weighted_counts else None
+        variances = variances_of(problem.W, rows, curvature, noise)
         factor = dispersion_of(dispersion, rows, problem.beta, chunk)
         errors[:, chunk] = np.sqrt(variances * factor[:, np.newaxis]).T
     return errors
@@ -119,6 +126,12 @@ def check_dispersion(dispersion: Any, problem: Problem) -> NDArray[np.float64] |
             f"dispersion has shape {values.shape}, expected one number or one for each of {n_frames} frames."
         )
     check_range(values, "dispersion")
+    if (values == 0).any():
+        where = f"[{np.argmin(values)}]" if values.ndim else ""
+        raise ValueError(
+            f"dispersion{where} is 0, expected a positive number: pass the variance of the noise in a bin, divided by "
+            "v^(2 - beta)."
+        )
     return np.full(n_frames, values, np.float64)
 
 

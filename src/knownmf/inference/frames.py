@@ -1,7 +1,7 @@
 """Read the data and the model of some frames as dense rows in double precision."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -141,8 +141,12 @@ class Rows:
     Attributes
     ----------
     x, weights, model : (n_frames, n_bins) float64
-        The data, their weights, and the model b + W h. Where it is zero and the data are not, the model is the floor
-        that the solver documents. Where the data are zero, it is zero or at least `SMALLEST_MODEL`.
+        The data, their weights, and the model b + W h. Where it is zero and the data are not, for beta <= 1, the model
+        is the floor that the solver documents. Where the data are zero, it is zero or at least `SMALLEST_MODEL`.
+    used : (n_frames, n_bins) bool
+        Which bins say something about the activations and the noise: those that are observed, but for bins with data
+        that no active component reaches. These cost the same whatever the activations are, and the variance of their
+        noise would be zero. Under least squares, where the variance is the same in all bins, they are used.
     H : (n_frames, n_components) float64
         The activations.
     free : (n_frames, n_components) bool
@@ -154,6 +158,7 @@ class Rows:
     x: NDArray[np.float64]
     weights: NDArray[np.float64]
     model: NDArray[np.float64]
+    used: NDArray[np.bool_]
     H: NDArray[np.float64]
     free: NDArray[np.bool_]
     has_total: NDArray[np.bool_]
@@ -170,28 +175,40 @@ class Rows:
         model = activations @ W.T
         if observations.background is not None:
             model += _as_rows(observations.background, x.shape)
+        used = ~missing
         if beta != 2.0:
             floor = np.broadcast_to(ZERO_FLOOR * x.max(axis=1, initial=0.0, keepdims=True), x.shape)
             x = np.where(missing, x, np.maximum(x, floor)) if beta < 1 else x
             unreached = (model == 0) & (x > 0)
-            model[unreached] = floor[unreached]
+            used &= ~unreached
+            if beta <= 1:
+                model[unreached] = floor[unreached]
             model[(x == 0) & (model > 0) & (model < SMALLEST_MODEL)] = SMALLEST_MODEL
         limits = observations.limits.rows(slice(None), len(x))
         nearly = 1 - (TOLERANCE if H.dtype == np.float64 else TOLERANCE_SINGLE)
         free = (activations > 0) & (activations < nearly * limits.get("upper", np.inf))
         total = limits.get("total", np.full(len(x), np.inf))
-        return cls(x, weights, model, activations, free, activations.sum(axis=1) >= nearly * total)
+        return cls(x, weights, model, used, activations, free, activations.sum(axis=1) >= nearly * total)
+
+    def take(self, frames: NDArray[np.intp]) -> "Rows":
+        """Return copies of some of the rows."""
+        return Rows(*(getattr(self, each.name)[frames] for each in fields(self)))
 
     @property
     def n_left(self) -> NDArray[np.float64]:
-        """The observed bins of each frame minus what was estimated from them, (n_frames,); NaN if nothing is left."""
+        """The used bins of each frame minus what was estimated from them, (n_frames,); NaN if nothing is left."""
         n_free = self.free.sum(axis=1)
-        left = (self.weights > 0).sum(axis=1) - (n_free - (self.has_total & (n_free > 0)))
+        left = self.used.sum(axis=1) - (n_free - (self.has_total & (n_free > 0)))
         return np.where(left > 0, left, np.nan)
 
     def curvature(self, beta: float) -> NDArray[np.float64]:
-        """Return m v^(beta-2), (n_frames, n_bins): the inverse of the variance of each bin, but for the dispersion."""
-        used = (self.weights > 0) & (self.model > 0)
+        """Return m v^(beta-2), (n_frames, n_bins): the inverse of the variance of each bin, but for the dispersion.
+
+        It is zero in bins that are not used.
+        """
+        if beta == 2.0:
+            return self.weights.copy()
+        used = self.used & (self.model > 0)
         power = np.power(self.model, beta - 2.0, where=used, out=np.zeros_like(self.model))
         return self.weights * power
 

@@ -76,11 +76,21 @@ def inverses(W: NDArray[np.float64], rows: Rows, curvature: NDArray[np.float64])
             yield Inverse(frames, atoms, basis, *_invert(information, Z))
 
 
-def variances_of(W: NDArray[np.float64], rows: Rows, curvature: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the variances of free activations, (n_frames, n_components); NaN for the others."""
+def variances_of(
+    W: NDArray[np.float64], rows: Rows, curvature: NDArray[np.float64], noise: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return the variances of free activations, (n_frames, n_components); NaN for the others.
+
+    They are the diagonal of the inverse C of the information, or, with the variance ``noise`` (n_frames, n_bins) of the
+    slope with respect to the model of each bin, that of ``C W_S' diag(noise) W_S C``.
+    """
     variances = np.full(rows.free.shape, np.nan)
     for inverse in inverses(W, rows, curvature):
-        variances[inverse.frames[:, np.newaxis], inverse.atoms] = inverse.variances
+        values = inverse.variances
+        if noise is not None:
+            errors = inverse.matrix @ (inverse.basis * np.sqrt(noise[inverse.frames, np.newaxis]))
+            values = np.where(inverse.determined, (errors**2).sum(axis=2), np.inf)
+        variances[inverse.frames[:, np.newaxis], inverse.atoms] = values
     return variances
 
 

@@ -13,6 +13,7 @@ from knownmf.divergences import beta_of
 from knownmf.extras import tables_extra
 from knownmf.inference.frames import Problem, Rows, in_double, take
 from knownmf.limits import LimitArguments
+from knownmf.native import ZERO_FLOOR
 from knownmf.observations import Observations
 from knownmf.results import Activations, warn_of_missed
 from knownmf.solver import GROUP, Progress, Solver
@@ -52,6 +53,8 @@ class Bootstrap:
         The share of the resamples in which an activation is positive.
     n_missed : (n_frames,) int64
         How many resamples missed ``tol``.
+
+    In a frame that has no observed bin, quantiles, standard errors and frequency are NaN: nothing is known about it.
     """
 
     found: Activations
@@ -80,7 +83,7 @@ def bootstrap(
     n_resamples: int = 200,
     model: Model = "poisson",
     quantiles: tuple[float, ...] = (0.025, 0.975),
-    random_state: int | np.random.Generator | None = None,
+    random_state: int | np.random.Generator | np.random.RandomState | None = None,
     *,
     beta_loss: str | float = "kullback-leibler",
     weights: ArrayLike | None = None,
@@ -109,10 +112,11 @@ def bootstrap(
         its total; the model need not be right. "residual": the model plus standardized residuals of the frame, drawn
         with replacement, for data that are not counts; the noise is taken to have the variance v^(2 - beta) / weight
         times an unknown number. Negative values become 0, except under least squares. The first two need whole
-        numbers, the third a beta of at least 1.
+        numbers, the third a beta of at least 1. Unless under least squares, residuals are not drawn for bins whose
+        model is next to zero, and for bins with data that no active component reaches: these keep their data.
     quantiles : tuple of float, default (0.025, 0.975)
         The levels of the quantiles, from 0 to 1.
-    random_state : int or numpy.random.Generator, optional
+    random_state : int, numpy.random.Generator or numpy.random.RandomState, optional
         Makes the result reproducible. The resamples of a frame depend on it and on the number of the frame, not on the
         other frames and not on the number of threads.
     beta_loss, weights, background, support, upper, total, max_total
@@ -199,6 +203,9 @@ def bootstrap(
         if beta == 1.0 and n_components <= LARGEST_STAGED:
             observed = replace(observed, H_init=_better_starts(rough, problem.W, rows, observed, resamples))
         _summarize(result, chunk, solver.solve_observations(observed))
+        empty = chunk.start + np.flatnonzero(~(rows.weights > 0).any(axis=1))
+        for values in (result.quantiles, result.standard_errors, result.frequency):
+            values[..., empty] = np.nan
         if progress is not None:
             progress(chunk.stop, n_frames)
     _warn_of_missed_resamples(result, n_resamples, tol)
@@ -230,6 +237,8 @@ def _seed(random_state: Any) -> int:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**63 - 1, dtype=np.int64))
     return whole_number(random_state, "random_state", 0)
 
 
@@ -243,15 +252,17 @@ def _resample(rows: Rows, beta: float, model: Model, n_resamples: int, seed: int
         for t in range(frames.start, frames.stop):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first + t,)))
             bins = np.flatnonzero(rows.weights[t] > 0)
+            if not len(bins):
+                continue
             x, v, m = rows.x[t, bins], rows.model[t, bins], rows.weights[t, bins]
             if model == "poisson":
                 drawn = rng.poisson(v, (n_resamples, len(bins))).astype(np.float64)
             elif model == "multinomial":
                 total = x.sum()
-                shares = np.full(len(bins), 1 / max(len(bins), 1)) if total == 0 else x / total
+                shares = np.full(len(bins), 1 / len(bins)) if total == 0 else x / total
                 drawn = rng.multinomial(int(total), shares, n_resamples).astype(np.float64)
             else:
-                drawn = _with_residuals(rng, x, v, m, dispersion[t], beta, n_resamples)
+                drawn = _with_residuals(rng, x, v, m, rows.used[t, bins], dispersion[t], beta, n_resamples)
             resamples[t, :, bins] = drawn.T
 
     _over_frames(draw, n_frames)
@@ -263,21 +274,26 @@ def _with_residuals(
     x: NDArray[np.float64],
     v: NDArray[np.float64],
     m: NDArray[np.float64],
+    is_used: NDArray[np.bool_],
     dispersion: float,
     beta: float,
     n_resamples: int,
 ) -> NDArray[np.float64]:
-    """Return the model of a frame plus its own residuals in another order, drawn with replacement."""
-    spread = v ** (1 - 0.5 * beta) / np.sqrt(m)
-    used = np.flatnonzero(spread > 0)
-    residuals = (x[used] - v[used]) / spread[used]
+    """Return the model of a frame plus its own residuals in another order, drawn with replacement.
+
+    Unless under least squares, the noise vanishes with the model: bins that are not used, or whose model is next to
+    zero, keep their data.
+    """
+    used = np.flatnonzero(is_used & ((v > ZERO_FLOOR * v.max(initial=0.0)) | (beta == 2.0)))
+    spread = v[used] ** (1 - 0.5 * beta) / np.sqrt(m[used])
+    residuals = (x[used] - v[used]) / spread
     residuals -= residuals.mean() if len(residuals) else 0.0
     squares = (residuals**2).sum()
     if np.isfinite(dispersion) and squares > 0:  # the fit has made them smaller than the noise was
         residuals *= np.sqrt(dispersion * len(residuals) / squares)
-    drawn = np.tile(v, (n_resamples, 1))
+    drawn = np.tile(x, (n_resamples, 1))
     if len(used):
-        drawn[:, used] += spread[used] * residuals[rng.integers(len(used), size=(n_resamples, len(used)))]
+        drawn[:, used] = v[used] + spread * residuals[rng.integers(len(used), size=(n_resamples, len(used)))]
     return drawn if beta == 2.0 else np.maximum(drawn, 0.0)
 
 

@@ -1,5 +1,6 @@
 """Which components a frame needs."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from knownmf.limits import ROUNDING, LimitArguments
 from knownmf.results import Activations, warn_of_missed
 from knownmf.solver import Progress, Solver
 from knownmf.threads import single_threaded_blas
-from knownmf.validation import check_zeros_and_ones, number, one_for_each, whole_number
+from knownmf.validation import check_zeros_and_ones, level_of_caller, number, one_for_each, whole_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,7 +45,9 @@ class Selection:
         Whether the step succeeded.
     decided : (n_frames,) bool
         Whether the gaps prove, for every step of the frame, on which side of the criterion its likelihood ratio is.
-        False where a frame has no estimate of its dispersion: nothing is dropped from it.
+        False where a frame has no observed bin.
+        False where a frame has no estimate of its dispersion: nothing is dropped from it but what ``max_components``
+        demands.
     """
 
     support: NDArray[np.bool_] = field(repr=False)
@@ -100,12 +103,13 @@ def select(
         Components that are not dropped.
     max_components : int, optional
         Most active components of a frame, those of ``always`` included. More are dropped whatever the criterion, except
-        those of ``always``.
+        those of ``always``. The order is the same: the smallest relative to their standard errors first.
     prior : array_like, (n_components,), optional
         The probability, above 0 and below 1, that a frame has the component. It changes the criterion for a component
         by -2 log(p / (1 - p)): likely components are kept more easily, which matters most for few counts.
     dispersion : float, array_like (n_frames,) or "pearson", optional
-        As in :func:`knownmf.standard_errors`; Pearson's estimate is that of all active components.
+        As in :func:`knownmf.standard_errors`; Pearson's estimate is that of all active components. If it is given,
+        the variance of a bin of weight m is taken to be that of the loss divided by m, also for counts.
     beta_loss, weights, background, support, upper, total, max_total
         As in :func:`knownmf.activations`; beta from 1 to 2, where the gap proves how close a frame is to its optimum.
     tol : float, default 1e-8
@@ -123,7 +127,8 @@ def select(
     Raises
     ------
     ValueError
-        As in :func:`knownmf.activations`, and if beta lies outside [1, 2] or a parameter is out of range.
+        As in :func:`knownmf.activations`, and if beta lies outside [1, 2] or a parameter is out of range, or if counts
+        under Kullback-Leibler have weights other than 0 and 1 and no ``dispersion`` is given.
     TypeError
         If something is not an array of real numbers.
 
@@ -131,6 +136,8 @@ def select(
     -----
     ConvergenceWarning
         If frames miss ``tol`` with the support that was selected.
+    UserWarning
+        If nothing is left of frames that had active components.
 
     References
     ----------
@@ -164,6 +171,8 @@ def select(
     if problem.observations.limits:
         problem.observations.limits.check_feasible(problem.observations.support, problem.W.shape[1])
     rules = _Rules.check(criterion, always, max_components, prior, problem.W.shape[1])
+    if dispersion is None:
+        _check_weights_of_counts(problem)
     dispersion = check_dispersion(dispersion, problem)
     shared_weights, _, rest = replace(problem.observations, support=None).split()
     solver, sharper = (
@@ -188,6 +197,7 @@ def select(
             progress(chunk.stop, n_frames)
     found = solver.solve_observations(replace(in_double(rest), support=H > 0, H_init=H))
     warn_of_missed(found)
+    _warn_of_nothing_left(H, steps)
     n_steps = int((steps.dropped >= 0).any(axis=1).sum())
     return Selection(H > 0, found, *steps.part(slice(n_steps)), decided)
 
@@ -289,7 +299,7 @@ class _Path:
         rows = self._rows(every)
         self.dispersion = dispersion_of(dispersion, rows, problem.beta, chunk)
         self.prices = rules.prices(rows, problem.dispersion_is_known)
-        self.decided = ~np.isnan(self.dispersion)
+        self.decided = ~np.isnan(self.dispersion) & (rows.weights > 0).any(axis=1)
 
     def run(self, steps: _Steps) -> None:
         """Drop components until no frame has one to drop; write the steps."""
@@ -310,15 +320,43 @@ class _Path:
         rows = self._rows(frames)
         left = self._left(frames)
         droppable = (rows.H.T > 0) & ~self.rules.always[:, np.newaxis] & self._can_be_dropped(frames, left)
-        variances = variances_of(self.problem.W, rows, rows.curvature(self.problem.beta)).T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            worth = rows.H.T**2 / (variances * self.dispersion[frames]) - self.prices[:, frames]
+        wald = self._wald(rows)
+        dispersion, prices = self.dispersion[frames], self.prices[:, frames]
+        is_known = dispersion > 0
+        # Without a dispersion, prices cannot be compared: the order is that of the Wald statistics.
+        worth = np.where(is_known, wald / np.where(is_known, dispersion, 1.0) - prices, wald)
         # Infinite for those that cannot be dropped, nearly so for those whose worth is not known.
         worth = np.where(droppable, np.nan_to_num(worth, nan=1e300, posinf=1e300), np.inf)
         some = droppable.any(axis=0)
         component, tried = worth[:, some].argmin(axis=0), left[:, some]
         tried[component, np.arange(len(component))] = False
         return frames[some], component, tried
+
+    @np.errstate(invalid="ignore", divide="ignore", over="ignore")
+    def _wald(self, rows: Rows) -> NDArray[np.float64]:
+        """Return by how much the deviance rises, to second order, if a component is left out: (n_components, n_frames).
+
+        For a free activation this is h^2 / variance, the square of its Wald statistic without the dispersion. An
+        activation at its upper bound is taken to be free for its variance; the slope of the deviance, which is not zero
+        there, adds -h slope. NaN for activations of zero.
+        """
+        W, curvature = self.problem.W, rows.curvature(self.problem.beta)
+        wald = rows.H**2 / variances_of(W, rows, curvature)
+        at_bound = (rows.H > 0) & ~rows.free
+        if not at_bound.any():
+            return wald.T
+        slopes = 2 * (curvature * (rows.model - rows.x)) @ W
+        # With a total, the other activations rise as one falls: the slope is that relative to free activations.
+        n_free = rows.free.sum(axis=1)
+        common = np.where(rows.free, slopes, 0.0).sum(axis=1) / np.maximum(n_free, 1)
+        slopes -= np.where(rows.has_total & (n_free > 0), common, 0.0)[:, np.newaxis]
+        for k in np.flatnonzero(at_bound.any(axis=0)):
+            here = np.flatnonzero(at_bound[:, k])
+            some = rows.take(here)
+            some.free[:, k] = True
+            h, variance = some.H[:, k], variances_of(W, some, curvature[here])[:, k]
+            wald[here, k] = h * np.maximum(-slopes[here, k], 0.0) + h**2 / variance
+        return wald.T
 
     def _left(self, frames: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return the components that frames still have.
@@ -374,6 +412,35 @@ class _Path:
         if some.weights is not None and some.weights.ndim == 1:  # those of the solver
             some = replace(some, weights=None)
         return solver.solve_observations(replace(some, support=support, H_init=H))
+
+
+def _warn_of_nothing_left(H: NDArray[np.float64], steps: _Steps) -> None:
+    """Warn once if every active component of some frames was dropped."""
+    empty = np.flatnonzero(steps.accepted.any(axis=0) & (H == 0).all(axis=0))
+    if len(empty):
+        warnings.warn(
+            f"All components of {len(empty)} of {H.shape[1]} frames were dropped, first of frame "
+            f"{empty[0]}: none of them lowers the deviance by more than the criterion. If the frames are more than "
+            "noise, look at their goodness of fit, or pass a dispersion or a smaller criterion.",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
+
+
+def _check_weights_of_counts(problem: Problem) -> None:
+    """Raise if counts have weights that change the scale of their likelihood ratios."""
+    weights = problem.observations.weights
+    if not problem.dispersion_is_known or weights is None:
+        return
+    other = (weights != 0) & (weights != 1)
+    if other.any():
+        where = np.unravel_index(np.argmax(other), other.shape)
+        raise ValueError(
+            f"weights[{', '.join(map(str, where))}] is {weights[where]:g}, but V are counts under 'kullback-leibler', "
+            "whose likelihood ratios have a known scale only with weights of 0 and 1: leave the weights out, or pass "
+            "dispersion=1.0 if the variance of a bin is its expectation divided by its weight, or 'pearson' to "
+            "estimate it."
+        )
 
 
 def _check_criterion(criterion: Any) -> None:
