@@ -235,6 +235,7 @@ class Workspace:
         self.handle = library.knownmf_new_workspace()
         if not self.handle:
             raise MemoryError("There is not enough memory for a workspace.")
+        self._arrays: dict[str, NDArray[np.float64]] = {}
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
@@ -243,7 +244,18 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """The number of bytes that it holds."""
-        return library.knownmf_workspace_bytes(self.handle)
+        return library.knownmf_workspace_bytes(self.handle) + sum(array.nbytes for array in self._arrays.values())
+
+    def empty(self, name: str, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Return an array for the input of a block, which is valid until the next call with the same name.
+
+        New memory for each block costs time where the system takes it back at once, as in the workers of Dask.
+        """
+        size = shape[0] * shape[1]
+        array = self._arrays.get(name)
+        if array is None or array.size < size:
+            array = self._arrays[name] = np.empty(size)
+        return array[:size].reshape(shape)
 
 
 class Block(NamedTuple):

@@ -5,8 +5,9 @@ sample in each row. Both are checked here under their own names and axes, and ke
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
 from knownmf.limits import NO_LIMITS, LimitArguments, Limits
-from knownmf.native import Block
+from knownmf.native import Block, Workspace
 from knownmf.table_labels import TableLabels, labels_of
 from knownmf.validation import (
     advice_for_negative,
@@ -25,6 +26,9 @@ from knownmf.validation import (
     real_array,
     sparse_array,
 )
+
+# Return an array of a shape, of arbitrary values.
+Empty = Callable[[tuple[int, int]], NDArray[np.float64]]
 
 
 class Axes(NamedTuple):
@@ -215,13 +219,16 @@ class Observations:
         )
         return weights, support, rest
 
-    def block(self, chunk: slice) -> Block:
-        """Return a block of frames for the native code: in double precision, with one frame in each row."""
+    def block(self, chunk: slice, workspace: Workspace) -> Block:
+        """Return a block of frames for the native code: in double precision, with one frame in each row.
+
+        Values of bins are in arrays of the workspace, which the next block overwrites.
+        """
         n = len(range(self.n_frames)[chunk])
         block = Block(
             n,
-            weights=rows_of_each(self.weights, chunk, n),
-            background=rows_of(self.background, chunk),
+            weights=rows_of_each(self.weights, chunk, n, partial(workspace.empty, "weights")),
+            background=rows_of(self.background, chunk, partial(workspace.empty, "background")),
             support=rows_of_each(self.support, chunk, n),
             start=rows_of(self.H_init, chunk),
             l1=rows_of_each(self.l1, chunk, n),
@@ -229,7 +236,7 @@ class Observations:
             **self.limits.rows(chunk, n),
         )
         if not self.is_sparse:
-            return block._replace(data=rows_of(self.V, chunk))
+            return block._replace(data=rows_of(self.V, chunk, partial(workspace.empty, "data")))
         starts = self.V.indptr[chunk.start : chunk.stop + 1].astype(np.int64)
         entries = slice(starts[0], starts[-1])
         return block._replace(
@@ -328,14 +335,23 @@ def _check_rows(
     return array.T if axes.frames_in_rows else array
 
 
-def rows_of(values: NDArray | None, chunk: slice) -> NDArray[np.float64] | None:
-    """Return some columns as rows in double precision, or the one row that all frames share."""
+def rows_of(values: NDArray | None, chunk: slice, empty: Empty = np.empty) -> NDArray[np.float64] | None:
+    """Return some columns as rows in double precision, or the one row that all frames share.
+
+    ``empty`` returns an array of a shape.
+    """
     if values is None:
         return None
-    return np.array(values[np.newaxis] if values.ndim == 1 else values[:, chunk].T, dtype=np.float64, order="C")
+    rows = values[np.newaxis] if values.ndim == 1 else values[:, chunk].T
+    copied = empty(rows.shape)
+    copied[:] = rows
+    return copied
 
 
-def rows_of_each(values: NDArray | None, chunk: slice, n: int) -> NDArray[np.float64] | None:
+def rows_of_each(values: NDArray | None, chunk: slice, n: int, empty: Empty = np.empty) -> NDArray[np.float64] | None:
     """Return some columns as rows in double precision, one for each of n frames."""
-    rows = rows_of(values, chunk)
-    return None if rows is None else np.ascontiguousarray(np.broadcast_to(rows, (n, rows.shape[1])))
+    if values is None or values.ndim == 2:
+        return rows_of(values, chunk, empty)
+    rows = empty((n, len(values)))
+    rows[:] = values
+    return rows

@@ -295,7 +295,8 @@ class Solver:
             if single:
                 part = part._replace(H=np.empty((len(part.gap), self.n_components)))
             with self._workspace() as workspace:
-                solve(workspace, self._basis(observations), observations.block(chunk), options, interrupt, part)
+                block = observations.block(chunk, workspace)
+                solve(workspace, self._basis(observations), block, options, interrupt, part)
             if penalties:
                 divergence[chunk] = np.maximum(part.objective - penalties(part.H, chunk), 0.0)
             if single:
