@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # with 2000 by less than 0.02.
 FEW_TOLERANCES, SMALL_REST = 300.0, 0.05
 MOST_BY_CHANCE = 5  # fewer frames may look like that by themselves
-FRAMES_LOOKED_AT = 25  # about so many, evenly spaced
+FRAMES_LOOKED_AT = 25  # at most so many, evenly spaced
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +273,7 @@ def dominated(observations: Observations, beta: float, tol: float, weights: NDAr
         return 0, 0
     if beta == 2.0 and (weights is None or weights.ndim == 1):
         return 0, 0
-    some = slice(None, None, max(1, observations.n_frames // FRAMES_LOOKED_AT))
+    some = slice(None, None, max(1, -(-observations.n_frames // FRAMES_LOOKED_AT)))
     sizes = observations.V[:, some].astype(np.float64)
     if weights is not None:
         weights = weights[:, some] if weights.ndim == 2 else weights[:, np.newaxis]
