@@ -29,6 +29,7 @@ LAYERS = [
     "memory",
     "extras",
     "threads",
+    "workers",
     "native_files",
     "native_library",
     "native",

@@ -18,6 +18,7 @@ __all__ = [
     "files_written_aside",
     "folder_written_aside",
     "put_in_place",
+    "remove_files",
     "remove_unfinished",
     "remove_unfinished_in",
     "temporary_name",
@@ -209,6 +210,15 @@ def remove_unfinished_in(folder: Path) -> None:
     """Remove temporary files and folders that another process, which was killed, has left behind in a folder."""
     for path in folder.glob(".knownmf.*.part"):
         _remove(path)
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove files and folders, if they exist."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

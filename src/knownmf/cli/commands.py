@@ -4,10 +4,11 @@ Each command is a plain function, so that the command demo can call it too.
 """
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich import box
@@ -21,9 +22,11 @@ from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
 from knownmf.cli.outputs import check_folder, check_outputs, check_picture
 from knownmf.cli.summaries import describe_dictionary
 from knownmf.wording import counted, listed, printable
+from knownmf.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -115,6 +118,8 @@ def separate(
     tol: options.Tol = options.TOL,
     max_iter: options.MaxIter = options.MAX_ITER,
     resume: options.Resume = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
     quiet: options.Quiet = False,
     force: options.Force = False,
 ) -> None:
@@ -134,8 +139,9 @@ def separate(
     settings = {
         "mask_power": mask_power, "free": free, "adapt": adapt, "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter
     }  # fmt: skip
+    how = _How(resume, workers, scheduler, quiet, force)
     job = Job("separate", recordings[0], dictionary, out, None, settings)
-    _do("Separating", job, recordings, lambda one: [one.out / name for name in names], (), resume, quiet, force)
+    _do("Separating", job, recordings, lambda one: [one.out / name for name in names], (), how)
 
 
 def decompose(
@@ -150,6 +156,8 @@ def decompose(
     tol: options.Tol = options.TOL,
     max_iter: options.MaxIter = options.MAX_ITER,
     resume: options.Resume = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
     quiet: options.Quiet = False,
     force: options.Force = False,
 ) -> None:
@@ -166,9 +174,10 @@ def decompose(
     """
     load_dictionary(dictionary)
     settings = {"free": free, "adapt": adapt, "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter}
+    how = _How(resume, workers, scheduler, quiet, force)
     job = Job("decompose", recordings[0], dictionary, out, picture, settings)
     endings = (".npz", ".zarr", ".csv")
-    _do("Decomposing", job, recordings, lambda one: [one.out], endings, resume, quiet, force)
+    _do("Decomposing", job, recordings, lambda one: [one.out], endings, how)
 
 
 def transcribe(
@@ -185,6 +194,8 @@ def transcribe(
     threshold_share: options.ThresholdShare = 0.2,
     min_gap_s: options.MinGap = 0.08,
     resume: options.Resume = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
     quiet: options.Quiet = False,
     force: options.Force = False,
 ) -> None:
@@ -203,12 +214,28 @@ def transcribe(
         "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter, "threshold": threshold,
         "threshold_own": threshold_own, "threshold_share": threshold_share, "min_gap_s": min_gap_s,
     }  # fmt: skip
+    how = _How(resume, workers, scheduler, quiet, force)
     job = Job("transcribe", recordings[0], dictionary, out, picture, settings)
-    _do("Transcribing", job, recordings, lambda one: [one.out], (".csv",), resume, quiet, force)
+    _do("Transcribing", job, recordings, lambda one: [one.out], (".csv",), how)
 
 
 # The name of the file in the folder of each of many recordings, by the verb.
 _FILES = {"separate": "", "decompose": "activations.npz", "transcribe": "events.csv"}
+
+
+class _How(NamedTuple):
+    """The options of the same names that all verbs have."""
+
+    resume: bool
+    workers: int | None
+    scheduler: str | None
+    quiet: bool
+    force: bool
+
+    @property
+    def is_for_many(self) -> bool:
+        """Whether there is a folder for each recording, and a manifest, also if there is one recording."""
+        return self.resume or self.workers is not None or self.scheduler is not None
 
 
 def _do(
@@ -217,9 +244,7 @@ def _do(
     recordings: "Sequence[Path]",
     outputs: "Callable[[Job], list[Path]]",
     endings: tuple[str, ...],
-    resume: bool,
-    quiet: bool,
-    force: bool,
+    how: _How,
 ) -> None:
     """Do a job with one recording, or the same job with each of several ones.
 
@@ -235,45 +260,94 @@ def _do(
         Returns the files that a job writes, besides a picture.
     endings : tuple of str
         The possible endings of the file to write; empty if a folder is written.
-    resume, quiet, force : bool
-        The options of the same names.
+    how : _How
+        How to do it.
     """
     recordings, are_many = find_recordings(recordings, None if endings else job.out)
-    if not are_many and not resume:
-        job = replace(job, recording=recordings[0])
-        if not endings:
-            check_folder(job.out)
-        check_outputs(outputs(job), force=force, inputs=[job.recording, job.dictionary], endings=endings)
-        check_picture(job.picture, force, [job.recording, job.dictionary])
-        with progress_bar(title, quiet=quiet) as progress:
-            report = run_job(job, progress)
-        for line in report.lines:
-            print_line(line, quiet=quiet)
-        if report.doubt is not None:
-            warnings.warn(report.doubt, UserWarning, stacklevel=2)  # printed on standard error, also with --quiet
+    if are_many or how.is_for_many:
+        _do_many(title, job, recordings, outputs, endings, how)
         return
+    job = replace(job, recording=recordings[0])
+    if not endings:
+        check_folder(job.out)
+    check_outputs(outputs(job), force=how.force, inputs=[job.recording, job.dictionary], endings=endings)
+    check_picture(job.picture, how.force, [job.recording, job.dictionary])
+    with progress_bar(title, quiet=how.quiet) as progress:
+        report = run_job(job, progress)
+    for line in report.lines:
+        print_line(line, quiet=how.quiet)
+    if report.doubt is not None:
+        warnings.warn(report.doubt, UserWarning, stacklevel=2)  # printed on standard error, also with --quiet
+
+
+def _do_many(
+    title: str,
+    job: Job,
+    recordings: "Sequence[Path]",
+    outputs: "Callable[[Job], list[Path]]",
+    endings: tuple[str, ...],
+    how: _How,
+) -> None:
+    """Do a job with each of several recordings; see :func:`_do`."""
     is_file = job.out.suffix.lower() in endings
     folder, name = (job.out.parent, job.out.name) if is_file else (job.out, _FILES[job.verb])
     check_folder(folder)
     jobs = jobs_in_folder(job, recordings, folder, name)
+    if how.scheduler is not None:  # the workers may have another working folder
+        jobs = [each.absolute() for each in jobs]
     inputs = [*recordings, job.dictionary]
-    check_outputs([folder / MANIFEST], force=force or resume, inputs=inputs)
+    may_exist = how.force or how.resume
+    check_outputs([folder / MANIFEST], force=may_exist, inputs=inputs)
     for each in jobs:
-        check_outputs(outputs(each), force=force or resume, inputs=inputs)
-        check_picture(each.picture, force or resume, inputs)
-    with progress_bar(title, quiet=quiet) as progress:
-        announce = partial(print_line, quiet=quiet)
-        n_skipped, failed = run_jobs(jobs, folder, resume=resume, progress=progress, announce=announce)
+        check_outputs(outputs(each), force=may_exist, inputs=inputs)
+        check_picture(each.picture, may_exist, inputs)
+    workers = _workers(how)
+    with progress_bar(title, quiet=how.quiet) as progress:
+        n_skipped, failed = run_jobs(
+            jobs,
+            folder,
+            resume=how.resume,
+            workers=workers,
+            progress=progress,
+            announce=partial(print_line, quiet=how.quiet),
+        )
     for recording, message in failed.items():
         print_failure(f"{recording}: {message}")
     n_done = len(jobs) - n_skipped - len(failed)
     skipped = f", {n_skipped} skipped, which were finished before" if n_skipped else ""
     print_line(
         f"{counted(n_done, 'recording')} finished{skipped}, {len(failed)} failed. {folder / MANIFEST} lists them.",
-        quiet=quiet,
+        quiet=how.quiet,
     )
     if failed:
         raise typer.Exit(1)
+
+
+def _workers(how: _How) -> "AbstractContextManager[Workers | None]":
+    """Return the processes that the user asked for."""
+    if how.workers is not None and how.scheduler is not None:
+        raise UserError("--workers and --scheduler exclude each other: a cluster has its own workers.")
+    if how.scheduler is not None:
+        return _connected(how.scheduler)
+    return nullcontext() if how.workers is None else Workers(how.workers)
+
+
+def _connected(address: str) -> Workers:
+    """Return the workers of a Dask cluster. Say so if it has none yet."""
+    try:
+        workers = Workers(scheduler=address)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--scheduler {address}: {error}. Pass the address that `dask scheduler` prints when it starts, such as "
+            "tcp://192.168.0.1:8786."
+        ) from error
+    if not len(workers):
+        warnings.warn(
+            f"The cluster at {address} has no workers yet: the work begins when there are some.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return workers
 
 
 def _seconds(recordings: "Iterable[tuple[np.ndarray, int]]") -> float:

@@ -6,26 +6,27 @@ import contextlib
 import csv
 import hashlib
 import json
+import operator
 import os
-import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from knownmf.cli.console import UserError, error_message, input_errors
 from knownmf.cli.inputs import load_dictionary
 from knownmf.cli.outputs import write_picture
 from knownmf.cli.summaries import describe_decomposition, describe_doubt, describe_events, describe_recording
-from knownmf.files import remove_unfinished_in, unique_names, write_rows
+from knownmf.files import remove_files, remove_unfinished_in, unique_names, write_rows
 from knownmf.wording import counted, listed, percent
+from knownmf.workers import Lost, Share, Workers
 
 if TYPE_CHECKING:
     from knownmf.audio import Summary
 
-__all__ = ["MANIFEST", "Job", "Report", "jobs_in_folder", "run_job", "run_jobs"]
+__all__ = ["MANIFEST", "Job", "Outcome", "Report", "attempt", "jobs_in_folder", "run_job", "run_jobs"]
 
 # The file, in the folder of many results, that says what was done with each recording.
 MANIFEST = "manifest.csv"
@@ -71,6 +72,8 @@ class Job:
         The picture to draw.
     options : dict
         The keyword arguments of the function.
+    outdated : tuple of str
+        The names of earlier results in the folder of the results, which are removed first.
     """
 
     verb: str
@@ -79,6 +82,23 @@ class Job:
     out: Path
     picture: Path | None
     options: dict[str, Any]
+    outdated: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the results are written into."""
+        return self.out if self.verb == "separate" else self.out.parent
+
+    def absolute(self) -> Self:
+        """Return the same job with absolute paths, for a process with another working folder."""
+        picture = None if self.picture is None else self.picture.absolute()
+        return replace(
+            self,
+            recording=self.recording.absolute(),
+            dictionary=self.dictionary.absolute(),
+            out=self.out.absolute(),
+            picture=picture,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,25 @@ class Report:
     lines: list[str]
     doubt: str | None
     values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one of many jobs has ended. It can be pickled.
+
+    Attributes
+    ----------
+    report : Report or None
+        What came out of it; None after an error.
+    notes : list of str
+        The warnings.
+    error : str
+        Why it failed.
+    """
+
+    report: Report | None
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
 
 
 def run_job(job: Job, progress: Progress | None = None) -> Report:
@@ -176,9 +215,15 @@ def jobs_in_folder(job: Job, recordings: Sequence[Path], folder: Path, name: str
 
 
 def run_jobs(
-    jobs: Sequence[Job], folder: Path, *, resume: bool, progress: Progress, announce: Callable[[str], None]
+    jobs: Sequence[Job],
+    folder: Path,
+    *,
+    resume: bool,
+    workers: contextlib.AbstractContextManager[Workers | None],
+    progress: Progress,
+    announce: Callable[[str], None],
 ) -> tuple[int, dict[Path, str]]:
-    """Do jobs one after another. An error in one of them does not stop the others.
+    """Do jobs, one after another or in several processes. An error in one of them does not stop the others.
 
     The manifest gets a row when a job begins and one when it ends; at the end of all jobs, it has one row for each
     recording.
@@ -191,6 +236,8 @@ def run_jobs(
         The folder of the manifest.
     resume : bool
         Whether to skip jobs that are finished: those with the same recording, dictionary and options.
+    workers : context manager
+        Opens the processes for the jobs, or None to do them in this process.
     progress : callable
         Called as ``progress(done, total)`` in bytes of all recordings.
     announce : callable
@@ -207,49 +254,109 @@ def run_jobs(
     manifest = folder / MANIFEST
     rows = {row["recording"]: row for row in _read_manifest(manifest)}
     write_rows(manifest, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows.values()))
+    new = {_key(job.recording): _row_of(job, folder) for job in jobs}
     sizes = [_size(job.recording) for job in jobs]
-    n_skipped, failed, before = 0, {}, 0
-    for job, size in zip(jobs, sizes, strict=True):
-
-        def move(done: int, total: int, before: int = before, size: int = size) -> None:
-            progress(before + size * done // max(total, 1), sum(sizes))
-
-        move(0, 1)
-        row = _row_of(job, folder)
-        if resume and _is_finished(rows.get(_key(job.recording)), row, job):
-            n_skipped += 1
+    done: list[float] = [0.0] * len(jobs)  # how much of each job, from 0 to 1
+    at_work: set[int] = set()
+    to_do: list[tuple[int, Job]] = []
+    for index, job in enumerate(jobs):
+        before = rows.get(_key(job.recording))
+        if resume and _is_finished(before, new[_key(job.recording)], job):
+            done[index] = 1.0
         else:
-            _append(manifest, {**row, "status": "begun"})
-            own = _folder_of(job)
-            try:
-                # Results of another recording or of other options must not stay beside a failure.
-                _remove(own, _outputs_of(rows.get(_key(job.recording))))
-                if resume:
-                    remove_unfinished_in(own)
-                with warnings.catch_warnings(record=True) as notes:
-                    warnings.simplefilter("always")
-                    report = run_job(job, move)
-            except _ERRORS as error:
-                failed[job.recording] = error_message(error)
-                row.update(status="failed", message=failed[job.recording])
+            # Results of another recording or of other options must not stay beside a failure.
+            to_do.append((index, replace(job, outdated=tuple(_outputs_of(before)))))
+
+    def move(index: int, share: float) -> None:
+        if index not in at_work:
+            at_work.add(index)
+            _append(manifest, {**new[_key(jobs[index].recording)], "status": "begun"})
+        done[index] = share
+        progress(int(sum(map(operator.mul, sizes, done))), sum(sizes))
+
+    def clean() -> None:
+        for index in at_work:  # processes that were killed could not do it
+            _remove_unfinished(jobs[index])
+
+    failed = {}
+    with contextlib.ExitStack() as opened:
+        opened.callback(clean)  # after the processes have ended
+        processes = opened.enter_context(workers)
+        outcomes = _done_here(to_do, move) if processes is None else _done_by(processes, to_do, move, sizes)
+        for index, outcome in opened.enter_context(contextlib.closing(outcomes)):
+            move(index, 1.0)
+            at_work.remove(index)
+            job = jobs[index]
+            row = new[_key(job.recording)]
+            if outcome.report is None:
+                failed[job.recording] = outcome.error
+                row.update(status="failed", message=outcome.error)
                 announce(f"{job.recording}: failed")
             else:
-                messages = [*([report.doubt] if report.doubt else []), *(str(note.message) for note in notes)]
-                row.update(report.values, status="finished", message=" ".join(messages))
-                announce(_describe_report(job, report))
-                for note in notes:
-                    warnings.warn_explicit(note.message, note.category, note.filename, note.lineno)
+                messages = [*([outcome.report.doubt] if outcome.report.doubt else []), *outcome.notes]
+                row.update(outcome.report.values, status="finished", message=" ".join(messages))
+                announce(_describe_report(job, outcome.report))
+                for note in outcome.notes:
+                    warnings.warn(note, UserWarning, stacklevel=2)
             _append(manifest, row)
             rows[_key(job.recording)] = row
-        before += size
     write_rows(manifest, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows.values()))
-    progress(before, sum(sizes))
-    return n_skipped, failed
+    progress(sum(sizes), sum(sizes))
+    return len(jobs) - len(to_do), failed
 
 
-def _folder_of(job: Job) -> Path:
-    """Return the folder that the results of a job are written into."""
-    return job.out if job.verb == "separate" else job.out.parent
+def attempt(job: Job, progress: Progress) -> Outcome:
+    """Do one of many jobs: an error becomes an outcome, and warnings are collected."""
+    try:
+        remove_files(job.folder / Path(name).name for name in job.outdated)
+        remove_unfinished_in(job.folder)
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always", UserWarning)
+            report = run_job(job, progress)
+    except _ERRORS as error:
+        return Outcome(None, error=error_message(error))
+    return Outcome(report, [str(note.message) for note in notes])
+
+
+def _done_here(
+    to_do: Iterable[tuple[int, Job]], move: Callable[[int, float], None]
+) -> Generator[tuple[int, Outcome], None, None]:
+    """Do jobs one after another. Yield their numbers and how they have ended."""
+    for index, job in to_do:
+        move(index, 0.0)
+
+        def progress(n_done: int, n: int, index: int = index) -> None:
+            move(index, n_done / max(n, 1))
+
+        yield index, attempt(job, progress)
+
+
+def _done_by(
+    workers: Workers, to_do: Sequence[tuple[int, Job]], move: Callable[[int, float], None], sizes: Sequence[int]
+) -> Generator[tuple[int, Outcome], None, None]:
+    """Do jobs in several processes. Yield their numbers and how they have ended."""
+    # The largest recordings come first, so that no worker is left with one of them at the end.
+    ordered = sorted(to_do, key=lambda one: sizes[one[0]], reverse=True)
+    with contextlib.closing(workers.run(attempt, [job for _, job in ordered])) as events:
+        for place, event in events:
+            index, job = ordered[place]
+            if isinstance(event, Share):
+                move(index, event.value)
+            elif isinstance(event, Lost):
+                _remove_unfinished(job)
+                yield index, Outcome(None, error=_LOST.format(event.n_workers))
+            else:
+                yield index, event
+
+
+_LOST = "{} processes have ended while they worked on it, one after another: see whether there was too little memory."
+
+
+def _remove_unfinished(job: Job) -> None:
+    """Remove what a process that was killed has left behind."""
+    remove_unfinished_in(job.folder)
+    with contextlib.suppress(OSError):  # there are other files in it, or it does not exist
+        job.folder.rmdir()
 
 
 def _sizes_of(paths: Sequence[Path], job: Job) -> dict[str, int]:
@@ -264,15 +371,6 @@ def _outputs_of(row: Mapping[str, str] | None) -> dict[str, int]:
         return {}
     outputs: dict[str, int] = json.loads(row["outputs"])
     return outputs
-
-
-def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove results of an earlier run, which are in a folder itself."""
-    for path in (folder / Path(name).name for name in names):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _describe_report(job: Job, report: Report) -> str:
@@ -328,7 +426,7 @@ def _row_of(job: Job, folder: Path) -> dict[str, str]:
     settings = json.dumps([job.verb, job.out.name if job.out.suffix else "", picture, job.options], sort_keys=True)
     digest = hashlib.sha256(settings.encode() + job.dictionary.read_bytes()).hexdigest()[:16]
     row = dict.fromkeys(_COLUMNS, "")
-    row.update(recording=_key(job.recording), folder=os.path.relpath(_folder_of(job), folder), settings=digest)
+    row.update(recording=_key(job.recording), folder=os.path.relpath(job.folder, folder), settings=digest)
     with contextlib.suppress(OSError):  # reported when it is opened
         status = job.recording.stat()
         row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
@@ -341,7 +439,7 @@ def _is_finished(before: Mapping[str, str] | None, row: Mapping[str, str], job: 
     if before is None or before["status"] != "finished" or not outputs:
         return False
     for name, size in outputs.items():
-        path = _folder_of(job) / name
+        path = job.folder / name
         if not path.exists() or (size >= 0 and path.stat().st_size != size):
             return False
     return all(before[name] == row[name] for name in ("folder", "settings", "bytes", "modified"))

@@ -124,6 +124,26 @@ Resume = Annotated[
         "finished with the same options, and do all others again.",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        parser=whole_number(1, 1024),
+        help="Process recordings in this number of processes of this computer, one recording in each at a time. They "
+        "share its processors. Each recording gets a folder, as with many. It needs the package distributed: "
+        '`pip install "knownmf[dask]"`.',
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Process recordings in the workers of a Dask cluster, which need the same knownmf and the same files "
+        "under the same paths. The address is that of its scheduler, such as `tcp://192.168.0.1:8786`.",
+    ),
+]
 DictionaryFile = Annotated[
     Path,
     typer.Option(
