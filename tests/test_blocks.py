@@ -37,7 +37,7 @@ class OnRead:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 8 * N_BINS * 100)
+    monkeypatch.setattr(blocks.slices, "BLOCK_BYTES", 8 * N_BINS * 100)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,15 @@ def test_weights_and_a_support_that_frames_share(problem):
     assert_same_bits(activations(OnRead(V), W, **options), activations(V, W, **options))
 
 
+def test_one_column_for_all_frames_is_not_that_of_a_block_of_one_frame(problem):
+    V, W, options = problem
+    shared = {"weights": options["weights"][:, :1], "upper": options["upper"][:, :1]}
+    for n_frames in range(90, 99):  # the last block of some has one frame
+        on_read = OnRead(V[:, :n_frames])
+        assert_same_bits(activations(on_read, W, **shared), activations(V[:, :n_frames], W, **shared))
+    assert len(on_read.reads) == 2
+
+
 def test_basis_is_read_in_blocks_of_bins(problem):
     V, _, options = problem
     options = {"weights": options["weights"], "background": options["background"][:, 0]}
@@ -129,7 +138,7 @@ def test_large_chunks_are_read_as_a_whole_or_a_warning_says_how_often(problem, m
     V = OnRead(V, chunks=(1, N_FRAMES))
     activations(V, W, tol=1e-2)
     assert len(V.reads) == 1
-    monkeypatch.setattr(blocks, "LARGEST_BLOCK_BYTES", blocks.BLOCK_BYTES)
+    monkeypatch.setattr(blocks.slices, "LARGEST_BLOCK_BYTES", blocks.slices.BLOCK_BYTES)
     with pytest.warns(
         UserWarning, match=r"chunks of 700 frames, of which 98 fit into a block: each chunk is read 8 times"
     ):
@@ -301,7 +310,7 @@ class TestEstimator:
     )
     def test_fit_is_that_in_memory_to_rounding(self, problem, beta, kind, monkeypatch):
         V, W, options = problem
-        monkeypatch.setattr(blocks, "MOST_STATE_BYTES", 1000)  # activations go to files
+        monkeypatch.setattr(blocks.passes, "MOST_STATE_BYTES", 1000)  # activations go to files
         X, given, parameters = V.T, {}, {"n_components": K, "random_state": 0, "max_iter": 12, "tol": 0.0}
         if kind in ("partly", "options", "missing"):
             parameters["components"] = W.T[:2]
@@ -330,7 +339,7 @@ class TestEstimator:
         np.testing.assert_array_equal(H, found.transform(X, **{n: v for n, v in given.items() if n != "H_init"}))
 
     def test_nothing_is_left_in_temporary_folders(self, problem, monkeypatch, tmp_path):
-        monkeypatch.setattr(blocks, "MOST_STATE_BYTES", 1000)
+        monkeypatch.setattr(blocks.passes, "MOST_STATE_BYTES", 1000)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         NMF(2, max_iter=3, tol=0.0, random_state=0).fit(OnRead(problem[0].T))
         assert not list(tmp_path.iterdir())

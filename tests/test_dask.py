@@ -98,8 +98,12 @@ class TestActivations:
         found = activations(unknown, W)
         H = found.H.compute(scheduler="synchronous")
         np.testing.assert_array_equal(H, activations(V[:, np.arange(N_FRAMES) % 3 > 0], W).H)
-        with pytest.raises(ValueError, match=r"whose number is unknown: call V.compute_chunk_sizes\(\)"):
-            activations(unknown, W, weights=options["weights"][:, :400])
+        shared = {"weights": options["weights"][:, :1], "upper": 2.0, "max_total": 3.0}
+        H = activations(unknown, W, **shared).H.compute(scheduler="synchronous")
+        np.testing.assert_array_equal(H, activations(V[:, np.arange(N_FRAMES) % 3 > 0], W, **shared).H)
+        for of_frames in ({"weights": options["weights"][:, :400]}, {"max_total": options["max_total"][:400]}):
+            with pytest.raises(ValueError, match=r"whose number is unknown: call V.compute_chunk_sizes\(\)"):
+                activations(unknown, W, **of_frames)
         with pytest.raises(ValueError, match=r"The number of samples of X is unknown: call X.compute_chunk_sizes\(\)"):
             NMF(2).fit(unknown.T)
 
@@ -116,8 +120,12 @@ class TestActivations:
     def test_basis(self, problem):
         V, _, options = problem
         H = options["H_init"]
-        found = basis(da.from_array(V, chunks=(10, N_FRAMES)), H)
-        assert_same_bits(dask.compute(found, scheduler="synchronous")[0], basis(V, H))
+        expected = basis(V, H, upper=options["upper"][:, :N_BINS].T)
+        found = basis(da.from_array(V, chunks=(10, N_FRAMES)), H, upper=options["upper"][:, :N_BINS].T)
+        [computed] = dask.compute(found, scheduler="synchronous")
+        assert_same_bits(computed, expected)
+        assert computed.limits.upper is not None
+        np.testing.assert_array_equal(found.limits.upper, expected.limits.upper)
 
     def test_chunks_along_bins_are_merged_with_a_warning_that_names_the_cost(self, problem):
         V, W, _ = problem

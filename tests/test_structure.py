@@ -55,6 +55,18 @@ LAYERS = [
 ]
 # The same inside the packages. Their own `__init__` may import all of their modules.
 INSIDE = {
+    "blocks": [
+        "slices",
+        "questions",
+        "sources",
+        "result_arrays",
+        "solving",
+        "state_files",
+        "passes",
+        "dask_arrays",
+        "dask_passes",
+        "places",
+    ],
     "inference": ["frames", "information", "poisson", "errors", "fit", "resampling", "selection"],
     "learning": ["known", "passes", "starts", "descent", "alternating", "fitting"],
     "audio": [
@@ -168,13 +180,19 @@ def test_two_modules_use_ctypes_and_none_compiles_at_run_time():
     assert not [module_name(path) for path in FILES if names_in(path) & {"numba", "llvmlite", "cffi", "pybind11"}]
 
 
+def test_only_modules_named_after_it_import_dask():
+    """`knownmf.workers` distributes whole recordings, not blocks of frames."""
+    importing = {module_name(path) for path in FILES if names_in(path) & {"dask", "distributed"}}
+    assert importing - {"knownmf.workers"} == {"knownmf.blocks.dask_arrays", "knownmf.blocks.dask_passes"}
+
+
 def public_names(module):
     """Return the public names of a module: its `__all__`, or the public names that it defines."""
     own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", None) == module.__name__]
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
-@pytest.mark.parametrize("name", ["knownmf", "knownmf.audio", "knownmf.cli", "knownmf.inference", "knownmf.learning"])
+@pytest.mark.parametrize("name", ["knownmf", *(f"knownmf.{package}" for package in INSIDE)])
 def test_packages_list_their_public_names(name):
     listed = importlib.import_module(name).__all__
     assert listed

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from knownmf.blocks import Part, Parts, solved
+from knownmf.blocks import Part, Parts, solved_block
 from knownmf.learning import Learned, Loss
 from knownmf.observations import NegativeData, Observations
 from knownmf.results import Activations, Missed
@@ -51,8 +51,7 @@ class PreparedComponents:
 
     def solve(self, observations: Observations) -> Activations:
         """Return the activations of observations."""
-        [(_, found)] = solved([observations], self.solver_for)
-        return found
+        return solved_block(observations, self.solver_for)
 
 
 def _equal(one: NDArray | None, other: NDArray | None) -> bool:
