@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from knownmf.audio import Event, decompose, separate, transcribe
+from knownmf import activations
+from knownmf.audio import Event, decompose, separate, spectrograms, transcribe
+from knownmf.blocks import CERTIFICATES
 from knownmf.dictionary import Dictionary
 
 SR = 8000
@@ -30,6 +32,18 @@ def test_results_are_compared_by_identity(dictionary, noise, function):
     assert result != copy.copy(result)
     assert result in [None, result]
     assert {result: 1}[result] == 1
+
+
+@pytest.mark.parametrize("sr", [SR, SR // 2])
+@pytest.mark.parametrize("beta_loss", ["kullback-leibler", "frobenius"])
+def test_a_recording_is_solved_as_its_spectrogram_is(dictionary, noise, sr, beta_loss, monkeypatch):
+    monkeypatch.setattr(spectrograms, "STREAM_BYTES", 2**17)  # many blocks
+    result = decompose(noise, sr, dictionary, beta_loss=beta_loss)
+    weights = spectrograms.observed_bins(sr, dictionary)
+    assert (weights is None) == (sr == SR)
+    expected = activations(result.V, dictionary.W, beta_loss, weights=weights)
+    for name in ("H", *CERTIFICATES):
+        np.testing.assert_array_equal(getattr(result.found, name), getattr(expected, name))
 
 
 def test_events_are_compared_by_value():

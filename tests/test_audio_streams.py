@@ -16,6 +16,7 @@ from commands import HOP, N_FFT, SR, TONES, spectrum, tone
 from knownmf.audio import (
     Summary,
     activation_files,
+    adaptation,
     decompose,
     decomposition,
     learn,
@@ -180,9 +181,9 @@ def test_the_memory_does_not_depend_on_the_length(tones, tmp_path, monkeypatch, 
     function = {"separate": separate, "decompose": decompose, "transcribe": transcribe}[job]
     monkeypatch.setattr(spectrograms, "STREAM_BYTES", 2**19)
     monkeypatch.setattr(overviews, "MOST_COLUMNS", 200)
-    monkeypatch.setattr(decomposition, "LEARNING_BYTES", 2**19)
-    monkeypatch.setattr(decomposition, "FRAMES_OF_UPDATE", 256)
-    monkeypatch.setattr(decomposition, "PASSES", 5)
+    monkeypatch.setattr(adaptation, "LEARNING_BYTES", 2**19)
+    monkeypatch.setattr(adaptation, "FRAMES_OF_UPDATE", 256)
+    monkeypatch.setattr(adaptation, "PASSES", 5)
     peaks = []
     for seconds in (1, 12, 60):
         path = tmp_path / f"{seconds}.flac"
@@ -294,8 +295,8 @@ def test_components_of_long_recordings_are_learned_from_blocks(tones, monkeypatc
     y = with_a_whistle(30)
     options = {**options, "beta_loss": beta_loss, "tol": 1e-3}
     at_once = decompose(y, RATE, tones, **options)
-    monkeypatch.setattr(decomposition, "LEARNING_BYTES", 2**19)
-    monkeypatch.setattr(decomposition, "FRAMES_OF_UPDATE", 128)
+    monkeypatch.setattr(adaptation, "LEARNING_BYTES", 2**19)
+    monkeypatch.setattr(adaptation, "FRAMES_OF_UPDATE", 128)
     in_blocks = decompose(y, RATE, tones, **options)
     # The components that explain the recording nearly as well as those that are learned from all frames at once.
     assert in_blocks.found.objective.sum() < 1.1 * at_once.found.objective.sum()
@@ -312,8 +313,8 @@ def test_a_sound_between_the_frames_of_the_start_is_learned(tones, monkeypatch):
     y = melody(60)
     time = np.arange(y.shape[1]) / RATE
     y = y + 0.3 * np.sin(2 * np.pi * 1234 * time) * (np.abs(time - 40.0) < 2.0)
-    monkeypatch.setattr(decomposition, "LEARNING_BYTES", 8 * (N_FFT // 2 + 1) * 16)  # 16 frames or fewer
-    monkeypatch.setattr(decomposition, "FRAMES_OF_UPDATE", 64)
+    monkeypatch.setattr(adaptation, "LEARNING_BYTES", 8 * (N_FFT // 2 + 1) * 16)  # 16 frames or fewer
+    monkeypatch.setattr(adaptation, "FRAMES_OF_UPDATE", 64)
     found = decompose(y, RATE, tones, free=1, tol=1e-3)
     assert abs(tones.frequencies[found.dictionary.W[:, 3].argmax()] - 1234) < SR / N_FFT
 

@@ -76,6 +76,7 @@ INSIDE = {
         "spectrograms",
         "overviews",
         "activation_files",
+        "adaptation",
         "decomposition",
         "learning",
         "separation",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from knownmf.blocks import Question, is_sliced, n_dims_of, solve, solved_block
+from knownmf.blocks import BlockSolver, Question, is_sliced, n_dims_of, solve
 from knownmf.divergences import beta_of
 from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES, Observations
@@ -185,7 +185,7 @@ def solve_with(
     def solver_for(weights: NDArray | None, support: NDArray | None) -> Solver:
         return Solver(W, beta_loss, l1, l2, weights, support, tol, max_iter)
 
-    return solved_block(observations, solver_for, progress)
+    return BlockSolver(solver_for).solve(observations, progress)
 
 
 def basis(

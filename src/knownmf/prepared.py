@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from knownmf.blocks import Part, Parts, solved_block
+from knownmf.blocks import BlockSolver, Part, Parts
 from knownmf.learning import Learned, Loss
 from knownmf.observations import NegativeData, Observations
 from knownmf.results import Activations, Missed
@@ -51,7 +51,7 @@ class PreparedComponents:
 
     def solve(self, observations: Observations) -> Activations:
         """Return the activations of observations."""
-        return solved_block(observations, self.solver_for)
+        return BlockSolver(self.solver_for).solve(observations)
 
 
 def _equal(one: NDArray | None, other: NDArray | None) -> bool:

@@ -5,62 +5,35 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import reprlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import NDArray
 
 import knownmf
 from knownmf.activations import Activations
 from knownmf.audio.activation_files import activation_writer, check_activations_file
+from knownmf.audio.adaptation import TOL_OF_SHARE, adapted, check_learning
 from knownmf.audio.overviews import Overview, OverviewBuilder
 from knownmf.audio.recordings import opened
 from knownmf.audio.samples import Recording, joined
-from knownmf.audio.spectrograms import FrameBlock, expected_frames, frame_blocks, frame_times
+from knownmf.audio.spectrograms import FrameBlock, expected_frames, frame_blocks, frame_times, observed_bins
+from knownmf.blocks import CERTIFICATES, BlockSolver, SolverFor, solved
 from knownmf.dictionary import Dictionary
 from knownmf.divergences import beta_of
-from knownmf.learning import KnownBasis, Loss, Statistics, fit_basis, known_basis, update_basis
 from knownmf.memory import check_memory
-from knownmf.observations import Observations
 from knownmf.results import Remarks
 from knownmf.solver import Progress, Solver
 from knownmf.threads import single_threaded_blas
 from knownmf.validation import number, whole_number
 
-__all__ = [
-    "REST",
-    "BlockwiseDecomposition",
-    "Decomposition",
-    "Progress",
-    "Summary",
-    "check_learning",
-    "decompose",
-]
+__all__ = ["BlockwiseDecomposition", "Decomposition", "Progress", "Summary", "decompose"]
 
 # What to do if there is too little memory, for messages.
 SHORTER = "take a shorter recording, or fewer channels, or write the result to files (out=...)"
-
-# The label of components that are learned from the recording.
-REST = "rest"
-
-# Number of passes over the recording when components are learned; docs/learning.md shows what more passes would gain.
-PASSES = 100
-
-# Components are learned from a spectrogram of at most this number of bytes. Of longer recordings, it has every n-th
-# frame; then all frames, so many at a time, update the components once.
-LEARNING_BYTES = 2**26
-FRAMES_OF_UPDATE = 1024
-
-# A resampling filter does not attenuate frequencies below this share of the Nyquist frequency.
-USABLE_BAND = 0.95
-
-# The accuracy of the activations from which only the share of the dictionary is computed.
-TOL_OF_SHARE = 1e-3
 
 # A dictionary fits if it explains at least this share of the recording, beside free components at least the second one.
 # docs/sounds.md has the measurements.
@@ -341,33 +314,36 @@ class BlockwiseDecomposition:
         max_iter: int = 200,
         progress: Progress | None = None,
     ):
-        number(tol, "tol")
-        whole_number(max_iter, "max_iter")  # before learning, which takes long
-        self._recording, self._n_given = recording, dictionary.n_components
+        self._tol, max_iter = number(tol, "tol"), whole_number(max_iter, "max_iter")  # before learning takes its time
+        self._recording = recording
         self._progress: Progress = progress or (lambda done, total: None)
         self._n_free, self._is_adapted = free, bool(adapt)
-        self._observed = _observed_bins(recording.sr, dictionary)
+        self._beta, observed = beta_of(beta_loss), observed_bins(recording.sr, dictionary)
         self.dictionary = dictionary
         if free or adapt:
-            self.dictionary = self._learned(free, adapt, beta_loss)
-        self._solver = Solver(self.dictionary.W, beta_loss, weights=self._observed, tol=tol, max_iter=max_iter)
+            self.dictionary = adapted(self._frames, dictionary, observed, self._beta, free, adapt, self._progress)
+
+        def shares_of(W: np.ndarray) -> _Shares:
+            return _Shares(W, dictionary.n_components, dictionary.power, observed)
+
+        self._solver_for = _solver_of(self.dictionary.W, self._beta, self._tol, max_iter)
+        self._shares = shares_of(self.dictionary.W)
         # With the dictionary as it was given, for its share.
-        self._given: Solver | None = None
+        self._given: tuple[BlockSolver, _Shares] | None = None
         if adapt:
-            W = np.concatenate([dictionary.W, self.dictionary.W[:, self._n_given :]], axis=1)
-            self._given = Solver(W, beta_loss, weights=self._observed, tol=TOL_OF_SHARE, max_iter=max_iter)
-            self._given_shares = _Shares(W, self._n_given, dictionary.power, self._observed)
-        self._shares = _Shares(self.dictionary.W, self._n_given, dictionary.power, self._observed)
+            W = np.concatenate([dictionary.W, self.dictionary.W[:, dictionary.n_components :]], axis=1)
+            self._given = BlockSolver(_solver_of(W, self._beta, TOL_OF_SHARE, max_iter)), shares_of(W)
         self._overview = OverviewBuilder(self.dictionary)
         self._remarks = Remarks()
-        self._n_frames = self._n_samples = 0
+        self._n_frames = self._n_samples = self._n_total = 0
         self._worst, self._is_silent = 0.0, True
 
     def blocks(self, n_stems: int = 0) -> Generator[tuple[FrameBlock, Activations], None, None]:
         """Yield all frames of the recording in blocks, with their activations."""
-        for block in self._frame_blocks(n_stems, self._solve):
-            self._n_samples += block.samples.shape[1]
-            yield block, self._found
+        with contextlib.closing(self._frames(n_stems)) as frames:
+            for block, found in solved(frames, self._solver_for, lambda done, _: self._progress(done, self._n_total)):
+                self._add(block, found)
+                yield block, found
 
     def collect(self, use: Callable[[FrameBlock, Activations], None] = lambda block, found: None) -> Decomposition:
         """Return the decomposition with all its arrays. `use` is called with each block before."""
@@ -377,16 +353,15 @@ class BlockwiseDecomposition:
             spectrograms.append(block.V)
             parts.append(found)
         first = parts[0]
-        of_frames: dict[str, Any] = {}
-        for item in fields(Activations):
-            if item.name != "H" and isinstance(getattr(first, item.name), np.ndarray):
-                of_frames[item.name] = np.concatenate([getattr(part, item.name) for part in parts])
+        certificates: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in CERTIFICATES
+        }
         activations = [part.H for part in parts]
         del parts
         H, V = joined(activations, 1), joined(spectrograms, 1)
         summary = self.summary()
         return Decomposition(
-            replace(first, H=H, **of_frames),
+            replace(first, H=H, **certificates),
             V,
             self.dictionary,
             frame_times(summary.n_frames, self.dictionary),
@@ -400,8 +375,9 @@ class BlockwiseDecomposition:
         """Return what is known at the end. Warn about frames that missed the tolerance, and if the file is damaged."""
         self._recording.warn()
         self._remarks.warn()
-        solver = self._solver
         explained, by_dictionary = self._shares.shares()
+        if self._given is not None:
+            _, by_dictionary = self._given[1].shares()
         return Summary(
             dictionary=self.dictionary,
             sr=self._recording.sr,
@@ -409,139 +385,41 @@ class BlockwiseDecomposition:
             n_samples=self._n_samples,
             n_frames=self._n_frames,
             n_converged=self._n_frames - self._remarks.missed.n_missed,
-            beta=solver.beta,
-            tol=solver.tol,
+            beta=self._beta,
+            tol=self._tol,
             worst=self._worst,
             explained=explained,
-            explained_by_dictionary=self._given_shares.shares()[1] if self._given else by_dictionary,
+            explained_by_dictionary=by_dictionary,
             n_free=self._n_free,
             adapted=self._is_adapted,
             is_silent=self._is_silent,
             overview=self._overview.overview(),
         )
 
-    def _frame_blocks(
-        self, n_stems: int, use: Callable[[np.ndarray, Progress], None]
-    ) -> Generator[FrameBlock, None, None]:
-        """Yield all frames in blocks, each after `use` was called with its spectrogram, and report the progress."""
+    def _frames(self, n_stems: int = 0) -> Generator[FrameBlock, None, None]:
+        """Yield all frames in blocks, and report the progress after each of them."""
         n_expected, n_done = _frames_of(self._recording, self.dictionary), 0
         if n_expected:
             self._progress(0, n_expected)
         with contextlib.closing(frame_blocks(self._recording, self.dictionary, n_stems)) as blocks:
             for block in blocks:
-                n_frames = block.V.shape[1]
-                n_total = n_done + n_frames if block.is_last else max(n_expected, n_done + 2 * n_frames)
-                use(block.V, self._progress_from(n_done, n_total))
-                n_done += n_frames
+                n_done += block.n_frames
+                self._n_total = n_done if block.is_last else max(n_expected, n_done + block.n_frames)
                 yield block
-                self._progress(n_done, n_total)
+                self._progress(n_done, self._n_total)
 
-    def _progress_from(self, n_before: int, n_total: int) -> Progress:
-        """Return a function that reports the progress in a block, after this number of frames."""
-        return lambda done, _: self._progress(n_before + done, n_total)
-
-    def _solve(self, V: np.ndarray, progress: Progress) -> None:
-        """Find the activations of a block, and add what the summary needs."""
-        frames = Observations(V, first=self._n_frames)
-        found = self._found = self._solver.solve_observations(frames, progress)
-        self._remarks.add(frames, found, self._observed)
-        self._shares.add(V, found.H)
-        if self._given:
-            self._given_shares.add(V, self._given.solve_observations(Observations(V)).H)
-        self._overview.add(V, found)
-        self._is_silent &= not V.any()
+    def _add(self, block: FrameBlock, found: Activations) -> None:
+        """Add what the summary needs of a block."""
+        self._remarks.add(block, found)
+        self._shares.add(block.V, found.H)
+        if self._given is not None:
+            solver, shares = self._given
+            shares.add(block.V, solver.solve(block).H)
+        self._overview.add(block.V, found)
+        self._is_silent &= not block.V.any()
         self._worst = max(self._worst, float(found.criterion.max(initial=0.0)))
-        self._n_frames += V.shape[1]
-
-    def _learned(self, free: int, adapt: float, beta_loss: str | float) -> Dictionary:
-        """Return the dictionary with `free` components learned and, if `adapt` is above 0, its own ones adapted."""
-        dictionary, beta, observed = self.dictionary, beta_of(beta_loss), self._observed
-        bins = slice(None) if observed is None else observed > 0
-        some, sizes = _EvenlySpaced(max(1, LEARNING_BYTES // (8 * dictionary.n_bins))), [0.0]
-
-        def add(V: np.ndarray, progress: Progress) -> None:
-            some.add(V)
-            sizes[0] += _size(V[bins], beta)
-
-        for _ in self._frame_blocks(0, add):
-            pass
-        V = some.frames()
-        templates = dictionary.W.T
-
-        def known(size: float) -> KnownBasis:
-            strength = (1 - adapt) / adapt * size / _size(dictionary.W[bins], beta) if adapt else 0.0
-            return known_basis(templates, dictionary.n_components + free, adapt == 0, strength)
-
-        W = fit_basis(
-            Observations(V, weights=observed),
-            known(_size(V[bins], beta)),
-            Loss(beta),
-            random_state=0,
-            tol=0.0,
-            max_iter=PASSES,
-            callback=lambda done, _: self._progress(done, PASSES),
-        ).W
-        del V
-        if some.step > 1:
-            W = self._updated(W, known(sizes[0]), beta, some.n_seen)
-        return Dictionary(W.T, [*dictionary.labels, *[REST] * free], **dictionary.settings)
-
-    def _updated(self, W: NDArray[np.float64], known: KnownBasis, beta: float, n_frames: int) -> NDArray[np.float64]:
-        """Return components, one in each row, after an update by each block of the frames of the recording."""
-        memory: Statistics | None = None
-        pending: list[np.ndarray] = []
-        n_seen = 0
-
-        def update(V: np.ndarray) -> None:
-            nonlocal W, memory, n_seen
-            n_seen += V.shape[1]
-            # What is remembered is that of the frames so far: the ties to the templates grow with it.
-            tied = known._replace(strength=known.strength * (n_seen / n_frames))
-            solver = Solver(W.T, beta, weights=self._observed, tol=TOL_OF_SHARE)
-            H = solver.solve_observations(Observations(V)).H.T.astype(np.float64)
-            W, memory = update_basis(Observations(V, weights=self._observed), tied, Loss(beta), W, H, memory, 1.0)
-
-        def add(V: np.ndarray, progress: Progress) -> None:
-            pending.append(V)
-            # Blocks of the same frames, whatever the size of those that are read.
-            while sum(part.shape[1] for part in pending) >= FRAMES_OF_UPDATE:
-                whole = np.concatenate(pending, axis=1)
-                update(whole[:, :FRAMES_OF_UPDATE])
-                pending[:] = [whole[:, FRAMES_OF_UPDATE:]]
-
-        for _ in self._frame_blocks(0, add):
-            pass
-        if any(part.shape[1] for part in pending):
-            update(np.concatenate(pending, axis=1))
-        return W
-
-
-class _EvenlySpaced:
-    """Every n-th frame of frames that come in blocks, where n is the smallest power of two that leaves few enough.
-
-    Parameters
-    ----------
-    most : int
-        The largest number of frames to keep.
-    """
-
-    def __init__(self, most: int):
-        self._most, self.n_seen, self._kept = most, 0, [np.zeros((0, 0))]
-        self._n_kept, self.step = 0, 1
-
-    def add(self, V: np.ndarray) -> None:
-        """Add a block of frames, of shape (n_bins, n_frames)."""
-        new = V[:, -self.n_seen % self.step :: self.step]
-        self.n_seen += V.shape[1]
-        self._kept.append(new if self.step == 1 else new.copy())
-        self._n_kept += new.shape[1]
-        while self._n_kept > self._most:
-            self._kept = [self.frames()[:, ::2].copy()]
-            self._n_kept, self.step = self._kept[0].shape[1], 2 * self.step
-
-    def frames(self) -> np.ndarray:
-        """Return the frames, of shape (n_bins, n_frames)."""
-        return np.concatenate([part for part in self._kept if part.shape[1]] or self._kept[-1:], axis=1)
+        self._n_frames += block.n_frames
+        self._n_samples += block.samples.shape[1]
 
 
 class _Shares:
@@ -586,42 +464,6 @@ class _Shares:
         return explained, explained if is_given else max(0.0, self._own / self._energy)
 
 
-def _size(values: np.ndarray, beta: float) -> float:
-    """Return the sum of the values to the power of beta, where they are not 0."""
-    return float(np.sum(values[values > 0] ** beta))
-
-
-def check_learning(dictionary: Dictionary | None, free: object, adapt: object) -> Dictionary:
-    """Return the dictionary. Raise if `free` or `adapt` is out of its range, or `free` needs the label "rest" twice.
-
-    Also raise if the dictionary is not one, such as the name of a file, or a sample rate in its place.
-    """
-    if not isinstance(dictionary, Dictionary):
-        raise TypeError(
-            f"dictionary is {reprlib.repr(dictionary)}, expected a knownmf.Dictionary: the arguments are y, sr and "
-            "dictionary, and Dictionary.load reads a file."
-        )
-    if not dictionary.settings:
-        raise ValueError(
-            "the dictionary has no settings of spectrograms (sr, n_fft, hop_length, window, power), which recordings "
-            "need: make it with knownmf.audio.learn, or pass its sr to Dictionary."
-        )
-    whole_number(free, "free", 0, "how many components to learn")
-    if free and REST in dictionary.names:
-        raise ValueError(
-            f'the dictionary already has a sound named "{REST}", the label of free components: pass free=0, or a '
-            "dictionary with another label."
-        )
-    number(adapt, "adapt", 0, 1)
-    return dictionary
-
-
-def _observed_bins(sr: int, dictionary: Dictionary) -> np.ndarray | None:
-    """Return the weights of the bins: 0 above the highest frequency of the recording, else 1. None if all are 1.
-
-    A recording with a lower sample rate than the dictionary has no information about these bins. With a weight of 1,
-    they would count as silence, against sounds that have such frequencies.
-    """
-    if sr >= dictionary.sr:
-        return None
-    return (dictionary.frequencies < USABLE_BAND * sr / 2).astype(float)
+def _solver_of(W: np.ndarray, beta: float, tol: float, max_iter: int) -> SolverFor:
+    """Return what prepares the solver for components, with the weights that all frames share."""
+    return lambda weights, support: Solver(W, beta, weights=weights, support=support, tol=tol, max_iter=max_iter)

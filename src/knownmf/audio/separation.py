@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from knownmf.activations import Activations
+from knownmf.audio.adaptation import REST, check_learning
 from knownmf.audio.decomposition import (
-    REST,
     SHORTER,
     BlockwiseDecomposition,
     Decomposition,
     Progress,
     Summary,
-    check_learning,
     result_memory,
 )
 from knownmf.audio.recordings import RecordingWriter, opened, wav_format

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from knownmf.audio.samples import Recording, Resampler, Samples, as_channels, joined, resampled_length
 from knownmf.dictionary import Dictionary
 from knownmf.memory import check_memory
+from knownmf.observations import Observations
 from knownmf.threads import read_ahead
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "frame_times",
     "istft",
     "magnitudes",
+    "observed_bins",
     "spectrogram",
     "spectrogram_of",
     "stft",
@@ -39,26 +41,32 @@ BLOCK_BYTES = 2**20
 # grows from 210 to 470 MB.
 STREAM_BYTES = 2**24
 
+# A resampling filter does not attenuate frequencies below this share of the Nyquist frequency.
+USABLE_BAND = 0.95
 
-@dataclass(frozen=True, eq=False)
-class FrameBlock:
-    """Consecutive frames of a recording.
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrameBlock(Observations):
+    """Consecutive frames of a recording, with what their sounds are made of.
 
     Attributes
     ----------
+    V : ndarray of shape (n_bins, n_frames)
+        The spectrogram.
+    weights : ndarray of shape (n_bins,) or None
+        As :func:`observed_bins` returns them.
+    first : int
+        The number of the first frame.
     samples : ndarray of shape (n_channels, n_samples)
         The samples of the recording that were read for these frames, at its own sample rate.
     spectra : ndarray of complex, shape (n_channels, n_bins, n_frames)
         Spectra of each channel.
-    V : ndarray of shape (n_bins, n_frames)
-        The spectrogram.
     is_last : bool
         Whether no more frames follow.
     """
 
     samples: np.ndarray
     spectra: np.ndarray
-    V: np.ndarray
     is_last: bool
 
 
@@ -130,12 +138,15 @@ def _analyzed(recording: Recording, dictionary: Dictionary, n_stems: int) -> Gen
     n_samples = max(1, int(STREAM_BYTES / n_bytes * samples_per_frame))
     resampler = Resampler(recording.sr, dictionary.sr, n_channels)
     analysis = Analysis(dictionary, n_channels)
+    weights, n_frames = observed_bins(recording.sr, dictionary), 0
     with contextlib.closing(recording.blocks(n_samples)) as blocks:
         samples = next(blocks, None)
         while samples is not None:
             following = next(blocks, None)
             spectra = analysis.push(resampler.push(samples, following is None), following is None)
-            yield FrameBlock(samples, spectra, magnitudes(spectra) ** dictionary.power, following is None)
+            V = magnitudes(spectra) ** dictionary.power
+            yield FrameBlock(V, weights, first=n_frames, samples=samples, spectra=spectra, is_last=following is None)
+            n_frames += V.shape[1]
             samples = following
 
 
@@ -312,6 +323,17 @@ def count_frames(n_samples: int, dictionary: Dictionary) -> int:
 def expected_frames(n_samples: int, sr: int, dictionary: Dictionary) -> int:
     """Return the number of frames of a recording at any sample rate; it may be one more or less."""
     return count_frames(resampled_length(n_samples, sr, dictionary.sr), dictionary)
+
+
+def observed_bins(sr: int, dictionary: Dictionary) -> np.ndarray | None:
+    """Return the weights of the bins: 0 above the highest frequency of the recording, else 1. None if all are 1.
+
+    A recording with a lower sample rate than the dictionary has no information about these bins. With a weight of 1,
+    they would count as silence, against sounds that have such frequencies.
+    """
+    if sr >= dictionary.sr:
+        return None
+    return (dictionary.frequencies < USABLE_BAND * sr / 2).astype(float)
 
 
 def frame_times(n_frames: int, dictionary: Dictionary, first: int = 0) -> np.ndarray:

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from scipy.ndimage import maximum_filter1d
 
 from knownmf.activations import Activations
+from knownmf.audio.adaptation import check_learning
 from knownmf.audio.decomposition import (
     SHORTER,
     BlockwiseDecomposition,
     Decomposition,
     Progress,
     Summary,
-    check_learning,
     result_memory,
 )
 from knownmf.audio.recordings import opened

@@ -12,13 +12,15 @@ from knownmf.blocks.places import parts_of, solve
 from knownmf.blocks.questions import Question
 from knownmf.blocks.result_arrays import CERTIFICATES
 from knownmf.blocks.slices import is_sliced, n_dims_of
-from knownmf.blocks.solving import solved, solved_block
+from knownmf.blocks.solving import BlockSolver, SolverFor, solved
 
 __all__ = [
     "CERTIFICATES",
+    "BlockSolver",
     "Part",
     "Parts",
     "Question",
+    "SolverFor",
     "collected",
     "is_dask",
     "is_sliced",
@@ -26,5 +28,4 @@ __all__ = [
     "parts_of",
     "solve",
     "solved",
-    "solved_block",
 ]

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, issparse
 
 from knownmf.blocks.questions import FrameArrays, Question
 from knownmf.blocks.result_arrays import CERTIFICATES, type_of_activations
-from knownmf.blocks.solving import SolverFor, solved_block, split
+from knownmf.blocks.solving import BlockSolver, SolverFor, split
 from knownmf.extras import dask_extra
 from knownmf.observations import Axes, Observations
 from knownmf.results import Activations
@@ -123,7 +123,7 @@ class ChunkSolver:
     def solve(self, first: int, chunks: Sequence[Any]) -> NDArray:
         """Return the records of a chunk of frames, of which the first one has this number."""
         with one_thread():  # Dask decides how many chunks are solved at a time
-            found = solved_block(self.reader.read(first, chunks), lambda *_: self.solver)
+            found = BlockSolver(lambda *_: self.solver).solve(self.reader.read(first, chunks))
         records = np.empty(len(found.converged), self.dtype)
         records["H"] = found.H.T
         for name in CERTIFICATES:

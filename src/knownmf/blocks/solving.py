@@ -33,21 +33,33 @@ def solved(
     n_frames : int, optional
         The number of all frames, for ``progress``, if there are several blocks.
     """
-    solver, n_done = None, 0
+    solver, n_done = BlockSolver(solver_for), 0
     for block in blocks:
-        weights, support, rest = split(block)
-        if solver is None:
-            solver = solver_for(weights, support)
         shifted = None if progress is None else _shifted(progress, n_done, n_frames)
-        found = solver.solve_observations(rest, shifted)
+        found = solver.solve(block, shifted)
         n_done += block.n_frames
         yield block, found
 
 
-def solved_block(observations: Observations, solver_for: SolverFor, progress: Progress | None = None) -> Activations:
-    """Return the activations of a single block, as :func:`solved` yields them."""
-    [(_, found)] = solved([observations], solver_for, progress)
-    return found
+class BlockSolver:
+    """Solve blocks of frames with one solver.
+
+    Parameters
+    ----------
+    solver_for : callable
+        Returns the solver for weights and a support that all frames share. It is called once, for the first block.
+    """
+
+    def __init__(self, solver_for: SolverFor) -> None:
+        self._solver_for = solver_for
+        self._solver: Solver | None = None
+
+    def solve(self, block: Observations, progress: Progress | None = None) -> Activations:
+        """Return the activations of a block."""
+        weights, support, rest = split(block)
+        if self._solver is None:
+            self._solver = self._solver_for(weights, support)
+        return self._solver.solve_observations(rest, progress)
 
 
 def split(observations: Observations) -> tuple[NDArray | None, NDArray | None, Observations]:
