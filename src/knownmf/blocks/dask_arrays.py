@@ -59,8 +59,10 @@ class DaskFrames:
         frames = frames.with_shared_in_memory()
         V = _with_whole_bins(frames.question.V, question.axes)
         self.sizes = V.chunks[frames.axes["V"]]
-        arrays = {name: _in_chunks(values, frames.axes[name], self.sizes) for name, values in frames.arrays.items()}
-        self.arrays = arrays | {"V": V}
+        self.arrays = {
+            name: V if name == "V" else _in_chunks(values, frames.axes[name], self.sizes)
+            for name, values in frames.arrays.items()
+        }
         self.frames = frames._replace(question=frames.question.with_arrays(self.arrays))
         known_sizes = [0 if math.isnan(size) else size for size in self.sizes]
         self.firsts = np.cumsum([0, *known_sizes[:-1]])
