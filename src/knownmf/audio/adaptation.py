@@ -86,11 +86,8 @@ def adapted(
         Called as ``progress(done, total)`` in passes over a part of the frames.
     """
     bins = slice(None) if observed is None else observed > 0
-    some, size = _EvenlySpaced(max(1, LEARNING_BYTES // (8 * dictionary.n_bins))), 0.0
     with contextlib.closing(take_pass()) as blocks:
-        for block in blocks:
-            some.add(block.V)
-            size += _size(block.V[bins], beta)
+        some, size = _some_and_size(blocks, bins, dictionary.n_bins, beta)
 
     def known(size: float) -> KnownBasis:
         strength = (1 - adapt) / adapt * size / _size(dictionary.W[bins], beta) if adapt else 0.0
@@ -111,6 +108,17 @@ def adapted(
         with contextlib.closing(take_pass()) as blocks:
             W = _updated(W, known(size), beta, _regrouped(blocks, FRAMES_OF_UPDATE), some.n_seen)
     return Dictionary(W.T, [*dictionary.labels, *[REST] * free], **dictionary.settings)
+
+
+def _some_and_size(
+    blocks: Iterable[Observations], bins: slice | NDArray[np.bool_], n_bins: int, beta: float
+) -> tuple[_EvenlySpaced, float]:
+    """Return every n-th frame, as many as learning takes at once, and the size of the observed bins of all frames."""
+    some, size = _EvenlySpaced(max(1, LEARNING_BYTES // (8 * n_bins))), 0.0
+    for block in blocks:
+        some.add(block.V)
+        size += _size(block.V[bins], beta)
+    return some, size
 
 
 def _updated(
