@@ -291,10 +291,18 @@ def test_workers_get_the_solver_once_and_start_no_threads(client, problem):
     client.restart()
 
 
-def test_learning_on_workers(client, problem):
+@pytest.mark.parametrize("kept", ["nothing", "data", "data of another chunking", "frames in columns"])
+def test_learning_on_workers(client, problem, kept):
     V, W, _ = problem
     parameters = {"n_components": K, "components": W.T[:2], "max_iter": 5, "tol": 0.0, "random_state": 0}
-    model = NMF(**parameters).fit(da.from_array(V.T, chunks=(150, N_BINS)))
+    X = da.from_array(V.T, chunks=(150, N_BINS))
+    if kept == "data":
+        X = X.persist()
+    elif kept == "data of another chunking":
+        X = da.from_array(V.T, chunks=(70, 30)).persist().rechunk((150, N_BINS))
+    elif kept == "frames in columns":
+        X = da.from_array(V, chunks=(N_BINS, 150)).persist().T
+    model = NMF(**parameters).fit(X)
     expected = NMF(**parameters).fit(V.T)
     np.testing.assert_allclose(model.components_, expected.components_, rtol=1e-3, atol=1e-4)
 

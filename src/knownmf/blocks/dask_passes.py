@@ -29,6 +29,9 @@ class DaskParts(Parts):
 
     def __init__(self, question: Question) -> None:
         lazy = DaskFrames(question)
+        import dask
+        from dask.core import flatten
+
         self.n_frames, self.dtype = lazy.frames.n_frames, lazy.arrays["V"].dtype
         if math.isnan(self.n_frames):
             data = question.axes.data
@@ -39,11 +42,14 @@ class DaskParts(Parts):
         used = [i for i, size in enumerate(lazy.sizes) if size] or [0]
         self.counts = [int(lazy.sizes[i]) for i in used]
         self._firsts = [int(lazy.firsts[i]) for i in used]
-        columns = [values.to_delayed().ravel() for values in lazy.arrays.values()]
-        self._chunks = [[column[i].key for column in columns] for i in used]
-        self._graph: dict[Any, Any] = {}  # the tasks that read the chunks
-        for column in columns:  # the chunks of an array have one graph
-            self._graph.update(column[0].dask)
+        self._arrays = tuple(lazy.arrays.values())  # which keep persisted chunks in the memory of the workers
+        columns = [list(flatten(array.__dask_keys__())) for array in self._arrays]
+        self._chunks = [[column[i] for column in columns] for i in used]
+        self._graph: dict[Any, Any] = {}  # the tasks that read the chunks, and the futures of persisted chunks
+        for array, optimized, keys in zip(self._arrays, dask.optimize(*self._arrays), columns, strict=True):
+            self._graph.update(optimized.dask)
+            futures = dict(array.dask)  # optimizing leaves them out
+            self._graph |= {key: futures[key] for key in keys if key not in self._graph}
         self._reader = self.share(lazy.reader)
         self._reader_without_start = self.share(replace(lazy.reader, has_start=False))
         self._nothing = self.share(None)
@@ -69,27 +75,27 @@ class DaskParts(Parts):
         name = f"knownmf-{type(work).__name__.lower()}-{uuid.uuid4().hex}"
         nothing = [self._nothing] * len(self.counts)
         given = nothing if arguments is None else [self.share(argument) for argument in arguments]
-        before = nothing if states is None else list(states)
+        before = list(states or [None])
         if not all(isinstance(state, Delayed) for state in before):  # the first pass: all states are equal
-            before = [self.share(before[0])] * len(self.counts)
+            before = [self.share((None, before[0]))] * len(self.counts)
         reader = self._nothing if not reads else self._reader if self.has_start else self._reader_without_start
         handles = reader, self.share(work), self._nothing if shared is None else shared
 
         graph = dict(self._graph) if reads else {}
         for handle in {id(one): one for one in (*handles, *given, *before)}.values():
             graph.update(handle.dask)
-        summaries, left = [], []
+        summaries, runs = [], []
         for i, chunks in enumerate(self._chunks):
-            run, summary, state = ((f"{name}-{what}", i) for what in ("run", "summary", "state"))
+            run, summary = (f"{name}-run", i), (f"{name}-summary", i)
             keys = (handle.key for handle in (*handles, given[i], before[i]))
             graph[run] = (_run_work, *keys, self.counts[i], self._firsts[i], *(chunks if reads else ()))
-            graph[summary], graph[state] = (_first_of, run), (_second_of, run)
+            graph[summary] = (_summary_of, run)
+            runs.append(run)
             summaries.append(summary)
-            left.append(state)
         summary = _add_merges(graph, f"{name}-merge", summaries)
         with single_threaded_blas():  # where Dask runs in this process
-            whole, *rest = dask.persist(*(Delayed(key, graph) for key in (summary, *left)))
-            return whole.compute(), rest
+            whole, *left = dask.persist(*(Delayed(key, graph) for key in (summary, *runs)))
+            return whole.compute(), left
 
 
 def _add_merges(graph: dict[Any, Any], name: str, summaries: list[Any]) -> Any:
@@ -107,26 +113,24 @@ def _run_work(
     work: Work,
     shared: Any,
     argument: Any,
-    state: Any,
+    before: tuple[Any, Any],
     n_frames: int,
     first: int,
     *chunks: Any,
 ) -> tuple[Any, Any]:
-    """Do work on a chunk, in one thread: Dask decides how much runs at a time."""
+    """Do work on a chunk, in one thread: Dask decides how much runs at a time.
+
+    ``before`` is what this function has returned in the last pass: a summary, and what it has left for this one.
+    """
     observations = None if reader is None else reader.read(first, chunks)
     limit_blas_of_worker()
     with one_thread(), np.errstate(all="ignore"):
-        return work(shared, Part(observations, n_frames, False, argument), state)
+        return work(shared, Part(observations, n_frames, False, argument), before[1])
 
 
-def _first_of(pair: tuple[Any, Any]) -> Any:
-    """Return the first of two."""
-    return pair[0]
-
-
-def _second_of(pair: tuple[Any, Any]) -> Any:
-    """Return the second of two."""
-    return pair[1]
+def _summary_of(run: tuple[Any, Any]) -> Any:
+    """Return the summary of a chunk, which is sent to another worker without what is left for the next pass."""
+    return run[0]
 
 
 def _merged(summaries: Sequence[Any]) -> Any:
