@@ -409,3 +409,56 @@ def test_results_must_not_overwrite_the_data():
     with pytest.raises(ValueError, match=r"^out shares memory with V, .* pass another array\.$"):
         activations(V, W, out=V)
     np.testing.assert_array_equal(V, 1.0)
+
+
+class Damaged(OnRead):
+    """An array of which some frames cannot be read."""
+
+    def __getitem__(self, index):
+        first, stop, _ = index[1].indices(N_FRAMES)
+        if any(first <= frame < stop for frame in (150, 420)):
+            raise RuntimeError("invalid checksum")
+        return super().__getitem__(index)
+
+
+class TestFramesThatCannotBeRead:
+    def test_with_out_all_others_are_solved(self, problem):
+        V, W, _ = problem
+        out = {"H": np.zeros((K, N_FRAMES)), "gap": np.zeros(N_FRAMES), "converged": np.ones(N_FRAMES, bool)}
+        with pytest.raises(
+            OSError, match=r"V cannot be read in frames 96 to 191 \(RuntimeError: invalid.*frames 384 to"
+        ):
+            activations(Damaged(V), W, out=out)
+        unread = np.isnan(out["H"]).all(axis=0)
+        assert set(np.flatnonzero(unread)) == {*range(96, 192), *range(384, 480)}
+        np.testing.assert_array_equal(out["H"][:, ~unread], activations(V, W).H[:, ~unread])
+        assert np.isinf(out["gap"][unread]).all()
+        np.testing.assert_array_equal(out["converged"], ~unread)
+
+    def test_without_out_nothing_more_is_read(self, problem):
+        V, W, options = problem
+        array = Damaged(V)
+        with pytest.raises(OSError, match="V cannot be read in frames 96 to 191"):
+            activations(array, W)
+        assert len(array.reads) == 1
+        with pytest.raises(OSError, match="weights cannot be read in frames 144 to 191"):
+            activations(V, W, weights=Damaged(options["weights"]))
+
+    def test_learning_names_them(self, problem):
+        class Rows(Damaged):
+            def __getitem__(self, index):
+                return super().__getitem__((slice(None), index)).T
+
+        X = Rows(problem[0])
+        X.shape = (N_FRAMES, N_BINS)
+        with pytest.raises(OSError, match="X cannot be read in samples 96 to 191"):
+            NMF(2, random_state=0).fit(X)
+
+    def test_a_damaged_chunk_of_zarr(self, problem, tmp_path):
+        V, W, _ = problem
+        array = stored(V, "zarr", tmp_path)
+        (tmp_path / "V.zarr" / "c" / "0" / "3").write_bytes(b"damaged")
+        out = np.zeros((K, N_FRAMES))
+        with pytest.raises(OSError, match="V cannot be read in frames 192 to 255"):
+            activations(array, W, out=out)
+        assert np.isfinite(out[:, 256:]).all()

@@ -93,6 +93,7 @@ def activations(
         Where results are written, for example a ``zarr.Array`` on disk for ``H``, of its shape (n_components, n_frames)
         and type. Or several arrays by the names of the fields of :class:`Activations`, as a dictionary or a group of
         Zarr or HDF5. After an error, it holds the results of the blocks that were done before.
+        Frames that cannot be read have NaN there.
     progress : callable, optional
         Called as ``progress(frames_done, n_frames)`` after each block of frames.
 
@@ -110,6 +111,9 @@ def activations(
         (pandas, polars) have different labels for the same axis, or the same ones in another order.
     TypeError
         If something is not an array of real numbers, or a sparse V is combined with an option for dense arrays only.
+    OSError
+        If frames of an array on disk cannot be read, for example because a chunk is damaged. With ``out``, all other
+        frames are solved before.
 
     Warns
     -----

@@ -11,9 +11,10 @@ from knownmf.blocks.questions import Question
 from knownmf.blocks.result_arrays import ResultArrays, type_of_activations
 from knownmf.blocks.slices import IN_MEMORY, is_sliced
 from knownmf.blocks.solving import SolverFor, solved
-from knownmf.blocks.sources import source_of
+from knownmf.blocks.sources import SlicedSource, UnreadableError, source_of
 from knownmf.results import Activations, Remarks
 from knownmf.solver import Progress
+from knownmf.wording import listed
 
 
 def place_of(question: Question) -> Literal["memory", "disk", "dask"]:
@@ -49,6 +50,11 @@ def solve(
         Whether ``out`` has the activations of a frame in a row.
     progress : callable, optional
         Called as ``progress(frames_done, n_frames)``.
+
+    Raises
+    ------
+    UnreadableError
+        If a block cannot be read. With ``out``, all other blocks are solved before.
     """
     place = place_of(question)
     if place == "dask":
@@ -64,10 +70,19 @@ def solve(
         kind = type_of_activations(source.dtype)
         results = ResultArrays(out, question.n_components, source.n_frames, kind, out_has_frames_in_rows)
         results.check_apart_from(question)
-    for observations, found in solved(source, solver_for, progress, source.n_frames):
+    unreadable: list[tuple[slice, UnreadableError]] = []
+    blocks = source.readable(unreadable) if out is not None and isinstance(source, SlicedSource) else source
+    for observations, found in solved(blocks, solver_for, progress, source.n_frames):
         remarks.add(observations, found)
         if results is not None:
             results.put(observations.first, found)
+    if results is not None and unreadable:
+        for chunk, _ in unreadable:
+            results.put_nothing(chunk)
+        raise UnreadableError(
+            f"{listed([str(error).removesuffix('.') for _, error in unreadable], 3)}. The results "
+            f"of all other {question.axes.frames} are in out; those of these are NaN."
+        )
     return found if results is None else results.activations(found, source.limits_of_all(found.limits))
 
 

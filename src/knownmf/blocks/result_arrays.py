@@ -68,6 +68,13 @@ class ResultArrays:
         else:
             self.arrays["H"][:, block] = found.H
 
+    def put_nothing(self, block: slice) -> None:
+        """Store that nothing is known of some frames."""
+        unknown = {"converged": False, "n_iter": 0, "gap": np.inf, "relative_gap": np.inf, "kkt": np.inf}
+        for name in CERTIFICATES:
+            self.arrays[name][block] = unknown.get(name, np.nan)
+        self.arrays["H"][block if self._has_rows else (slice(None), block)] = np.nan
+
     def activations(self, last: Activations, limits: Limits) -> Activations:
         """Return what has been stored, of which ``last`` is the last block. Arrays of the caller keep their axes."""
         return replace(last, **self.arrays, limits=limits, frame_labels=None)

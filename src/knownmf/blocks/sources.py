@@ -10,6 +10,10 @@ from knownmf.limits import Limits
 from knownmf.observations import Observations
 
 
+class UnreadableError(OSError):
+    """Some frames of an array cannot be read."""
+
+
 class WholeSource:
     """Observations in memory, as one block. The attributes are those of :class:`SlicedSource`."""
 
@@ -60,10 +64,15 @@ class SlicedSource:
     def read(self, chunk: slice) -> Observations:
         """Read and check a block."""
         question, axes = self._frames.question, self._frames.question.axes
-        blocks = {
-            name: values[chunk] if self._frames.axes[name] == 0 else values[:, chunk]
-            for name, values in self._frames.arrays.items()
-        }
+        blocks = {}
+        for name, values in self._frames.arrays.items():
+            try:
+                blocks[name] = values[chunk] if self._frames.axes[name] == 0 else values[:, chunk]
+            except Exception as error:  # that of whichever library has the array
+                raise UnreadableError(
+                    f"{question.name_of(name)} cannot be read in {axes.frames} {chunk.start} to {chunk.stop - 1} "
+                    f"({type(error).__name__}: {error})."
+                ) from error
         observations = question.check_block(blocks, chunk.start)
         if observations.n_frames != chunk.stop - chunk.start:
             raise ValueError(
@@ -75,6 +84,17 @@ class SlicedSource:
     def __iter__(self) -> Iterator[Observations]:
         for chunk in self._slices:
             yield self.read(chunk)
+            release(self._frames.arrays.values())
+
+    def readable(self, unreadable: list[tuple[slice, UnreadableError]]) -> Iterator[Observations]:
+        """Yield the blocks that can be read. The frames of the others are appended to ``unreadable``."""
+        for chunk in self._slices:
+            try:
+                block = self.read(chunk)
+            except UnreadableError as error:
+                unreadable.append((chunk, error))
+            else:
+                yield block
             release(self._frames.arrays.values())
 
     def limits_of_all(self, shared: Limits) -> Limits:
