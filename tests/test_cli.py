@@ -342,9 +342,20 @@ def test_the_part_of_the_dictionary_is_told_apart_from_what_was_learned(here):
 
 def test_silence_is_not_called_explained(here):
     soundfile.write("song.wav", np.zeros(SR), SR)
-    done = run(*DECOMPOSE)
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.startswith("There is nothing to explain: the recording is silent (up to 4000 Hz).\n")
+    for command in (SEPARATE, TRANSCRIBE, (*DECOMPOSE[:-1], "a.csv"), (*DECOMPOSE[:-1], "a.zarr"), DECOMPOSE):
+        picture = () if command is SEPARATE else ("--picture", f"{command[0]}.png", "--force")
+        done = run(*command, *picture)
+        assert done.exit_code == 0, done.stderr
+        assert (
+            done.stderr == "Note: Up to 4000 Hz, the recording is silent: it may be another file, or a muted track.\n"
+        )
+        assert done.stdout.startswith("There is nothing to explain: the recording is silent (up to 4000 Hz).\n")
+        assert "explained" not in done.stdout
+    for name in ("activations.npz", "a.zarr"):
+        assert ", of a silent recording, " in run("info", name).stdout
+    with np.load("activations.npz") as archive:
+        settings = json.loads(str(archive["settings"]), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert settings["explained"] is settings["explained_by_dictionary"] is None
 
 
 @pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE], ids=lambda command: command[0])

@@ -60,6 +60,19 @@ def test_each_recording_gets_a_folder(here, verb, given):
         assert float(row["explained"]) > 0.85
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_silent_recording_is_called_silent(here, verb):
+    soundfile.write("songs/c.wav", np.zeros(SR), SR)
+    done = results(verb, "songs")
+    assert done.exit_code == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if "c.wav" in line]
+    assert line.startswith("songs/c.wav: silent; 100 % of ")
+    row = manifest()["c.wav"]
+    assert (row["status"], row["explained"], row["explained_by_dictionary"]) == ("finished", "", "")
+    assert row["message"].startswith("Up to 4000 Hz, the recording is silent: ")
+    assert "3 skipped" in results(verb, "songs", "--resume").stdout
+
+
 def test_stems_are_those_of_the_recording_alone(here):
     assert results("separate", "songs").exit_code == 0
     assert run("separate", "songs/a.wav", "--dictionary", "tones.npz", "--out", "alone").exit_code == 0
