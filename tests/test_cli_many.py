@@ -138,6 +138,23 @@ def test_finished_recordings_are_skipped_and_all_others_done(here):
     assert "0 recordings finished, 3 skipped" in results("separate", "songs", "--resume").stdout
 
 
+@pytest.mark.parametrize("existing", ["manifest.csv", "a/activations.npz", "b/p.png"])
+def test_results_that_exist_can_be_continued_or_replaced(here, existing):
+    command = ("decompose", "songs", "--picture", "p.png")
+    assert results(*command).exit_code == 0
+    for name in files("results"):
+        if name != existing:
+            (Path("results") / name).unlink()
+    done = results(*command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f'knownmf: "results/{existing}" exists already: continue with --resume, which skips what is finished, choose '
+        "another folder, or replace all with --force.\n"
+    )
+    assert results(*command, "--resume").exit_code == 0
+    assert results(*command, "--force").exit_code == 0
+
+
 @pytest.mark.parametrize("change", ["recording", "dictionary", "options", "output", "picture"])
 def test_what_has_changed_is_done_again(here, change):
     options = ["--picture", "p.png"] if change == "picture" else []

@@ -19,7 +19,7 @@ from knownmf.cli import options
 from knownmf.cli.console import UserError, input_errors, print_failure, print_line, print_table, progress_bar
 from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
 from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
-from knownmf.cli.outputs import check_folder, check_outputs, check_picture
+from knownmf.cli.outputs import RESUME, check_folder, check_outputs, check_picture
 from knownmf.cli.summaries import describe_dictionary
 from knownmf.wording import counted, listed, printable
 from knownmf.workers import Workers
@@ -297,10 +297,10 @@ def _do_many(
         jobs = [each.absolute() for each in jobs]
     inputs = [*recordings, job.dictionary]
     may_exist = how.force or how.resume
-    check_outputs([folder / MANIFEST], force=may_exist, inputs=inputs)
+    check_outputs([folder / MANIFEST], force=may_exist, inputs=inputs, remedy=RESUME)
     for each in jobs:
-        check_outputs(outputs(each), force=may_exist, inputs=inputs)
-        check_picture(each.picture, may_exist, inputs)
+        check_outputs(outputs(each), force=may_exist, inputs=inputs, remedy=RESUME)
+        check_picture(each.picture, may_exist, inputs, RESUME)
     workers = _workers(how)
     with progress_bar(title, quiet=how.quiet) as progress:
         n_skipped, failed = run_jobs(

@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["check_folder", "check_outputs", "check_picture", "write_picture"]
+__all__ = ["RESUME", "check_folder", "check_outputs", "check_picture", "write_picture"]
 
 PICTURES = (".png", ".pdf", ".svg")
 
+# What to do about a result that exists already, for one recording or table, and for many recordings.
+REPLACE = "choose another name, or replace it with --force"
+RESUME = "continue with --resume, which skips what is finished, choose another folder, or replace all with --force"
+
 
 def check_outputs(
-    outputs: Iterable[Path], *, force: bool, inputs: Iterable[Path] = (), endings: Sequence[str] = ()
+    outputs: Iterable[Path],
+    *,
+    force: bool,
+    inputs: Iterable[Path] = (),
+    endings: Sequence[str] = (),
+    remedy: str = REPLACE,
 ) -> None:
     """Raise if files cannot or must not be written. Called before a long computation, not after it.
 
@@ -37,6 +46,8 @@ def check_outputs(
         Files that the command reads. They are never replaced, even with `force`.
     endings : sequence of str
         The endings that are allowed, such as ``(".npz", ".csv")``; empty if every ending is.
+    remedy : str
+        What to do about a file that exists.
 
     Raises
     ------
@@ -56,11 +67,11 @@ def check_outputs(
         if os.path.realpath(path) in read:
             raise UserError(f'"{path}" is an input of this command and would be overwritten: write to another file.')
         if exists and not force:
-            raise UserError(f'"{path}" exists already: choose another name, or replace it with --force.')
+            raise UserError(f'"{path}" exists already: {remedy}.')
         _check_writable(path.parent)
 
 
-def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path]) -> None:
+def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path], remedy: str = REPLACE) -> None:
     """Raise if a picture is wanted but cannot or must not be written."""
     if picture is not None:
         # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
@@ -68,7 +79,7 @@ def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path]) -> 
         with command_extra():
             import matplotlib  # noqa: F401 - report that it is missing now, before any work
 
-        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
+        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES, remedy=remedy)
 
 
 def check_folder(folder: Path) -> None:
