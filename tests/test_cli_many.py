@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch):
 
 
 def results(command, *arguments):
-    return run(command, *arguments, "--dictionary", "tones.npz", "--out", "results")
+    return run(command, "--dictionary", "tones.npz", "--out", "results", *arguments)
 
 
 def manifest(folder="results"):
@@ -83,7 +83,7 @@ def test_stems_are_those_of_the_recording_alone(here):
 
 
 def test_the_file_in_the_folders_can_be_chosen(here):
-    done = run("decompose", "songs", "--dictionary", "tones.npz", "--out", "new/table.csv", "--picture", "p/all.png")
+    done = run("decompose", "songs", "--dictionary", "tones.npz", "--out", "new/table.csv", "--picture", "./all.png")
     assert done.exit_code == 0, done.stderr
     assert files("new") == sorted(
         ["manifest.csv", *(f"{name}/{file}" for name in "abc" for file in ("all.png", "table.csv"))]
@@ -257,6 +257,15 @@ def test_the_same_recording_twice_is_done_once(here):
         (("transcribe", "*.ogg"), 'No file matches "*.ogg"'),
         (("transcribe", "songs", "--picture", "a.gif"), ".png or .pdf or .svg"),
         (("decompose", "songs/a.wav", "songs/b.flac", "--tol", "-1"), "--tol"),
+        (
+            ("transcribe", "songs", "--picture", "p/all.png"),
+            '--picture "p/all.png" names a folder: for several recordings, pass a file name only, such as all.png.',
+        ),
+        (("decompose", "songs/a.wav", "--resume", "--picture", "results/all.png"), '"results/all.png" names a folder'),
+        (("decompose", "songs", "--picture", Path("a.png").absolute()), "pass a file name only, such as a.png."),
+        (("decompose", "songs", "--out", "new/table.txt"), '"new/table.txt" looks like the name of a file, which must'),
+        (("transcribe", "songs", "--out", "events.mid"), "which must end in .csv. For several recordings, pass a"),
+        (("transcribe", "songs", "--out", "new/a.npz"), "pass a folder or FOLDER/NAME.csv: each recording gets a file"),
     ],
 )
 def test_wrong_usage_is_refused_before_the_work(here, arguments, message):
@@ -265,6 +274,15 @@ def test_wrong_usage_is_refused_before_the_work(here, arguments, message):
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr
     assert files() == before
+
+
+def test_folders_may_have_dots_in_their_names(here):
+    Path("old.results").mkdir()
+    for folder in ("version 1.2", "old.results", "v.2"):
+        done = results("transcribe", "songs", "--out", folder)
+        assert done.exit_code == 0, done.stderr
+        assert files(folder) == ["a/events.csv", "b/events.csv", "c/events.csv", "manifest.csv"]
+    assert results("separate", "songs", "--out", "stems.wav").exit_code == 0
 
 
 def test_a_manifest_of_somebody_else_is_not_replaced(here):

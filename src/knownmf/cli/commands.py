@@ -19,7 +19,7 @@ from knownmf.cli import options
 from knownmf.cli.console import UserError, input_errors, print_failure, print_line, print_table, progress_bar
 from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
 from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
-from knownmf.cli.outputs import RESUME, check_folder, check_outputs, check_picture
+from knownmf.cli.outputs import RESUME, check_bare_name, check_folder, check_outputs, check_picture, folder_and_name
 from knownmf.cli.summaries import describe_dictionary
 from knownmf.wording import counted, listed, printable
 from knownmf.workers import Workers
@@ -289,9 +289,9 @@ def _do_many(
     how: _How,
 ) -> None:
     """Do a job with each of several recordings; see :func:`_do`."""
-    is_file = job.out.suffix.lower() in endings
-    folder, name = (job.out.parent, job.out.name) if is_file else (job.out, _FILES[job.verb])
+    folder, name = folder_and_name(job.out, endings, _FILES[job.verb])
     check_folder(folder)
+    check_bare_name(job.picture)
     jobs = jobs_in_folder(job, recordings, folder, name)
     if how.scheduler is not None:  # the workers may have another working folder
         jobs = [each.absolute() for each in jobs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,9 +18,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["RESUME", "check_folder", "check_outputs", "check_picture", "write_picture"]
+__all__ = [
+    "RESUME",
+    "check_bare_name",
+    "check_folder",
+    "check_outputs",
+    "check_picture",
+    "folder_and_name",
+    "write_picture",
+]
 
 PICTURES = (".png", ".pdf", ".svg")
+
+# What looks like the ending of a file, as in "events.mid". Folders have names such as "version 1.2".
+_ENDING_OF_FILE = re.compile(r"\.[a-z]{2,7}")
 
 # What to do about a result that exists already, for one recording or table, and for many recordings.
 REPLACE = "choose another name, or replace it with --force"
@@ -80,6 +92,43 @@ def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path], rem
             import matplotlib  # noqa: F401 - report that it is missing now, before any work
 
         check_outputs([picture], force=force, inputs=inputs, endings=PICTURES, remedy=remedy)
+
+
+def folder_and_name(out: Path, endings: Sequence[str], name: str) -> tuple[Path, str]:
+    """Return the folder for the results of many recordings, and the name of the file that each of them gets.
+
+    Parameters
+    ----------
+    out : Path
+        What the user passed: a folder, or the name of a file in it, as in ``FOLDER/NAME.csv``.
+    endings : sequence of str
+        The possible endings of the file; empty if several files are written for each recording.
+    name : str
+        The name of the file if the user passed a folder.
+
+    Raises
+    ------
+    UserError
+        If the last part of the path looks like the name of a file, but no file with its ending can be written.
+    """
+    ending = out.suffix.lower()
+    if ending in endings:
+        return out.parent, out.name
+    if endings and _ENDING_OF_FILE.fullmatch(ending) and not out.is_dir():
+        raise UserError(
+            f'"{out}" looks like the name of a file, which must end in {" or ".join(endings)}. For several recordings, '
+            f"pass a folder or FOLDER/NAME{endings[-1]}: each recording gets a file with this name in its own folder."
+        )
+    return out, name
+
+
+def check_bare_name(picture: Path | None) -> None:
+    """Raise if the picture that each of many recordings gets in its own folder is passed with a folder."""
+    if picture is not None and picture != Path(picture.name):
+        raise UserError(
+            f'--picture "{picture}" names a folder: for several recordings, pass a file name only, such as '
+            f"{picture.name}. Each recording gets a picture with this name in its own folder."
+        )
 
 
 def check_folder(folder: Path) -> None:
