@@ -96,8 +96,10 @@ def test_a_bad_recording_is_reported_at_the_end_and_does_not_stop_the_others(her
     assert done.exit_code == 1
     lines = done.stderr.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith('knownmf: songs/b.flac: "songs/b.flac" is not a recording that can be read (')
-    assert lines[1] == 'knownmf: songs/none.wav: "songs/none.wav": No such file or directory.'
+    assert lines[0].startswith('knownmf: "songs/b.flac" is not a recording that can be read (')
+    assert lines[1] == 'knownmf: "songs/none.wav": No such file or directory.'
+    for name in ("songs/b.flac", "songs/none.wav"):  # a failure is said once, and names the recording once
+        assert (done.stdout + done.stderr).count(name) == 1
     assert done.stdout.splitlines()[-1].startswith("2 recordings finished, 2 failed. ")
     assert files("results") == ["a/high.wav", "a/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
     assert not Path("results/b").exists()
@@ -120,6 +122,7 @@ def test_a_full_disk_during_one_recording_is_reported(here, monkeypatch):
     done = results("separate", "songs")
     assert done.exit_code == 1
     assert done.stderr == "knownmf: songs/a.wav: No space left on device.\n"
+    assert "songs/a.wav" not in done.stdout
     assert files("results") == ["b/high.wav", "b/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
 
 

@@ -312,7 +312,8 @@ def _do_many(
             announce=partial(print_line, quiet=how.quiet),
         )
     for recording, message in failed.items():
-        print_failure(f"{recording}: {message}")
+        is_named = f'"{recording}"' in message
+        print_failure(message if is_named else f"{recording}: {message}")
     n_done = len(jobs) - n_skipped - len(failed)
     skipped = f", {n_skipped} skipped, which were finished before" if n_skipped else ""
     print_line(

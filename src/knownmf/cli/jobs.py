@@ -241,7 +241,7 @@ def run_jobs(
     progress : callable
         Called as ``progress(done, total)`` in bytes of all recordings.
     announce : callable
-        Called with a line of text when a job has ended.
+        Called with a line of text when a job is finished.
 
     Returns
     -------
@@ -291,7 +291,6 @@ def run_jobs(
             if outcome.report is None:
                 failed[job.recording] = outcome.error
                 row.update(status="failed", message=outcome.error)
-                announce(f"{job.recording}: failed")
             else:
                 messages = [*([outcome.report.doubt] if outcome.report.doubt else []), *outcome.notes]
                 row.update(outcome.report.values, status="finished", message=" ".join(messages))
