@@ -336,6 +336,34 @@ def test_a_file_size_limit_gives_exit_code_1_and_leaves_no_files(here):
     assert files() == before
 
 
+@pytest.mark.parametrize(("soft", "hard"), [(100, 4096), (100, 150)])
+def test_a_file_is_open_for_each_stem_as_far_as_the_system_allows(here, soft, hard):
+    resource = pytest.importorskip("resource")
+    tones = Dictionary.load("tones.npz")
+    W = np.random.default_rng(0).random((tones.n_bins, 120))
+    Dictionary(W, [f"s{i}" for i in range(120)], **tones.settings).save("many.npz")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    knownmf = Path(sys.executable).with_name("knownmf")
+    for out, options in (("one", []), ("many", ["--resume"])):
+        before = files()
+        command = [knownmf, "separate", "song.wav", "--dictionary", "many.npz", "--out", out, *options]
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+        if hard == 4096:
+            assert done.returncode == 0, done.stderr
+            assert len(files(out)) == 120 + (out == "many")
+        else:
+            assert (done.returncode, done.stdout) == (1, "")
+            assert re.fullmatch(
+                r"knownmf: writing 120 stems needs (\d+) open files, but the system allows 150: raise the limit "
+                r"\(ulimit -n \1\), or use a dictionary with fewer sounds\.\n",
+                done.stderr,
+            )
+            assert files() == before
+
+
 def test_the_parent_of_the_folder_need_not_be_writable(here, monkeypatch):
     Path("stems").mkdir()
     parents, mkdir = [], os.mkdir

@@ -133,9 +133,10 @@ def separate(
     reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
-    from knownmf.audio.separation import stem_names
+    from knownmf.audio.separation import allow_stems, stem_names
 
     names = list(stem_names(basis, free).values())
+    allow_stems(names)
     settings = {
         "mask_power": mask_power, "free": free, "adapt": adapt, "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter
     }  # fmt: skip
