@@ -397,6 +397,7 @@ class Finder:
             os.kill(os.getpid(), number)
 sys.meta_path.insert(0, Finder())
 """
+AT_SOUNDFILE = AT_NUMPY.replace("numpy", "soundfile")
 IN_A_FILE = """
 import numpy.lib.format
 def half(file, *arguments, **options):
@@ -425,6 +426,39 @@ def half(solver, *arguments):
     time.sleep(60)
 Solver.solve_observations = half
 """
+# The exception that ends the command is suppressed, replaced by another one, or cannot be raised.
+SUPPRESSED = """
+from knownmf.solver import Solver
+def half(solver, *arguments):
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+    except BaseException:
+        pass
+    time.sleep(60)
+Solver.solve_observations = half
+"""
+REPLACED = """
+from knownmf.solver import Solver
+class Name:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+def half(solver, *arguments):
+    type("Class", (), {"name": Name()})
+Solver.solve_observations = half
+"""
+IN_DEL = """
+from knownmf.solver import Solver
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+def half(solver, *arguments):
+    Deleted()
+    time.sleep(60)
+Solver.solve_observations = half
+"""
 # The first signal comes between the creation of a file and the code that would remove it. The second one comes while
 # the first one is handled.
 TWICE = """
@@ -443,27 +477,42 @@ knownmf.files.temporary_name = lost
 """
 
 
+SOLVE = ("solve", "V.csv", "--basis", "W.csv", "--out", "new/H.csv", "--report", "new/report.csv")
+MOMENTS = [
+    (AT_NUMPY, DECOMPOSE),
+    (IN_A_FILE, DECOMPOSE),
+    (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.csv")),
+    (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.zarr")),
+    (IN_A_FOLDER, (*SEPARATE[:-1], "new/stems")),
+    (TWICE, DECOMPOSE),
+]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize(
-    ("moment", "command"),
+    ("name", "moment", "command"),
     [
-        (AT_NUMPY, DECOMPOSE),
-        (IN_A_FILE, DECOMPOSE),
-        (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.csv")),
-        (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.zarr")),
-        (IN_A_FOLDER, SEPARATE),
-        (TWICE, DECOMPOSE),
+        *((name, *moment) for name in ("SIGINT", "SIGTERM", "SIGHUP") for moment in MOMENTS),
+        ("SIGINT", SUPPRESSED, (*SEPARATE[:-1], "new/stems")),
+        ("SIGINT", REPLACED, SEPARATE),
+        ("SIGINT", IN_DEL, SEPARATE),
+        ("SIGTERM", IN_A_FILE, ("learn", "song.wav", "--out", "new/learned.npz")),
+        ("SIGTERM", IN_A_TABLE, (*TRANSCRIBE[:-1], "new/events.csv")),
+        ("SIGTERM", IN_A_TABLE, SOLVE),
+        ("SIGTERM", AT_SOUNDFILE, ("info", "song.wav")),
+        ("SIGTERM", AT_SOUNDFILE, ("demo",)),
     ],
 )
 def test_signals_end_the_process_with_one_line_and_leave_no_files(here, name, moment, command):
     number = getattr(signal, name)
     code = f"import os, sys, time; number = {number:d}{moment}\nfrom knownmf_command import main; main()"
-    before = files()
+    Path("V.csv").write_text(",s1,s2\nx,2,3\ny,4,5\n")
+    Path("W.csv").write_text(",c1\nx,1\ny,2\n")
+    before = sorted(Path().rglob("*"))
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert re.fullmatch(r"knownmf: stopped[^\n]*\.\n", done.stderr)
-    assert files() == before
+    assert sorted(Path().rglob("*")) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -39,6 +39,9 @@ _OTHER_FILES = 64
 # The temporary files and folders that exist now, or that are about to be created.
 _unfinished: set[Path] = set()
 
+# The folders that were created for results that are not yet complete, each before its parent.
+_new_folders: list[Path] = []
+
 
 def allow_open_files(number: int, what: str, remedy: str) -> None:
     """Make sure that many files can be open at the same time, before any work.
@@ -127,14 +130,16 @@ def files_written_aside(folder: Path) -> Iterator[Path]:
 def created_folder(folder: Path) -> Iterator[None]:
     """Create a folder and its parents, if they do not exist. After an exception, remove those that are empty."""
     created = [path for path in (folder, *folder.parents) if not path.exists()]
+    _new_folders[:0] = created
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # a folder with other files in it cannot be removed
-            for path in created:
-                path.rmdir()
+        _remove_empty(created)
         raise
+    finally:
+        for path in created:
+            _new_folders.remove(path)
 
 
 @contextlib.contextmanager
@@ -250,9 +255,10 @@ def _folded(name: str) -> str:
 
 
 def remove_unfinished() -> None:
-    """Remove all temporary files and folders of this process, before it ends at once."""
+    """Remove all temporary files of this process, and the new folders for them, before it ends at once."""
     for path in list(_unfinished):
         _remove(path)
+    _remove_empty(list(_new_folders))
 
 
 def remove_unfinished_in(folder: Path) -> None:
@@ -277,6 +283,13 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, each before its parent, up to the first one with other files in it."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _lstat(path: Path) -> os.stat_result | None:

@@ -21,6 +21,7 @@ from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, lo
 from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
 from knownmf.cli.outputs import RESUME, check_bare_name, check_folder, check_outputs, check_picture, folder_and_name
 from knownmf.cli.summaries import describe_dictionary
+from knownmf.files import created_folder
 from knownmf.wording import counted, listed, printable
 from knownmf.workers import Workers
 
@@ -91,8 +92,8 @@ def learn(
                 hop_length=hop_length,
                 progress=progress,
             )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    dictionary.save(out)
+    with created_folder(out.parent):
+        dictionary.save(out)
     print_table(
         _table_of_labels(found, {label: _seconds(of_label) for label, of_label in takes.items()}, dictionary),
         quiet=quiet,

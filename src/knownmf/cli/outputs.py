@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from knownmf.cli.console import UserError, input_errors
 from knownmf.extras import command_extra
-from knownmf.files import written_aside
+from knownmf.files import created_folder, written_aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,8 +152,7 @@ def check_folder(folder: Path) -> None:
 
 def write_picture(path: Path, picture: Figure) -> None:
     """Write a figure in the format that the ending of the file selects."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file, warnings.catch_warnings():
+    with created_folder(path.parent), written_aside(path) as file, warnings.catch_warnings():
         # Characters that no font has are drawn as empty boxes; a warning for each of them is not needed.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         picture.savefig(file, format=path.suffix[1:].lower())

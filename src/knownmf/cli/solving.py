@@ -21,7 +21,7 @@ from knownmf.cli.summaries import describe_convergence
 from knownmf.cli.tables import Axis, Problem, check_numbers, read_problem, read_values
 from knownmf.divergences import beta_of
 from knownmf.extras import tables_extra
-from knownmf.files import files_written_aside
+from knownmf.files import created_folder, files_written_aside
 from knownmf.memory import check_memory
 from knownmf.table_files import LABELED_ENDINGS, TABLE_ENDINGS, table_ending, write_table
 from knownmf.wording import counted, listed, percent
@@ -314,6 +314,6 @@ def _write_report(path: Path, found: Activations, problem: Problem) -> None:
         "steps": found.n_iter,
         "converged": found.converged.astype(int),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     values = np.column_stack([column.astype(object) for column in columns.values()])
-    write_table(path, values, problem.samples.names(), list(columns), "sample")
+    with created_folder(path.parent):
+        write_table(path, values, problem.samples.names(), list(columns), "sample")
