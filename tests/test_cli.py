@@ -549,7 +549,7 @@ def test_a_warning_is_one_line_without_code(here, monkeypatch):
     monkeypatch.setattr(audio, "decompose", warning_first)
     done = run(*DECOMPOSE)
     assert done.exit_code == 0
-    assert done.stderr == "Note: 3 frames missed tol\n"
+    assert done.stderr == "Note: 3 frames missed --tol\n"
 
 
 def test_frames_that_miss_the_tolerance_are_reported(here):
@@ -616,6 +616,7 @@ def test_help_says_the_range_the_default_and_what_a_larger_value_does(option, wo
         ("min_gap_s is -1, n_components=0, mask_power", "--min-gap is -1, --components 0, --mask-power"),
         ("threshold=2, threshold_own=2", "--threshold 2, --threshold-own 2"),
         ("adapt is 2, pass free=0, sr is 0", "--adapt is 2, pass --free 0, --sr is 0"),
+        ("within tol, but wrong: pass a smaller tol.", "within --tol, but wrong: pass a smaller --tol."),
         ("you are free to adapt sounds below a threshold", "you are free to adapt sounds below a threshold"),
         ("\"n_fft=3.wav\" of 'max_iter' is silent", "\"n_fft=3.wav\" of 'max_iter' is silent"),
     ],

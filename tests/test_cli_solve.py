@@ -652,6 +652,56 @@ def test_defaults_are_those_of_the_library():
     assert [options[name].default for name in shared] == [library[name].default for name in shared]
 
 
+class TestWords:
+    """Messages of the library are about spectrograms and arguments in Python, those of the command about tables."""
+
+    def message(self, *arguments):
+        done = run("solve", *arguments, "--out", "H.csv")
+        message = done.stderr.replace("\n", " ")
+        assert not done.exception or isinstance(done.exception, SystemExit)
+        unquoted = re.sub('"[^"]*"', "", message)
+        assert not re.search(r"(?<!-)\b(V|W|bins?|frames?|tol|dispersion|np|librosa|None)\b", unquoted)
+        return message
+
+    def test_a_selection_with_weights_of_counts(self, tables):
+        for weights, place in (
+            (pd.DataFrame({"weight": 0.5}, FEATURES), 'feature "C>A"'),
+            (pd.DataFrame(0.5, FEATURES, SAMPLES), 'feature "C>A", sample "P1"'),
+        ):
+            weights.to_csv("weights.csv")
+            message = self.message("V.csv", "--basis", "W.csv", "--select", "bic", "--weights", "weights.csv")
+            assert message == (
+                f"knownmf: The weight of {place} is 0.5, but \"V.csv\" are counts under 'kullback-leibler', whose "
+                "likelihood ratios have a known scale only with weights of 0 and 1: leave out --weights or --select. "
+            )
+
+    def test_a_selection_of_nothing(self, tables):
+        message = self.message("V.csv", "--basis", "W.csv", "--select", "1e9")
+        assert 'All components of 4 of 4 samples were dropped, first of sample "P1": none of them lowers the' in message
+        assert "noise, look at their deviance (--report), or pass a smaller number as --select." in message
+
+    def test_a_tolerance_relative_to_one_value(self, tables):
+        _, W = tables
+        H = np.random.default_rng(0).uniform(1, 9, (2, 30))
+        data = pd.DataFrame(W.values @ H, FEATURES, [f"P{i}" for i in range(30)])
+        data.iloc[0] *= 1e7
+        data.to_csv("V.csv")
+        message = self.message("V.csv", "--basis", "W.csv")
+        assert "the samples may be within --tol and yet be wrong in all other values. Choose a much smaller" in message
+        assert "smaller --tol, or a smaller weight." in message
+
+    @pytest.mark.parametrize("scale", [-1.0, -9.0])  # of the second, no value may be a level in decibels
+    def test_data_that_are_nearly_all_negative(self, tables, scale):
+        data = pd.DataFrame(scale - np.random.default_rng(0).random((6, 300)), FEATURES)
+        data.columns = [f"P{i}" for i in data.columns]
+        data.to_csv("V.csv")
+        message = self.message("V.csv", "--basis", "W.csv", "--beta-loss", "frobenius")
+        assert (
+            '1800 of 1800 values of "V.csv" are negative, but the model is not: nearly all activations are' in message
+        )
+        assert "Change the sign if only that is wrong, or undo a logarithm (such as decibels)" in message
+
+
 def test_a_limit_of_another_scale_and_empty_samples_are_noted(tables):
     V, _ = tables
     done = solve("V.csv", *OPTIONS, "--total", "1")

@@ -119,7 +119,7 @@ def solve(
         }
         V, W = _checked_data(problem, data, beta, arrays), problem.W
         settings: dict[str, Any] = {"beta_loss": beta_loss, "tol": tol, "max_iter": max_iter, "progress": progress}
-        with _in_words_of_tables(data, basis, problem.samples):
+        with _in_words_of_tables(data, basis, problem):
             if select is None:
                 found = knownmf.activations(V, W, **arrays, **penalties, **settings)
             else:
@@ -256,12 +256,31 @@ def _checked_data(problem: Problem, path: Path, beta: float, arrays: dict[str, A
     return V
 
 
+# Advice of the library that is for Python, and what to do on the command line.
+_ADVICE = {
+    r"leave the weights out, or pass dispersion=.*": "leave out --weights or --select.",
+    r"look at their goodness of fit, or pass a dispersion or a smaller criterion": (
+        "look at their deviance (--report), or pass a smaller number as --select"
+    ),
+    r"Remedy: (convert V|pass -V).*": (
+        "Change the sign if only that is wrong, or undo a logarithm (such as decibels) or the subtraction of a mean."
+    ),
+}
+
+
 @contextlib.contextmanager
-def _in_words_of_tables(data: Path, basis: Path, samples: Axis) -> Iterator[None]:
+def _in_words_of_tables(data: Path, basis: Path, problem: Problem) -> Iterator[None]:
     """Turn messages of the library about spectrograms into messages about tables."""
 
+    def place(match: re.Match[str]) -> str:
+        sample = f", {problem.samples.name(int(match[2]))}" if match[2] else ""
+        return f"The weight of {problem.features.name(int(match[1]))}{sample}"
+
     def reworded(message: str) -> str:
-        message = re.sub(r"\bframe (\d+)\b", lambda match: samples.name(int(match[1])), message)
+        for pattern, advice in _ADVICE.items():
+            message = re.sub(pattern, advice, message)
+        message = re.sub(r"\bweights\[(\d+)(?:, (\d+))?\]", place, message)
+        message = re.sub(r"\bframe (\d+)\b", lambda match: problem.samples.name(int(match[1])), message)
         message = re.sub(r"\bframe(s?)\b", r"sample\1", message)
         message = re.sub(r"\bbin(s?)\b", r"feature\1", message)
         message = re.sub(r"\b(lower|raise) (total|upper)\b", r"\1 --\2", message)
