@@ -397,7 +397,18 @@ class Finder:
             os.kill(os.getpid(), number)
 sys.meta_path.insert(0, Finder())
 """
-AT_SOUNDFILE = AT_NUMPY.replace("numpy", "soundfile")
+# Extensions in C++ abort the process if there is an exception while they are imported.
+AT_SOUNDFILE = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "soundfile":
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(60)
+            except BaseException:
+                os.abort()
+sys.meta_path.insert(0, Finder())
+"""
 IN_A_FILE = """
 import numpy.lib.format
 def half(file, *arguments, **options):

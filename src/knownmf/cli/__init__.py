@@ -95,7 +95,18 @@ def _handle_signals(handler: Callable[[int, FrameType | None], None] | signal.Ha
 def _stop(number: int, frame: FrameType | None) -> None:
     """End the command: whatever it is doing cleans up after itself. The next signal ends the process at once."""
     _handle_signals(_end_at_once)
+    if _is_importing(frame):  # extensions in C++ would abort the process because of an exception
+        _end_at_once(number, frame)
     raise _Stopped(number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a frame belongs to the import of a module."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
