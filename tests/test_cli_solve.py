@@ -279,7 +279,24 @@ class TestMisfits:
         twice = {"C>G": "C>A"}
         V.rename(index=twice).to_csv("V.csv")
         W.rename(index=twice).to_csv("W.csv")
-        assert 'more than one feature with the name "C>A"' in self.refused("V.csv", *OPTIONS)
+        assert 'has more than one feature with the name "C>A": give them' in self.refused("V.csv", *OPTIONS)
+        V.index = W.index = [*"aabbcc"]
+        V.to_csv("V.csv")
+        W.to_csv("W.csv")
+        complaint = self.refused("V.csv", *OPTIONS)
+        assert '"V.csv" has more than one feature with the names "a", "b", "c": give them different names.' in complaint
+
+    def test_features_with_the_same_name_in_one_table_are_named(self, tables):
+        names = [f"{name}{n}" for n in range(8) for name in FEATURES]
+        pd.DataFrame(1, [*names, *names[:5]], SAMPLES).to_csv("V.csv")
+        pd.DataFrame(np.random.default_rng(0).random((48, 2)), names, COMPONENTS).to_csv("W.csv")
+        assert (
+            'the same features: "V.csv" has more than one feature with the names "C>A0", "C>G0", "C>T0" and 2 more. '
+            "Both need the same ones, in any order."
+        ) in self.refused("V.csv", *OPTIONS)
+        pd.DataFrame(1, ["400", "400.0", "500"], SAMPLES).to_csv("V.csv")
+        pd.DataFrame(1.0, ["400", "500"], COMPONENTS).to_csv("W.csv")
+        assert "features: Some of their names are the same number. Both need" in self.refused("V.csv", *OPTIONS)
 
     @pytest.mark.parametrize(
         ("value", "complaint"),
@@ -425,11 +442,11 @@ class TestOptions:
 
     def test_samples_with_the_same_name_get_a_number_and_a_note(self, tables):
         V, _ = tables
-        V.columns = ["P1", "P2", "P1", "P4"]
+        V.columns = ["P1", "P2", "P1", "P2"]
         V.to_csv("V.csv")
         done = solve("V.csv", *OPTIONS)
-        assert 'more than one sample with the name "P1"' in done.stderr
-        assert Path("H.csv").read_text().startswith("component,P1,P2,P1.2,P4\n")
+        assert '"V.csv" has more than one sample with the names "P1", "P2": others get a number.' in done.stderr
+        assert Path("H.csv").read_text().startswith("component,P1,P2,P1.2,P2.2\n")
 
     def test_quiet_prints_nothing(self, tables):
         done = solve("V.csv", *OPTIONS, "--quiet")

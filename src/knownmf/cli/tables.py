@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,10 +164,10 @@ def read_problem(
     )
     check_numbers(problem.W, basis, problem.features, problem.components)
     for axis, path in ((problem.samples, data), (problem.components, basis)):
-        twice = _first_repeated(axis.labels or ())
-        if twice is not None and table_ending(path) != ".npz":
+        repeated = _repeated(axis.labels or ())
+        if repeated and table_ending(path) != ".npz":
             warnings.warn(
-                f'"{path}" has more than one {axis.what} with the name "{twice}": others get a number.',
+                f'"{path}" {_has_repeated(axis.what, repeated)}: others get a number.',
                 UserWarning,
                 stacklevel=2,
             )
@@ -384,19 +385,19 @@ def _order(first: Sequence[str] | None, second: Sequence[str] | None) -> np.ndar
 
 def _check_distinct(axis: Axis, path: Path) -> None:
     """Raise if a label occurs more than once."""
-    twice = _first_repeated(axis.labels or ())
-    if twice is not None:
-        raise UserError(f'"{path}" has more than one {axis.what} with the name "{twice}": give them different names.')
+    repeated = _repeated(axis.labels or ())
+    if repeated:
+        raise UserError(f'"{path}" {_has_repeated(axis.what, repeated)}: give them different names.')
 
 
-def _first_repeated(labels: Sequence[str]) -> str | None:
-    """Return the first label that occurs a second time, None if all are different."""
-    known: set[str] = set()
-    for label in labels:
-        if label in known:
-            return label
-        known.add(label)
-    return None
+def _repeated(labels: Iterable[str]) -> list[str]:
+    """Return the labels that occur more than once, each of them once."""
+    return [label for label, number in Counter(labels).items() if number > 1]
+
+
+def _has_repeated(what: str, repeated: Sequence[str]) -> str:
+    """Return the sentence about labels that occur more than once, without its subject."""
+    return f"has more than one {what} with the {'name' if len(repeated) == 1 else 'names'} {_quoted(repeated)}"
 
 
 def check_numbers(
@@ -504,9 +505,13 @@ def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_bas
         if _keys(own.labels or ()) & _keys(other.labels or ()):
             lacks = [(data, _missing_labels(own, other)), (basis, _missing_labels(other, own))]
             sentences = [f'"{path}" lacks {_quoted(missing)}.' for path, missing in lacks if missing]
+            if not sentences:
+                twice = [(path, _repeated(axis.labels or ())) for path, axis in ((data, own), (basis, other))]
+                sentences = [f'"{path}" {_has_repeated("feature", labels)}.' for path, labels in twice if labels]
+                sentences = sentences or ["Some of their names are the same number."]
             return (
-                f'"{data}" and "{basis}" do not have the same features: '
-                f"{' '.join(sentences) or 'some names occur more than once.'} Both need the same ones, in any order."
+                f'"{data}" and "{basis}" do not have the same features: {" ".join(sentences)} Both need the same ones, '
+                "in any order."
             )
     sizes = [
         f'"{path}" has {counted(_likely(readings)[0].table.values.shape[0], "row")} and '
