@@ -617,3 +617,11 @@ BasisLayout = Annotated[
         help="The same for BASIS.",
     ),
 ]
+SharedFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--shared-features",
+        rich_help_panel=_HOW_READ,
+        help="Use only the features that both tables have, by their names. By default, others are an error.",
+    ),
+]

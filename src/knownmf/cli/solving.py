@@ -59,6 +59,7 @@ def solve(
     components: options.ComponentsIn = None,
     labels: options.Layout = None,
     basis_labels: options.BasisLayout = None,
+    shared_features: options.SharedFeatures = False,
     tol: options.TolOfTables = None,
     max_iter: options.MaxIterOfTables = options.MAX_ITER,
     seed: options.Seed = 0,
@@ -70,7 +71,8 @@ def solve(
     Other words for activations are exposures, abundances, concentrations, usages and loadings. Each sample is
     approximated by a sum of basis vectors, each multiplied by its activation.
 
-    Both tables have the same features. If they have names, these are matched, in any order. The activations are written
+    Both tables have the same features, unless --shared-features leaves out those that only one of them has. If they
+    have names, these are matched, in any order. The activations are written
     like the data: if the samples of the data are in columns, those of the activations are, too. Missing values in the
     data (empty cells, NA or NaN) are left out. The summary says how the tables were read.
     """
@@ -104,7 +106,7 @@ def solve(
         tol = TOL_OF_INFERENCE if how_sure else options.TOL
     tables: dict[Path, tuple[np.ndarray, str]] = {}
     with progress_bar("Solving", quiet=quiet) as progress:
-        problem = read_problem(data, basis, samples, components, labels, basis_labels)
+        problem = read_problem(data, basis, samples, components, labels, basis_labels, only_shared=shared_features)
         read = partial(_values, problem)
         penalties = {
             "l1": read(l1, "--l1", problem.components, problem.samples),
@@ -239,7 +241,8 @@ def _values(
     """Return a number or None as it is, and the values in a file in the order of the axes."""
     if not isinstance(value, Path):
         return value
-    return read_values(value, option, inner, outer, problem.samples_in_rows, missing)
+    may_have_more = problem.is_shared and inner is problem.features
+    return read_values(value, option, inner, outer, problem.samples_in_rows, missing, may_have_more=may_have_more)
 
 
 def _checked_data(problem: Problem, path: Path, beta: float, arrays: dict[str, Any]) -> Any:
