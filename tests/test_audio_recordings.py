@@ -568,15 +568,22 @@ def test_the_drums_of_the_demo_fit_and_other_sounds_do_not():
     assert not decompose(song.y, song.sr, notes).fits
 
 
-def test_a_perfect_basis_explains_everything_and_silence_leaves_nothing_to_explain():
+def test_a_perfect_basis_explains_everything():
     y = np.random.default_rng(3).normal(size=4 * 512)
     V = spectrogram(y, flat())
     exact = Dictionary(V, [f"frame {i}" for i in range(V.shape[1])], sr=SR)
     assert decompose(y, SR, exact, tol=1e-8).explained > 0.999
-    silent = decompose(np.zeros(SR), SR, exact)
-    assert silent.explained == 1
+
+
+@pytest.mark.parametrize("learned", [{}, {"free": 2}, {"adapt": 0.5}, {"free": 1, "adapt": 0.5}], ids=str)
+@pytest.mark.parametrize("peak", [0.0, 1e-200])  # the energy of the second one is 0 in double precision
+def test_silence_leaves_nothing_to_explain(peak, learned):
+    silent = decompose(peak * np.random.default_rng(3).normal(size=SR), SR, flat(), **learned)
+    assert np.isnan([silent.explained, silent.explained_by_dictionary]).all()
+    assert silent.is_silent
     assert silent.fits
-    assert not silent.found.H.any()
+    assert repr(silent).startswith("Decomposition(of silence: ")
+    assert peak or not silent.found.H.any()
 
 
 def test_bins_that_a_lower_sample_rate_cannot_hold_do_not_count():

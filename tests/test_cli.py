@@ -342,9 +342,20 @@ def test_the_part_of_the_dictionary_is_told_apart_from_what_was_learned(here):
 
 def test_silence_is_not_called_explained(here):
     soundfile.write("song.wav", np.zeros(SR), SR)
-    done = run(*DECOMPOSE)
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.startswith("There is nothing to explain: the recording is silent (up to 4000 Hz).\n")
+    for command in (SEPARATE, TRANSCRIBE, (*DECOMPOSE[:-1], "a.csv"), (*DECOMPOSE[:-1], "a.zarr"), DECOMPOSE):
+        picture = () if command is SEPARATE else ("--picture", f"{command[0]}.png", "--force")
+        done = run(*command, *picture)
+        assert done.exit_code == 0, done.stderr
+        assert (
+            done.stderr == "Note: Up to 4000 Hz, the recording is silent: it may be another file, or a muted track.\n"
+        )
+        assert done.stdout.startswith("There is nothing to explain: the recording is silent (up to 4000 Hz).\n")
+        assert "explained" not in done.stdout
+    for name in ("activations.npz", "a.zarr"):
+        assert ", of a silent recording, " in run("info", name).stdout
+    with np.load("activations.npz") as archive:
+        settings = json.loads(str(archive["settings"]), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert settings["explained"] is settings["explained_by_dictionary"] is None
 
 
 @pytest.mark.parametrize("command", [SEPARATE, DECOMPOSE, TRANSCRIBE], ids=lambda command: command[0])
@@ -538,7 +549,7 @@ def test_a_warning_is_one_line_without_code(here, monkeypatch):
     monkeypatch.setattr(audio, "decompose", warning_first)
     done = run(*DECOMPOSE)
     assert done.exit_code == 0
-    assert done.stderr == "Note: 3 frames missed tol\n"
+    assert done.stderr == "Note: 3 frames missed --tol\n"
 
 
 def test_frames_that_miss_the_tolerance_are_reported(here):
@@ -605,6 +616,7 @@ def test_help_says_the_range_the_default_and_what_a_larger_value_does(option, wo
         ("min_gap_s is -1, n_components=0, mask_power", "--min-gap is -1, --components 0, --mask-power"),
         ("threshold=2, threshold_own=2", "--threshold 2, --threshold-own 2"),
         ("adapt is 2, pass free=0, sr is 0", "--adapt is 2, pass --free 0, --sr is 0"),
+        ("within tol, but wrong: pass a smaller tol.", "within --tol, but wrong: pass a smaller --tol."),
         ("you are free to adapt sounds below a threshold", "you are free to adapt sounds below a threshold"),
         ("\"n_fft=3.wav\" of 'max_iter' is silent", "\"n_fft=3.wav\" of 'max_iter' is silent"),
     ],

@@ -336,6 +336,34 @@ def test_a_file_size_limit_gives_exit_code_1_and_leaves_no_files(here):
     assert files() == before
 
 
+@pytest.mark.parametrize(("soft", "hard"), [(100, 4096), (100, 150)])
+def test_a_file_is_open_for_each_stem_as_far_as_the_system_allows(here, soft, hard):
+    resource = pytest.importorskip("resource")
+    tones = Dictionary.load("tones.npz")
+    W = np.random.default_rng(0).random((tones.n_bins, 120))
+    Dictionary(W, [f"s{i}" for i in range(120)], **tones.settings).save("many.npz")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    knownmf = Path(sys.executable).with_name("knownmf")
+    for out, options in (("one", []), ("many", ["--resume"])):
+        before = files()
+        command = [knownmf, "separate", "song.wav", "--dictionary", "many.npz", "--out", out, *options]
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+        if hard == 4096:
+            assert done.returncode == 0, done.stderr
+            assert len(files(out)) == 120 + (out == "many")
+        else:
+            assert (done.returncode, done.stdout) == (1, "")
+            assert re.fullmatch(
+                r"knownmf: writing 120 stems needs (\d+) open files, but the system allows 150: raise the limit "
+                r"\(ulimit -n \1\), or use a dictionary with fewer sounds\.\n",
+                done.stderr,
+            )
+            assert files() == before
+
+
 def test_the_parent_of_the_folder_need_not_be_writable(here, monkeypatch):
     Path("stems").mkdir()
     parents, mkdir = [], os.mkdir
@@ -369,6 +397,18 @@ class Finder:
             os.kill(os.getpid(), number)
 sys.meta_path.insert(0, Finder())
 """
+# Extensions in C++ abort the process if there is an exception while they are imported.
+AT_SOUNDFILE = """
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "soundfile":
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(60)
+            except BaseException:
+                os.abort()
+sys.meta_path.insert(0, Finder())
+"""
 IN_A_FILE = """
 import numpy.lib.format
 def half(file, *arguments, **options):
@@ -397,6 +437,39 @@ def half(solver, *arguments):
     time.sleep(60)
 Solver.solve_observations = half
 """
+# The exception that ends the command is suppressed, replaced by another one, or cannot be raised.
+SUPPRESSED = """
+from knownmf.solver import Solver
+def half(solver, *arguments):
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+    except BaseException:
+        pass
+    time.sleep(60)
+Solver.solve_observations = half
+"""
+REPLACED = """
+from knownmf.solver import Solver
+class Name:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+def half(solver, *arguments):
+    type("Class", (), {"name": Name()})
+Solver.solve_observations = half
+"""
+IN_DEL = """
+from knownmf.solver import Solver
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+def half(solver, *arguments):
+    Deleted()
+    time.sleep(60)
+Solver.solve_observations = half
+"""
 # The first signal comes between the creation of a file and the code that would remove it. The second one comes while
 # the first one is handled.
 TWICE = """
@@ -415,27 +488,42 @@ knownmf.files.temporary_name = lost
 """
 
 
+SOLVE = ("solve", "V.csv", "--basis", "W.csv", "--out", "new/H.csv", "--report", "new/report.csv")
+MOMENTS = [
+    (AT_NUMPY, DECOMPOSE),
+    (IN_A_FILE, DECOMPOSE),
+    (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.csv")),
+    (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.zarr")),
+    (IN_A_FOLDER, (*SEPARATE[:-1], "new/stems")),
+    (TWICE, DECOMPOSE),
+]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize(
-    ("moment", "command"),
+    ("name", "moment", "command"),
     [
-        (AT_NUMPY, DECOMPOSE),
-        (IN_A_FILE, DECOMPOSE),
-        (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.csv")),
-        (IN_A_TABLE, (*DECOMPOSE[:-1], "activations.zarr")),
-        (IN_A_FOLDER, SEPARATE),
-        (TWICE, DECOMPOSE),
+        *((name, *moment) for name in ("SIGINT", "SIGTERM", "SIGHUP") for moment in MOMENTS),
+        ("SIGINT", SUPPRESSED, (*SEPARATE[:-1], "new/stems")),
+        ("SIGINT", REPLACED, SEPARATE),
+        ("SIGINT", IN_DEL, SEPARATE),
+        ("SIGTERM", IN_A_FILE, ("learn", "song.wav", "--out", "new/learned.npz")),
+        ("SIGTERM", IN_A_TABLE, (*TRANSCRIBE[:-1], "new/events.csv")),
+        ("SIGTERM", IN_A_TABLE, SOLVE),
+        ("SIGTERM", AT_SOUNDFILE, ("info", "song.wav")),
+        ("SIGTERM", AT_SOUNDFILE, ("demo",)),
     ],
 )
 def test_signals_end_the_process_with_one_line_and_leave_no_files(here, name, moment, command):
     number = getattr(signal, name)
     code = f"import os, sys, time; number = {number:d}{moment}\nfrom knownmf_command import main; main()"
-    before = files()
+    Path("V.csv").write_text(",s1,s2\nx,2,3\ny,4,5\n")
+    Path("W.csv").write_text(",c1\nx,1\ny,2\n")
+    before = sorted(Path().rglob("*"))
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert re.fullmatch(r"knownmf: stopped[^\n]*\.\n", done.stderr)
-    assert files() == before
+    assert sorted(Path().rglob("*")) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch):
 
 
 def results(command, *arguments):
-    return run(command, *arguments, "--dictionary", "tones.npz", "--out", "results")
+    return run(command, "--dictionary", "tones.npz", "--out", "results", *arguments)
 
 
 def manifest(folder="results"):
@@ -60,6 +60,19 @@ def test_each_recording_gets_a_folder(here, verb, given):
         assert float(row["explained"]) > 0.85
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_silent_recording_is_called_silent(here, verb):
+    soundfile.write("songs/c.wav", np.zeros(SR), SR)
+    done = results(verb, "songs")
+    assert done.exit_code == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if "c.wav" in line]
+    assert line.startswith("songs/c.wav: silent; 100 % of ")
+    row = manifest()["c.wav"]
+    assert (row["status"], row["explained"], row["explained_by_dictionary"]) == ("finished", "", "")
+    assert row["message"].startswith("Up to 4000 Hz, the recording is silent: ")
+    assert "3 skipped" in results(verb, "songs", "--resume").stdout
+
+
 def test_stems_are_those_of_the_recording_alone(here):
     assert results("separate", "songs").exit_code == 0
     assert run("separate", "songs/a.wav", "--dictionary", "tones.npz", "--out", "alone").exit_code == 0
@@ -70,7 +83,7 @@ def test_stems_are_those_of_the_recording_alone(here):
 
 
 def test_the_file_in_the_folders_can_be_chosen(here):
-    done = run("decompose", "songs", "--dictionary", "tones.npz", "--out", "new/table.csv", "--picture", "p/all.png")
+    done = run("decompose", "songs", "--dictionary", "tones.npz", "--out", "new/table.csv", "--picture", "./all.png")
     assert done.exit_code == 0, done.stderr
     assert files("new") == sorted(
         ["manifest.csv", *(f"{name}/{file}" for name in "abc" for file in ("all.png", "table.csv"))]
@@ -83,8 +96,10 @@ def test_a_bad_recording_is_reported_at_the_end_and_does_not_stop_the_others(her
     assert done.exit_code == 1
     lines = done.stderr.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith('knownmf: songs/b.flac: "songs/b.flac" is not a recording that can be read (')
-    assert lines[1] == 'knownmf: songs/none.wav: "songs/none.wav": No such file or directory.'
+    assert lines[0].startswith('knownmf: "songs/b.flac" is not a recording that can be read (')
+    assert lines[1] == 'knownmf: "songs/none.wav": No such file or directory.'
+    for name in ("songs/b.flac", "songs/none.wav"):  # a failure is said once, and names the recording once
+        assert (done.stdout + done.stderr).count(name) == 1
     assert done.stdout.splitlines()[-1].startswith("2 recordings finished, 2 failed. ")
     assert files("results") == ["a/high.wav", "a/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
     assert not Path("results/b").exists()
@@ -107,6 +122,7 @@ def test_a_full_disk_during_one_recording_is_reported(here, monkeypatch):
     done = results("separate", "songs")
     assert done.exit_code == 1
     assert done.stderr == "knownmf: songs/a.wav: No space left on device.\n"
+    assert "songs/a.wav" not in done.stdout
     assert files("results") == ["b/high.wav", "b/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
 
 
@@ -123,6 +139,23 @@ def test_finished_recordings_are_skipped_and_all_others_done(here):
     assert Path("results/a/low.wav").stat().st_mtime_ns == before
     assert {row["status"] for row in manifest().values()} == {"finished"}
     assert "0 recordings finished, 3 skipped" in results("separate", "songs", "--resume").stdout
+
+
+@pytest.mark.parametrize("existing", ["manifest.csv", "a/activations.npz", "b/p.png"])
+def test_results_that_exist_can_be_continued_or_replaced(here, existing):
+    command = ("decompose", "songs", "--picture", "p.png")
+    assert results(*command).exit_code == 0
+    for name in files("results"):
+        if name != existing:
+            (Path("results") / name).unlink()
+    done = results(*command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f'knownmf: "results/{existing}" exists already: continue with --resume, which skips what is finished, choose '
+        "another folder, or replace all with --force.\n"
+    )
+    assert results(*command, "--resume").exit_code == 0
+    assert results(*command, "--force").exit_code == 0
 
 
 @pytest.mark.parametrize("change", ["recording", "dictionary", "options", "output", "picture"])
@@ -227,6 +260,15 @@ def test_the_same_recording_twice_is_done_once(here):
         (("transcribe", "*.ogg"), 'No file matches "*.ogg"'),
         (("transcribe", "songs", "--picture", "a.gif"), ".png or .pdf or .svg"),
         (("decompose", "songs/a.wav", "songs/b.flac", "--tol", "-1"), "--tol"),
+        (
+            ("transcribe", "songs", "--picture", "p/all.png"),
+            '--picture "p/all.png" names a folder: for several recordings, pass a file name only, such as all.png.',
+        ),
+        (("decompose", "songs/a.wav", "--resume", "--picture", "results/all.png"), '"results/all.png" names a folder'),
+        (("decompose", "songs", "--picture", Path("a.png").absolute()), "pass a file name only, such as a.png."),
+        (("decompose", "songs", "--out", "new/table.txt"), '"new/table.txt" looks like the name of a file, which must'),
+        (("transcribe", "songs", "--out", "events.mid"), "which must end in .csv. For several recordings, pass a"),
+        (("transcribe", "songs", "--out", "new/a.npz"), "pass a folder or FOLDER/NAME.csv: each recording gets a file"),
     ],
 )
 def test_wrong_usage_is_refused_before_the_work(here, arguments, message):
@@ -235,6 +277,15 @@ def test_wrong_usage_is_refused_before_the_work(here, arguments, message):
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr
     assert files() == before
+
+
+def test_folders_may_have_dots_in_their_names(here):
+    Path("old.results").mkdir()
+    for folder in ("version 1.2", "old.results", "v.2"):
+        done = results("transcribe", "songs", "--out", folder)
+        assert done.exit_code == 0, done.stderr
+        assert files(folder) == ["a/events.csv", "b/events.csv", "c/events.csv", "manifest.csv"]
+    assert results("separate", "songs", "--out", "stems.wav").exit_code == 0
 
 
 def test_a_manifest_of_somebody_else_is_not_replaced(here):

@@ -232,7 +232,9 @@ class TestMisfits:
         V, _ = tables
         V.rename(index={"C>A": "c>a"}).to_csv("V.csv")
         complaint = self.refused("V.csv", *OPTIONS)
-        assert '"V.csv" lacks "C>A". "W.csv" lacks "c>a". Both need the same ones, in any order.' in complaint
+        assert (
+            '"V.csv" lacks "C>A". "W.csv" lacks "c>a". Both need the same ones, in any order, or pass --' in complaint
+        )
         V.drop(index=["C>A", "T>G"]).to_csv("V.csv")
         assert '"V.csv" lacks "C>A", "T>G". Both need' in self.refused("V.csv", *OPTIONS)
 
@@ -279,7 +281,24 @@ class TestMisfits:
         twice = {"C>G": "C>A"}
         V.rename(index=twice).to_csv("V.csv")
         W.rename(index=twice).to_csv("W.csv")
-        assert 'more than one feature with the name "C>A"' in self.refused("V.csv", *OPTIONS)
+        assert 'has more than one feature with the name "C>A": give them' in self.refused("V.csv", *OPTIONS)
+        V.index = W.index = [*"aabbcc"]
+        V.to_csv("V.csv")
+        W.to_csv("W.csv")
+        complaint = self.refused("V.csv", *OPTIONS)
+        assert '"V.csv" has more than one feature with the names "a", "b", "c": give them different names.' in complaint
+
+    def test_features_with_the_same_name_in_one_table_are_named(self, tables):
+        names = [f"{name}{n}" for n in range(8) for name in FEATURES]
+        pd.DataFrame(1, [*names, *names[:5]], SAMPLES).to_csv("V.csv")
+        pd.DataFrame(np.random.default_rng(0).random((48, 2)), names, COMPONENTS).to_csv("W.csv")
+        assert (
+            'the same features: "V.csv" has more than one feature with the names "C>A0", "C>G0", "C>T0" and 2 more. '
+            "Both need the same ones, in any order."
+        ) in self.refused("V.csv", *OPTIONS)
+        pd.DataFrame(1, ["400", "400.0", "500"], SAMPLES).to_csv("V.csv")
+        pd.DataFrame(1.0, ["400", "500"], COMPONENTS).to_csv("W.csv")
+        assert '"V.csv" has more than one feature with the name "400". Both' in self.refused("V.csv", *OPTIONS)
 
     @pytest.mark.parametrize(
         ("value", "complaint"),
@@ -425,11 +444,11 @@ class TestOptions:
 
     def test_samples_with_the_same_name_get_a_number_and_a_note(self, tables):
         V, _ = tables
-        V.columns = ["P1", "P2", "P1", "P4"]
+        V.columns = ["P1", "P2", "P1", "P2"]
         V.to_csv("V.csv")
         done = solve("V.csv", *OPTIONS)
-        assert 'more than one sample with the name "P1"' in done.stderr
-        assert Path("H.csv").read_text().startswith("component,P1,P2,P1.2,P4\n")
+        assert '"V.csv" has more than one sample with the names "P1", "P2": others get a number.' in done.stderr
+        assert Path("H.csv").read_text().startswith("component,P1,P2,P1.2,P2.2\n")
 
     def test_quiet_prints_nothing(self, tables):
         done = solve("V.csv", *OPTIONS, "--quiet")
@@ -650,6 +669,148 @@ def test_defaults_are_those_of_the_library():
     shared = [name for name in options if name in library and name not in ("out", "tol")]
     assert len(shared) == 9
     assert [options[name].default for name in shared] == [library[name].default for name in shared]
+
+
+class TestSharedFeatures:
+    """The data have the features of the basis, but one, and two others."""
+
+    @pytest.fixture(params=[FEATURES, ["0", "1", "2", "3", "4", "6"], [f"{n}.50" for n in range(6)]], ids=str)
+    def parts(self, request, tables):
+        """Return the data and the basis of the features that both have."""
+        V, W = tables
+        V.index = W.index = request.param
+        others = pd.DataFrame(7, ["other", "99"], SAMPLES)
+        pd.concat([others[:1], V.iloc[[4, 3, 2, 1, 0]], others[1:]]).to_csv("V.csv", index_label="feature")
+        W.to_csv("W.csv", index_label="feature")
+        return V[:5], W[:5]
+
+    def activations(self, parts, **options):
+        V, W = parts
+        return pd.DataFrame(knownmf.activations(V.values, W.values, **options).H, COMPONENTS, SAMPLES)
+
+    def test_others_are_left_out_and_named(self, parts):
+        done = solve("V.csv", *OPTIONS, "--shared-features")
+        np.testing.assert_allclose(written(), self.activations(parts), rtol=1e-6)
+        last = pd.read_csv("W.csv", dtype=str)["feature"].iloc[-1]
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith("V.csv: 7 features in rows")
+        assert lines[2:4] == [
+            f"Left out are 2 features of V.csv (other, 99) and 1 feature of W.csv ({last}); both have 5 features.",
+            "The features are matched by name; they are in another order in the two files.",
+        ]
+
+    def test_without_the_option_it_is_mentioned(self, parts):
+        done = run("solve", "V.csv", *OPTIONS)
+        assert done.exit_code == 2
+        assert "in any order, or pass --shared-features to leave out all others.\n" in done.stderr
+
+    @pytest.mark.parametrize("form", ["turned", "sparse weights", "dictionary"])
+    def test_in_other_forms(self, parts, form):
+        expected, options = self.activations(parts), ()
+        if form == "turned":
+            pd.read_csv("V.csv", index_col=0, dtype={"feature": str}).T.to_csv("V.csv")
+            expected = expected.T
+        elif form == "dictionary":
+            W = pd.read_csv("W.csv", index_col=0, dtype={"feature": str})
+            Dictionary(W).save("W.npz")
+            options = ("--basis", "W.npz")
+        else:
+            pd.read_csv("V.csv", index_col=0)["P1"].rename("weight").to_csv("weights.csv")
+            expected, options = self.activations(parts, weights=parts[0]["P1"].values), ("--weights", "weights.csv")
+        solve("V.csv", *OPTIONS, "--shared-features", *options)
+        np.testing.assert_allclose(written(), expected, rtol=1e-6)
+
+    def test_the_background_may_have_more_features_or_the_same(self, parts):
+        everything = pd.read_csv("V.csv", index_col=0, dtype={"feature": str})
+        expected = self.activations(parts, background=parts[0].values / 4.0)
+        shared = everything.loc[parts[0].index]
+        for table in (everything, shared[::-1]):
+            (table / 4).to_csv("background.csv")
+            solve("V.csv", *OPTIONS, "--shared-features", "--background", "background.csv", "--force")
+            np.testing.assert_allclose(written(), expected, rtol=1e-6, atol=1e-9)
+        done = run("solve", "V.csv", *OPTIONS, "--background", "background.csv", "--force")
+        assert done.exit_code == 2
+
+    def test_nothing_to_leave_out(self, tables):
+        done = solve("V.csv", *OPTIONS, "--shared-features")
+        assert "Both have the same features: none is left out." in done.stdout
+        agree(written(), expected(tables))
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            ([*"abcdef"], '--shared-features: "V.csv" and "W.csv" have no names of features in common. The features'),
+            ([*"012345"], '"V.csv" and "W.csv" have no names of features in common.'),
+            (
+                ["C>A", "C>A", "C>T", *"def"],
+                '"V.csv" has more than one feature with the name "C>A": give them different',
+            ),
+        ],
+    )
+    def test_tables_that_share_nothing_or_names_that_repeat(self, tables, names, message):
+        V, _ = tables
+        V.index = names
+        V.to_csv("V.csv")
+        done = run("solve", "V.csv", *OPTIONS, "--shared-features")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert message in done.stderr
+
+    def test_names_that_repeat_do_not_matter_where_they_are_left_out(self, tables):
+        V, W = tables
+        V.index = ["x", "x", *FEATURES[2:]]
+        V.to_csv("V.csv")
+        solve("V.csv", *OPTIONS, "--shared-features")
+        np.testing.assert_allclose(written(), self.activations((V[2:], W[2:])), rtol=1e-6)
+
+
+class TestWords:
+    """Messages of the library are about spectrograms and arguments in Python, those of the command about tables."""
+
+    def message(self, *arguments):
+        done = run("solve", *arguments, "--out", "H.csv")
+        message = done.stderr.replace("\n", " ")
+        assert not done.exception or isinstance(done.exception, SystemExit)
+        unquoted = re.sub('"[^"]*"', "", message)
+        assert not re.search(r"(?<!-)\b(V|W|bins?|frames?|tol|dispersion|np|librosa|None)\b", unquoted)
+        return message
+
+    def test_a_selection_with_weights_of_counts(self, tables):
+        for weights, place in (
+            (pd.DataFrame({"weight": 0.5}, FEATURES), 'feature "C>A"'),
+            (pd.DataFrame(0.5, FEATURES, SAMPLES), 'feature "C>A", sample "P1"'),
+        ):
+            weights.to_csv("weights.csv")
+            message = self.message("V.csv", "--basis", "W.csv", "--select", "bic", "--weights", "weights.csv")
+            assert message == (
+                f"knownmf: The weight of {place} is 0.5, but \"V.csv\" are counts under 'kullback-leibler', whose "
+                "likelihood ratios have a known scale only with weights of 0 and 1: leave out --weights or --select. "
+            )
+
+    def test_a_selection_of_nothing(self, tables):
+        message = self.message("V.csv", "--basis", "W.csv", "--select", "1e9")
+        assert 'All components of 4 of 4 samples were dropped, first of sample "P1": none of them lowers the' in message
+        assert "noise, look at their deviance (--report), or pass a smaller number as --select." in message
+
+    def test_a_tolerance_relative_to_one_value(self, tables):
+        _, W = tables
+        H = np.random.default_rng(0).uniform(1, 9, (2, 30))
+        data = pd.DataFrame(W.values @ H, FEATURES, [f"P{i}" for i in range(30)])
+        data.iloc[0] *= 1e7
+        data.to_csv("V.csv")
+        message = self.message("V.csv", "--basis", "W.csv")
+        assert "the samples may be within --tol and yet be wrong in all other values. Choose a much smaller" in message
+        assert "smaller --tol, or a smaller weight." in message
+
+    @pytest.mark.parametrize("scale", [-1.0, -9.0])  # of the second, no value may be a level in decibels
+    def test_data_that_are_nearly_all_negative(self, tables, scale):
+        data = pd.DataFrame(scale - np.random.default_rng(0).random((6, 300)), FEATURES)
+        data.columns = [f"P{i}" for i in data.columns]
+        data.to_csv("V.csv")
+        message = self.message("V.csv", "--basis", "W.csv", "--beta-loss", "frobenius")
+        assert (
+            '1800 of 1800 values of "V.csv" are negative, but the model is not: nearly all activations are' in message
+        )
+        assert "Change the sign if only that is wrong, or undo a logarithm (such as decibels)" in message
 
 
 def test_a_limit_of_another_scale_and_empty_samples_are_noted(tables):

@@ -35,6 +35,7 @@ def decomposition(names=("kick", "snare"), per_name=2, n_frames=120, *, power=1.
         n_free=0,
         adapted=False,
         fits=True,
+        is_silent=False,
     )
 
 
@@ -137,6 +138,15 @@ def test_an_adapted_dictionary_is_called_adapted():
     figure = decomposition_picture(found)
     assert panel(figure, "Basis: 4 spectra, adapted")
     assert list(texts(figure))[2:4] == ["25 %", "by the dictionary before adaptation"]
+
+
+@pytest.mark.parametrize("n_free", [0, 2])
+def test_a_silent_recording_is_called_silent(n_free):
+    found = decomposition()
+    found.is_silent, found.n_free, found.explained, found.explained_by_dictionary = True, n_free, np.nan, np.nan
+    shown = list(texts(decomposition_picture(found)))
+    assert shown[:2] == ["silent", "there is nothing to explain"]
+    assert not [text for text in shown if "explained" in text or "by the dictionary" in text]
 
 
 @pytest.mark.parametrize("n_free", [0, 2])

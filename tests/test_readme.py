@@ -3,10 +3,13 @@
 import inspect
 import re
 import runpy
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import knownmf
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -14,6 +17,7 @@ TABLES = (ROOT / "docs" / "tables.md").read_text(encoding="utf8")
 LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf8")
 FIELDS = (ROOT / "docs" / "fields.md").read_text(encoding="utf8")
+LARGE = (ROOT / "docs" / "large.md").read_text(encoding="utf8")
 SCIKIT_LEARN = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
 
 
@@ -80,6 +84,24 @@ def test_the_page_on_tables_names_all_options_of_the_command():
     command = next(command for command in app.registered_commands if command.callback.__name__ == "solve")
     options = [option.replace("_", "-") for option in inspect.signature(command.callback).parameters]
     assert not [option for option in options if f"--{option}" not in TABLES and option != "data"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_arrays_for_results_are_those_of_the_table(dtype):
+    sizes = {"n_components": 2, "n_frames": 5}
+    rows = re.findall(r"\| `(\w+)` \| `\((.*?),?\)` \| (.*?) \|\n", LARGE)
+    out = {}
+    for name, shape, kind in rows:
+        known = dtype if dtype in re.findall(r"`(\w+)`", kind) else re.findall(r"`(\w+)`", kind)[-1]
+        out[name] = np.zeros([sizes[size] for size in shape.split(", ")], known)
+    V, W = np.arange(20).reshape(4, 5).astype(dtype), np.array([[1.0, 0], [2, 1], [1, 1], [0, 2]])
+    found = knownmf.activations(V, W, out=out)
+    assert list(out) == [item.name for item in fields(found) if isinstance(getattr(found, item.name), np.ndarray)]
+    assert all(getattr(found, name) is values for name, values in out.items())
+    for name, values in out.items():
+        for wrong in {"float32", "float64", "int64", "bool"} - {str(values.dtype)}:
+            with pytest.raises(ValueError, match=rf'^out\["{name}"\] has shape .* and type {wrong}, expected'):
+                knownmf.activations(V, W, out=out | {name: values.astype(wrong)})
 
 
 def test_the_example_of_a_callback_prints_every_pass(capsys):

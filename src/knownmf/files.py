@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "allow_open_files",
     "column_names",
     "created_folder",
     "file_names",
@@ -31,8 +33,58 @@ __all__ = [
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 _MAX_NAME_BYTES = 200
 
+# The files that a process may open besides those that it knows of: standard streams, libraries, a recording.
+_OTHER_FILES = 64
+
 # The temporary files and folders that exist now, or that are about to be created.
 _unfinished: set[Path] = set()
+
+# The folders that were created for results that are not yet complete, each before its parent.
+_new_folders: list[Path] = []
+
+
+def allow_open_files(number: int, what: str, remedy: str) -> None:
+    """Make sure that many files can be open at the same time, before any work.
+
+    If the limit of the process is lower, it is raised, as far as the system allows that without special rights.
+
+    Parameters
+    ----------
+    number : int
+        How many files will be opened.
+    what, remedy : str
+        What needs them, and what to do instead, for the message.
+
+    Raises
+    ------
+    OSError
+        If the system does not allow so many.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = number + _n_open_files() + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard == resource.RLIM_INFINITY or needed <= hard:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            return
+    raise OSError(
+        errno.EMFILE,
+        f"{what} needs {needed} open files, but the system allows {hard if needed > hard >= 0 else soft}: raise the "
+        f"limit (ulimit -n {needed}), or {remedy}",
+    )
+
+
+def _n_open_files() -> int:
+    """Return how many files this process has opened, 0 where the system does not say it."""
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager
@@ -78,14 +130,16 @@ def files_written_aside(folder: Path) -> Iterator[Path]:
 def created_folder(folder: Path) -> Iterator[None]:
     """Create a folder and its parents, if they do not exist. After an exception, remove those that are empty."""
     created = [path for path in (folder, *folder.parents) if not path.exists()]
+    _new_folders[:0] = created
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # a folder with other files in it cannot be removed
-            for path in created:
-                path.rmdir()
+        _remove_empty(created)
         raise
+    finally:
+        for path in created:
+            _new_folders.remove(path)
 
 
 @contextlib.contextmanager
@@ -201,9 +255,10 @@ def _folded(name: str) -> str:
 
 
 def remove_unfinished() -> None:
-    """Remove all temporary files and folders of this process, before it ends at once."""
+    """Remove all temporary files of this process, and the new folders for them, before it ends at once."""
     for path in list(_unfinished):
         _remove(path)
+    _remove_empty(list(_new_folders))
 
 
 def remove_unfinished_in(folder: Path) -> None:
@@ -228,6 +283,13 @@ def _remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, each before its parent, up to the first one with other files in it."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _lstat(path: Path) -> os.stat_result | None:

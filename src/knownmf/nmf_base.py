@@ -23,7 +23,15 @@ from knownmf.prepared import PreparedComponents, solve_parts
 from knownmf.results import Missed, Remarks
 from knownmf.solver import Progress
 from knownmf.table_labels import TableLabels, labels_of, row_names
-from knownmf.validation import about_complex, about_dimensions, advice_for_negative, check_range, number, real_array
+from knownmf.validation import (
+    about_complex,
+    about_dimensions,
+    advice_for_negative,
+    check_is_array,
+    check_range,
+    number,
+    real_array,
+)
 
 GAP_TOL = 1e-4  # the default tolerance of the activations if some components are learned
 
@@ -132,6 +140,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if X.ndim != 2 or X.shape[1] != self.n_components_:
                 raise ValueError(f"X has shape {X.shape}, expected (n_samples, {self.n_components_}).")
             return X @ self.components_.astype(X.dtype, copy=False)
+        check_is_array(X, "X")
         with _complex_data_named():
             H: NDArray[np.floating] = check_array(X, dtype=(np.float64, np.float32))
         if H.shape[1] != self.n_components_:
@@ -211,6 +220,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X = real_array(X, "X", 2)
         if is_sliced(X) or is_dask(X):  # blocks are checked when they are read
             return self._validate_shape(X, reset)
+        check_is_array(X, "X")
         with _complex_data_named():
             data = validate_data(self, X, reset=reset, accept_sparse="csr", dtype=None, ensure_all_finite="allow-nan")
         if not issparse(data):

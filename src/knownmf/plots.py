@@ -392,8 +392,11 @@ def _draw_summary(axes: Axes, what: _Shown) -> None:
     sounds = f"{spectra} of {counted(len(dictionary.names), 'sound')}"
     if decomposition.n_free:
         sounds = f"{spectra}, {decomposition.n_free} of them learned"
-    lines = [(percent(decomposition.explained), "of the recording explained", "black")]
-    if learned:
+    if decomposition.is_silent:
+        lines = [("silent", "there is nothing to explain", _ORANGE)]
+    else:
+        lines = [(percent(decomposition.explained), "of the recording explained", "black")]
+    if learned and not decomposition.is_silent:
         by = "by the dictionary before adaptation" if decomposition.adapted else "by the dictionary"
         lines.append((percent(decomposition.explained_by_dictionary), by, "black"))
     if not decomposition.fits:

@@ -3,13 +3,68 @@
 Every message says what was passed, what was expected and what to do.
 """
 
+import itertools
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+NAMES_SHOWN = 4  # names of arrays in a message
+
+# How files are opened, by their endings, for messages.
+_OPENED_BY = {
+    ".npy": "numpy.load({})",
+    ".npz": "numpy.load({})[NAME]",
+    ".zarr": "zarr.open_array({})",
+    ".h5": "h5py.File({})[NAME]",
+    ".hdf5": "h5py.File({})[NAME]",
+    ".mtx": "scipy.io.mmread({})",
+    ".csv": "pandas.read_csv({}, index_col=0)",
+    ".tsv": 'pandas.read_csv({}, sep="\\t", index_col=0)',
+    ".parquet": "pandas.read_parquet({})",
+}
+
+
+def check_is_array(values: object, name: str) -> None:
+    """Raise a TypeError that says what to do if a file or a group of arrays was passed as an array."""
+    check_is_no_file(values, name)
+    check_is_no_group(values, name)
+
+
+def check_is_no_file(values: object, name: str) -> None:
+    """Raise a TypeError that says what to do if the name of a file, or an open file, was passed as an array."""
+    if isinstance(values, str | bytes | os.PathLike):
+        path = os.fspath(values)
+        ending = os.path.splitext(os.fsdecode(path))[1].lower()
+        call = _OPENED_BY.get(ending, "numpy.load({}) or zarr.open_array({})").format(repr(path), repr(path))
+        raise TypeError(
+            f"{name} is {path!r}, expected an array: if this is the name of a file, open it first, for example by "
+            f"{call}."
+        )
+    if hasattr(values, "read") and hasattr(values, "seek"):
+        raise TypeError(f"{name} is an open file, expected an array: read it first, for example by numpy.load.")
+
+
+def check_is_no_group(values: object, name: str) -> None:
+    """Raise a TypeError that names arrays to choose from if several, such as a group of Zarr or HDF5, were passed."""
+    if hasattr(values, "shape") or not (isinstance(values, Mapping) or _is_group_of_zarr(values)):
+        return
+    kind, package = type(values).__name__, type(values).__module__.partition(".")[0]
+    inside = sorted(map(str, itertools.islice(values, NAMES_SHOWN + 1)))  # type: ignore[call-overload]  # a mapping
+    remedy = f"pass one of its arrays, such as {name}[{inside[0]!r}]" if inside else "it is empty"
+    names = [*map(repr, inside[:NAMES_SHOWN]), *["..."] * (len(inside) > NAMES_SHOWN)]
+    named = f" with {', '.join(names)}" if names else ""
+    of_package = "" if package == "builtins" else f" of {package}"
+    raise TypeError(f"{name} is an object of type {kind}{of_package}{named}, expected an array: {remedy}.")
+
+
+def _is_group_of_zarr(values: object) -> bool:
+    """Return whether an object is a group of Zarr, which is a mapping, but not called one."""
+    return type(values).__module__.partition(".")[0] == "zarr" and hasattr(values, "keys")
 
 
 def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
@@ -17,6 +72,7 @@ def real_array(values: ArrayLike, name: str, *n_dims: int) -> NDArray:
 
     Masked entries, None and the missing values of pandas become NaN.
     """
+    check_is_array(values, name)
     if hasattr(values, "toarray"):
         raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
     if type(values).__module__.partition(".")[0] == "dask":

@@ -81,7 +81,7 @@ def activation_writer(path: Path, dictionary: Dictionary) -> Iterator[Activation
     """Yield an object that writes activations to a file. The file gets its name at the end, when it is complete.
 
     - An ``.npz`` file contains H, W, times, labels, frequencies, gap, relative_gap, kkt, converged and settings (a text
-      in JSON). It can be read without pickle.
+      in JSON; shares that are explained are null for a silent recording). It can be read without pickle.
     - A ``.zarr`` folder is a Zarr group with the same arrays, which can be read in parts; the labels, the settings and
       the frequencies are attributes of the group.
     - A ``.csv`` file has the columns time_s and one for each component.

@@ -58,8 +58,6 @@ class Summary:
         The largest relative gap of all frames, or KKT residual for a beta outside [1, 2].
     explained, explained_by_dictionary, n_free, adapted
         As in :class:`Decomposition`.
-    is_silent : bool
-        Whether the spectrogram is 0.
     overview : Overview
         The spectrogram, the strength of the sounds and the criterion, reduced to some thousand columns, for pictures.
     """
@@ -77,13 +75,17 @@ class Summary:
     explained_by_dictionary: float
     n_free: int
     adapted: bool
-    is_silent: bool
     overview: Overview
 
     @property
     def fits(self) -> bool:
         """As in :class:`Decomposition`."""
         return fits(self.explained_by_dictionary, self.n_free)
+
+    @property
+    def is_silent(self) -> bool:
+        """As in :class:`Decomposition`."""
+        return math.isnan(self.explained)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,9 +105,9 @@ class Decomposition:
     explained : float
         The share of the energy of the recording that the model explains, 1 - sum((A - Â)**2) / sum(A**2), where A are
         the magnitudes of the recording and Â those of the model, each ``spectrogram ** (1 / power)``. It is 0 if the
-        error is as large as the recording, or larger, and 1 for a silent recording. Frequencies that the recording or
-        the dictionary does not have, because of its sample rate, do not count. Loud sounds count most: if a soft sound
-        is missing, this share is still close to 1.
+        error is as large as the recording, or larger, and NaN for a silent recording, of which there is nothing to
+        explain. Frequencies that the recording or the dictionary does not have, because of its sample rate, do not
+        count. Loud sounds count most: if a soft sound is missing, this share is still close to 1.
     explained_by_dictionary : float
         The part of `explained` that belongs to the dictionary as it was given, from 0 to 1. Without `free` and `adapt`
         it is equal to `explained`. With `free`, the explained energy of each bin is divided in proportion to the model,
@@ -132,26 +134,38 @@ class Decomposition:
 
         Enough is an `explained_by_dictionary` of at least 0.5, or 0.15 if there are free components. Below, the sounds
         of the recording may be others, or they are too different. That a dictionary fits is no proof: similar sounds
-        explain much of each other, and noise much of everything.
+        explain much of each other, and noise much of everything. It is true of a silent recording, which has no other
+        sounds.
         """
         return fits(self.explained_by_dictionary, self.n_free)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the recording has no energy at the frequencies that count."""
+        return math.isnan(self.explained)
+
     def __repr__(self) -> str:
         n_components, n_frames = self.found.H.shape
-        # Rounded down: only 1 is printed as 1.
-        explained, own = (math.floor(share * 1e4) / 1e4 for share in (self.explained, self.explained_by_dictionary))
-        notes = [f"{own:g} by the dictionary"] if self.n_free or self.adapted else []
-        notes += [] if self.fits else ["fits=False"]
+        if self.is_silent:
+            what = "of silence"
+        else:
+            # Rounded down: only 1 is printed as 1.
+            explained, own = (math.floor(share * 1e4) / 1e4 for share in (self.explained, self.explained_by_dictionary))
+            notes = [f"{own:g} by the dictionary"] if self.n_free or self.adapted else []
+            notes += [] if self.fits else ["fits=False"]
+            what = f"explained={explained:g}{' (' + ', '.join(notes) + ')' if notes else ''}"
         return (
-            f"Decomposition(explained={explained:g}{' (' + ', '.join(notes) + ')' if notes else ''}: "
-            f"{n_components} components of {len(self.dictionary.names)} sounds x {n_frames} frames, "
-            f"{self.found.converged.sum()} of {n_frames} frames within tol={self.found.tol:g})"
+            f"Decomposition({what}: {n_components} components of {len(self.dictionary.names)} sounds x {n_frames} "
+            f"frames, {self.found.converged.sum()} of {n_frames} frames within tol={self.found.tol:g})"
         )
 
 
 def fits(explained_by_dictionary: float, n_free: int) -> bool:
-    """Return whether a dictionary explains enough, with this number of free components beside it."""
-    return explained_by_dictionary >= (ENOUGH_BESIDE_FREE if n_free else ENOUGH)
+    """Return whether a dictionary explains enough, with this number of free components beside it.
+
+    The share is NaN if there is nothing to explain, which any dictionary does.
+    """
+    return not explained_by_dictionary < (ENOUGH_BESIDE_FREE if n_free else ENOUGH)
 
 
 def decompose(
@@ -257,8 +271,9 @@ def decompose(
                     "knownmf": knownmf.__version__,
                     "beta_loss": beta_loss,
                     "tol": tol,
-                    "explained": summary.explained,
-                    "explained_by_dictionary": summary.explained_by_dictionary,
+                    # JSON has no NaN.
+                    "explained": None if summary.is_silent else summary.explained,
+                    "explained_by_dictionary": None if summary.is_silent else summary.explained_by_dictionary,
                     "free": free,
                     "adapt": adapt,
                     **dictionary.settings,
@@ -336,7 +351,7 @@ class BlockwiseDecomposition:
         self._overview = OverviewBuilder(self.dictionary)
         self._remarks = Remarks()
         self._n_frames = self._n_samples = self._n_total = 0
-        self._worst, self._is_silent = 0.0, True
+        self._worst = 0.0
 
     def blocks(self, n_stems: int = 0) -> Generator[tuple[FrameBlock, Activations], None, None]:
         """Yield all frames of the recording in blocks, with their activations."""
@@ -392,7 +407,6 @@ class BlockwiseDecomposition:
             explained_by_dictionary=by_dictionary,
             n_free=self._n_free,
             adapted=self._is_adapted,
-            is_silent=self._is_silent,
             overview=self._overview.overview(),
         )
 
@@ -416,7 +430,6 @@ class BlockwiseDecomposition:
             solver, shares = self._given
             shares.add(block.V, solver.solve(block).H)
         self._overview.add(block.V, found)
-        self._is_silent &= not block.V.any()
         self._worst = max(self._worst, float(found.criterion.max(initial=0.0)))
         self._n_frames += block.n_frames
         self._n_samples += block.samples.shape[1]
@@ -456,9 +469,12 @@ class _Shares:
             self._own += float(np.sum(share * (squares - errors)))
 
     def shares(self) -> tuple[float, float]:
-        """Return the share that is explained, and the part of it that belongs to the given components."""
+        """Return the share that is explained, and the part of it that belongs to the given components.
+
+        Both are NaN if there is no energy.
+        """
         if self._energy == 0:
-            return 1.0, 1.0
+            return math.nan, math.nan
         explained = max(0.0, 1 - self._remaining / self._energy)
         is_given = self._n_given == self._W.shape[1]
         return explained, explained if is_given else max(0.0, self._own / self._energy)

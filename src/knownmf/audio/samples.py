@@ -11,7 +11,7 @@ import numpy.typing as npt
 import soxr
 
 from knownmf.memory import check_memory
-from knownmf.validation import whole_number
+from knownmf.validation import check_is_no_group, whole_number
 from knownmf.wording import counted
 
 __all__ = [
@@ -187,7 +187,10 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
     ValueError
         If there are no samples, if some are masked, not finite or above 1e30, or if the shape or the type does not
         match.
+    TypeError
+        If `y` is a mapping of arrays.
     """
+    check_is_no_group(y, "y")
     try:
         samples = np.asarray(y)
     except ValueError as error:

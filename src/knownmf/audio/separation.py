@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +27,13 @@ from knownmf.audio.recordings import RecordingWriter, opened, wav_format
 from knownmf.audio.samples import Recording, Resampler, joined, resampled_length
 from knownmf.audio.spectrograms import FrameBlock, Synthesis, frame_times
 from knownmf.dictionary import Dictionary
-from knownmf.files import file_names, files_written_aside
+from knownmf.files import allow_open_files, file_names, files_written_aside
 from knownmf.memory import check_memory
 from knownmf.threads import get_num_threads, other_threads, single_threaded_blas
 from knownmf.validation import number
 from knownmf.wording import listed
 
-__all__ = ["Separation", "separate", "stem_names"]
+__all__ = ["Separation", "allow_stems", "separate", "stem_names"]
 
 # What takes the samples of each stem: a file, or a list of blocks.
 _Writers = Mapping[str, RecordingWriter | list[np.ndarray]]
@@ -137,6 +137,9 @@ def separate(
         If `dictionary` is not a :class:`knownmf.Dictionary`.
     MemoryError
         If the result needs more memory than there is.
+    OSError
+        If a file cannot be read or written, or if the system does not allow as many open files as there are stems. The
+        limit of the process (`ulimit -n`) is raised if that is possible.
 
     Notes
     -----
@@ -154,6 +157,8 @@ def separate(
         if out is None:
             memory = result_memory(recording, dictionary, free, len(names))
             check_memory(memory, "separating the recording", SHORTER)
+        else:
+            allow_stems(names)
         run = BlockwiseDecomposition(
             recording, dictionary, free=free, adapt=adapt, beta_loss=beta_loss, tol=tol, max_iter=max_iter,
             progress=progress,
@@ -176,6 +181,11 @@ def separate(
 def stem_names(dictionary: Dictionary, free: int) -> dict[str, str]:
     """Return the name of the file for each stem."""
     return file_names([*dictionary.names, *[REST] * (free > 0)], ".wav")
+
+
+def allow_stems(names: Collection[str]) -> None:
+    """Make sure that the files of all stems can be open at the same time, or raise an OSError."""
+    allow_open_files(len(names), f"writing {len(names)} stems", "use a dictionary with fewer sounds")
 
 
 class _Stem:

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from knownmf.blocks.questions import Question
 from knownmf.limits import Limits
 from knownmf.results import Activations
+from knownmf.validation import check_is_array, check_is_no_file
 
 #: The fields of :class:`knownmf.Activations` with a value for each frame, and their types; ``H`` has a floating type.
 CERTIFICATES: Mapping[str, DTypeLike] = {
@@ -106,6 +107,7 @@ def _given_arrays(out: Any, wanted: Wanted) -> dict[str, Any]:
                 f"or arrays with some of the names {', '.join(wanted)}."
             )
     else:
+        check_is_no_file(out, "out")
         raise TypeError(f"out is an object of type {type(out).__name__}, expected an array or a mapping of arrays.")
     for name, array in given.items():
         _check_array(array, names[name], *wanted[name])
@@ -114,7 +116,8 @@ def _given_arrays(out: Any, wanted: Wanted) -> dict[str, Any]:
 
 def _check_array(array: Any, name: str, shape: tuple[int, ...], kind: np.dtype) -> None:
     """Raise if an array cannot be written to, or has another shape or type than the result."""
-    if not isinstance(array, np.ndarray) and not hasattr(array, "__setitem__"):
+    check_is_array(array, name)
+    if not isinstance(array, np.ndarray) and not (hasattr(array, "__setitem__") and hasattr(array, "shape")):
         raise TypeError(f"{name} is an object of type {type(array).__name__}, which cannot be written to.")
     if tuple(array.shape) != shape or array.dtype != kind:
         raise ValueError(f"{name} has shape {tuple(array.shape)} and type {array.dtype}, expected {shape} and {kind}.")

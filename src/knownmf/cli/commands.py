@@ -19,8 +19,9 @@ from knownmf.cli import options
 from knownmf.cli.console import UserError, input_errors, print_failure, print_line, print_table, progress_bar
 from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
 from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
-from knownmf.cli.outputs import check_folder, check_outputs, check_picture
+from knownmf.cli.outputs import RESUME, check_bare_name, check_folder, check_outputs, check_picture, folder_and_name
 from knownmf.cli.summaries import describe_dictionary
+from knownmf.files import created_folder
 from knownmf.wording import counted, listed, printable
 from knownmf.workers import Workers
 
@@ -91,8 +92,8 @@ def learn(
                 hop_length=hop_length,
                 progress=progress,
             )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    dictionary.save(out)
+    with created_folder(out.parent):
+        dictionary.save(out)
     print_table(
         _table_of_labels(found, {label: _seconds(of_label) for label, of_label in takes.items()}, dictionary),
         quiet=quiet,
@@ -133,9 +134,10 @@ def separate(
     reproduce. If it is low, the recording contains other sounds than the dictionary.
     """
     basis = load_dictionary(dictionary)
-    from knownmf.audio.separation import stem_names
+    from knownmf.audio.separation import allow_stems, stem_names
 
     names = list(stem_names(basis, free).values())
+    allow_stems(names)
     settings = {
         "mask_power": mask_power, "free": free, "adapt": adapt, "beta_loss": beta_loss, "tol": tol, "max_iter": max_iter
     }  # fmt: skip
@@ -289,18 +291,18 @@ def _do_many(
     how: _How,
 ) -> None:
     """Do a job with each of several recordings; see :func:`_do`."""
-    is_file = job.out.suffix.lower() in endings
-    folder, name = (job.out.parent, job.out.name) if is_file else (job.out, _FILES[job.verb])
+    folder, name = folder_and_name(job.out, endings, _FILES[job.verb])
     check_folder(folder)
+    check_bare_name(job.picture)
     jobs = jobs_in_folder(job, recordings, folder, name)
     if how.scheduler is not None:  # the workers may have another working folder
         jobs = [each.absolute() for each in jobs]
     inputs = [*recordings, job.dictionary]
     may_exist = how.force or how.resume
-    check_outputs([folder / MANIFEST], force=may_exist, inputs=inputs)
+    check_outputs([folder / MANIFEST], force=may_exist, inputs=inputs, remedy=RESUME)
     for each in jobs:
-        check_outputs(outputs(each), force=may_exist, inputs=inputs)
-        check_picture(each.picture, may_exist, inputs)
+        check_outputs(outputs(each), force=may_exist, inputs=inputs, remedy=RESUME)
+        check_picture(each.picture, may_exist, inputs, RESUME)
     workers = _workers(how)
     with progress_bar(title, quiet=how.quiet) as progress:
         n_skipped, failed = run_jobs(
@@ -312,7 +314,8 @@ def _do_many(
             announce=partial(print_line, quiet=how.quiet),
         )
     for recording, message in failed.items():
-        print_failure(f"{recording}: {message}")
+        is_named = f'"{recording}"' in message
+        print_failure(message if is_named else f"{recording}: {message}")
     n_done = len(jobs) - n_skipped - len(failed)
     skipped = f", {n_skipped} skipped, which were finished before" if n_skipped else ""
     print_line(

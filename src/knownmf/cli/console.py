@@ -38,12 +38,22 @@ ERRORS = Console(stderr=True, highlight=False)
 _UsageError: Any = typer.BadParameter.__base__
 
 
-# Names of Python parameters in messages of the library, and the options for them. The names with an underscore are
-# replaced everywhere, the others, which may be ordinary words, only before a value: "free=0", "tol is -1".
+# Names of Python parameters in messages of the library, and the options for them. Those that are no ordinary words are
+# replaced everywhere, the others only before a value: "free=0", "adapt is -1".
 _OPTIONS = {"min_gap_s": "--min-gap", "n_components": "--components"}
-_ALIKE = ("beta_loss", "hop_length", "mask_power", "max_iter", "max_total", "n_fft", "threshold_own", "threshold_share")
-_ORDINARY_WORDS = ("adapt", "free", "sr", "threshold", "tol")
-_PYTHON_NAME = rf"\b({'|'.join((*_OPTIONS, *_ALIKE))}|(?:{'|'.join(_ORDINARY_WORDS)})(?==| is )|tol(?= or ))(=(?=\S))?"
+_ALIKE = (
+    "beta_loss",
+    "hop_length",
+    "mask_power",
+    "max_iter",
+    "max_total",
+    "n_fft",
+    "threshold_own",
+    "threshold_share",
+    "tol",
+)
+_ORDINARY_WORDS = ("adapt", "free", "sr", "threshold")
+_PYTHON_NAME = rf"\b({'|'.join((*_OPTIONS, *_ALIKE))}|(?:{'|'.join(_ORDINARY_WORDS)})(?==| is ))\b(=(?=\S))?"
 _QUOTED = r"""("[^"]*"|'[^'\s]*')"""  # names of files and labels, which are left as they are
 
 

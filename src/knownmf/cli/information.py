@@ -192,7 +192,8 @@ def _describe_all(shape: tuple[int, ...], labels: Iterable[object], n_converged:
     if "hop_length" in settings:
         parts.append(describe_settings(settings))
     if "explained" in settings:
-        parts.append(f"{percent(settings['explained'])} of the recording explained")
+        share = settings["explained"]
+        parts.append("of a silent recording" if share is None else f"{percent(share)} of the recording explained")
     if "tol" in settings:
         parts.append(f"{n_converged} of {n_frames} frames within {percent(settings['tol'], digits=3)} of the optimum")
     return ", ".join(parts)

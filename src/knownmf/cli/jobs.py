@@ -180,8 +180,8 @@ def run_job(job: Job, progress: Progress | None = None) -> Report:
         "converged": str(summary.n_converged),
         "tol": f"{summary.tol:g}",
         "worst": f"{summary.worst:.3g}",
-        "explained": f"{summary.explained:.4f}",
-        "explained_by_dictionary": f"{summary.explained_by_dictionary:.4f}",
+        "explained": "" if summary.is_silent else f"{summary.explained:.4f}",
+        "explained_by_dictionary": "" if summary.is_silent else f"{summary.explained_by_dictionary:.4f}",
         "outputs": json.dumps(_sizes_of([*(result.stems.values() if job.verb == "separate" else [job.out])], job)),
     }
     return Report(lines, describe_doubt(summary), values)
@@ -241,7 +241,7 @@ def run_jobs(
     progress : callable
         Called as ``progress(done, total)`` in bytes of all recordings.
     announce : callable
-        Called with a line of text when a job has ended.
+        Called with a line of text when a job is finished.
 
     Returns
     -------
@@ -291,7 +291,6 @@ def run_jobs(
             if outcome.report is None:
                 failed[job.recording] = outcome.error
                 row.update(status="failed", message=outcome.error)
-                announce(f"{job.recording}: failed")
             else:
                 messages = [*([outcome.report.doubt] if outcome.report.doubt else []), *outcome.notes]
                 row.update(outcome.report.values, status="finished", message=" ".join(messages))
@@ -377,10 +376,12 @@ def _describe_report(job: Job, report: Report) -> str:
     """Return a line about a job that is finished."""
     values = report.values
     converged = percent(int(values["converged"]) / int(values["frames"]))
-    doubt = "; these may be other sounds than those of the dictionary" if report.doubt else ""
+    explained = f"{percent(float(values['explained']))} explained" if values["explained"] else "silent"
+    if report.doubt and values["explained"]:
+        explained += "; these may be other sounds than those of the dictionary"
     return (
-        f"{job.recording}: {percent(float(values['explained']))} explained{doubt}; {converged} of {values['frames']} "
-        f"frames converged; {float(values['seconds']):.1f} s in {float(values['took_s']):.1f} s"
+        f"{job.recording}: {explained}; {converged} of {values['frames']} frames converged; "
+        f"{float(values['seconds']):.1f} s in {float(values['took_s']):.1f} s"
     )
 
 

@@ -212,7 +212,11 @@ Adapt = Annotated[
 Picture = Annotated[
     Path | None,
     typer.Option(
-        "--picture", metavar="FILE", parser=to_path, help="Also write a picture of the result: .png, .pdf or .svg."
+        "--picture",
+        metavar="FILE",
+        parser=to_path,
+        help="Also write a picture of the result: .png, .pdf or .svg. "
+        "For several recordings, a file name without a folder: each gets the picture in its own folder.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and warnings only.")]
@@ -319,7 +323,8 @@ ActivationsFile = Annotated[
         metavar="FILE",
         parser=to_path,
         help="The file for the activations: .npz for all results, .zarr for the same with recordings of any length, "
-        ".csv for a table. For several recordings, a folder, or FOLDER/NAME.csv.",
+        ".csv for a table. For several recordings, a folder, or FOLDER/NAME.csv: each gets a file NAME.csv in a folder "
+        "of its own.",
     ),
 ]
 EventsFile = Annotated[
@@ -329,7 +334,8 @@ EventsFile = Annotated[
         "-o",
         metavar="FILE",
         parser=to_path,
-        help="The file for the events: .csv. For several recordings, a folder, or FOLDER/NAME.csv.",
+        help="The file for the events: .csv. For several recordings, a folder, or FOLDER/NAME.csv: each gets a file "
+        "NAME.csv in a folder of its own.",
     ),
 ]
 Threshold = Annotated[
@@ -609,5 +615,13 @@ BasisLayout = Annotated[
         rich_help_panel=_HOW_READ,
         parser=one_of(*LAYOUTS),
         help="The same for BASIS.",
+    ),
+]
+SharedFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--shared-features",
+        rich_help_panel=_HOW_READ,
+        help="Use only the features that both tables have, by their names. By default, others are an error.",
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,19 +12,39 @@ from typing import TYPE_CHECKING
 
 from knownmf.cli.console import UserError, input_errors
 from knownmf.extras import command_extra
-from knownmf.files import written_aside
+from knownmf.files import created_folder, written_aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-__all__ = ["check_folder", "check_outputs", "check_picture", "write_picture"]
+__all__ = [
+    "RESUME",
+    "check_bare_name",
+    "check_folder",
+    "check_outputs",
+    "check_picture",
+    "folder_and_name",
+    "write_picture",
+]
 
 PICTURES = (".png", ".pdf", ".svg")
 
+# What looks like the ending of a file, as in "events.mid". Folders have names such as "version 1.2".
+_ENDING_OF_FILE = re.compile(r"\.[a-z]{2,7}")
+
+# What to do about a result that exists already, for one recording or table, and for many recordings.
+REPLACE = "choose another name, or replace it with --force"
+RESUME = "continue with --resume, which skips what is finished, choose another folder, or replace all with --force"
+
 
 def check_outputs(
-    outputs: Iterable[Path], *, force: bool, inputs: Iterable[Path] = (), endings: Sequence[str] = ()
+    outputs: Iterable[Path],
+    *,
+    force: bool,
+    inputs: Iterable[Path] = (),
+    endings: Sequence[str] = (),
+    remedy: str = REPLACE,
 ) -> None:
     """Raise if files cannot or must not be written. Called before a long computation, not after it.
 
@@ -37,6 +58,8 @@ def check_outputs(
         Files that the command reads. They are never replaced, even with `force`.
     endings : sequence of str
         The endings that are allowed, such as ``(".npz", ".csv")``; empty if every ending is.
+    remedy : str
+        What to do about a file that exists.
 
     Raises
     ------
@@ -56,11 +79,11 @@ def check_outputs(
         if os.path.realpath(path) in read:
             raise UserError(f'"{path}" is an input of this command and would be overwritten: write to another file.')
         if exists and not force:
-            raise UserError(f'"{path}" exists already: choose another name, or replace it with --force.')
+            raise UserError(f'"{path}" exists already: {remedy}.')
         _check_writable(path.parent)
 
 
-def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path]) -> None:
+def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path], remedy: str = REPLACE) -> None:
     """Raise if a picture is wanted but cannot or must not be written."""
     if picture is not None:
         # Where it cannot write to the home folder, Matplotlib uses a temporary folder, which is not worth a message.
@@ -68,7 +91,44 @@ def check_picture(picture: Path | None, force: bool, inputs: Iterable[Path]) -> 
         with command_extra():
             import matplotlib  # noqa: F401 - report that it is missing now, before any work
 
-        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES)
+        check_outputs([picture], force=force, inputs=inputs, endings=PICTURES, remedy=remedy)
+
+
+def folder_and_name(out: Path, endings: Sequence[str], name: str) -> tuple[Path, str]:
+    """Return the folder for the results of many recordings, and the name of the file that each of them gets.
+
+    Parameters
+    ----------
+    out : Path
+        What the user passed: a folder, or the name of a file in it, as in ``FOLDER/NAME.csv``.
+    endings : sequence of str
+        The possible endings of the file; empty if several files are written for each recording.
+    name : str
+        The name of the file if the user passed a folder.
+
+    Raises
+    ------
+    UserError
+        If the last part of the path looks like the name of a file, but no file with its ending can be written.
+    """
+    ending = out.suffix.lower()
+    if ending in endings:
+        return out.parent, out.name
+    if endings and _ENDING_OF_FILE.fullmatch(ending) and not out.is_dir():
+        raise UserError(
+            f'"{out}" looks like the name of a file, which must end in {" or ".join(endings)}. For several recordings, '
+            f"pass a folder or FOLDER/NAME{endings[-1]}: each recording gets a file with this name in its own folder."
+        )
+    return out, name
+
+
+def check_bare_name(picture: Path | None) -> None:
+    """Raise if the picture that each of many recordings gets in its own folder is passed with a folder."""
+    if picture is not None and picture != Path(picture.name):
+        raise UserError(
+            f'--picture "{picture}" names a folder: for several recordings, pass a file name only, such as '
+            f"{picture.name}. Each recording gets a picture with this name in its own folder."
+        )
 
 
 def check_folder(folder: Path) -> None:
@@ -92,8 +152,7 @@ def check_folder(folder: Path) -> None:
 
 def write_picture(path: Path, picture: Figure) -> None:
     """Write a figure in the format that the ending of the file selects."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file, warnings.catch_warnings():
+    with created_folder(path.parent), written_aside(path) as file, warnings.catch_warnings():
         # Characters that no font has are drawn as empty boxes; a warning for each of them is not needed.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         picture.savefig(file, format=path.suffix[1:].lower())

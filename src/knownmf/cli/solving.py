@@ -21,7 +21,7 @@ from knownmf.cli.summaries import describe_convergence
 from knownmf.cli.tables import Axis, Problem, check_numbers, read_problem, read_values
 from knownmf.divergences import beta_of
 from knownmf.extras import tables_extra
-from knownmf.files import files_written_aside
+from knownmf.files import created_folder, files_written_aside
 from knownmf.memory import check_memory
 from knownmf.table_files import LABELED_ENDINGS, TABLE_ENDINGS, table_ending, write_table
 from knownmf.wording import counted, listed, percent
@@ -59,6 +59,7 @@ def solve(
     components: options.ComponentsIn = None,
     labels: options.Layout = None,
     basis_labels: options.BasisLayout = None,
+    shared_features: options.SharedFeatures = False,
     tol: options.TolOfTables = None,
     max_iter: options.MaxIterOfTables = options.MAX_ITER,
     seed: options.Seed = 0,
@@ -70,7 +71,8 @@ def solve(
     Other words for activations are exposures, abundances, concentrations, usages and loadings. Each sample is
     approximated by a sum of basis vectors, each multiplied by its activation.
 
-    Both tables have the same features. If they have names, these are matched, in any order. The activations are written
+    Both tables have the same features, unless --shared-features leaves out those that only one of them has. If they
+    have names, these are matched, in any order. The activations are written
     like the data: if the samples of the data are in columns, those of the activations are, too. Missing values in the
     data (empty cells, NA or NaN) are left out. The summary says how the tables were read.
     """
@@ -104,7 +106,7 @@ def solve(
         tol = TOL_OF_INFERENCE if how_sure else options.TOL
     tables: dict[Path, tuple[np.ndarray, str]] = {}
     with progress_bar("Solving", quiet=quiet) as progress:
-        problem = read_problem(data, basis, samples, components, labels, basis_labels)
+        problem = read_problem(data, basis, samples, components, labels, basis_labels, only_shared=shared_features)
         read = partial(_values, problem)
         penalties = {
             "l1": read(l1, "--l1", problem.components, problem.samples),
@@ -119,7 +121,7 @@ def solve(
         }
         V, W = _checked_data(problem, data, beta, arrays), problem.W
         settings: dict[str, Any] = {"beta_loss": beta_loss, "tol": tol, "max_iter": max_iter, "progress": progress}
-        with _in_words_of_tables(data, basis, problem.samples):
+        with _in_words_of_tables(data, basis, problem):
             if select is None:
                 found = knownmf.activations(V, W, **arrays, **penalties, **settings)
             else:
@@ -239,7 +241,8 @@ def _values(
     """Return a number or None as it is, and the values in a file in the order of the axes."""
     if not isinstance(value, Path):
         return value
-    return read_values(value, option, inner, outer, problem.samples_in_rows, missing)
+    may_have_more = problem.is_shared and inner is problem.features
+    return read_values(value, option, inner, outer, problem.samples_in_rows, missing, may_have_more=may_have_more)
 
 
 def _checked_data(problem: Problem, path: Path, beta: float, arrays: dict[str, Any]) -> Any:
@@ -256,12 +259,31 @@ def _checked_data(problem: Problem, path: Path, beta: float, arrays: dict[str, A
     return V
 
 
+# Advice of the library that is for Python, and what to do on the command line.
+_ADVICE = {
+    r"leave the weights out, or pass dispersion=.*": "leave out --weights or --select.",
+    r"look at their goodness of fit, or pass a dispersion or a smaller criterion": (
+        "look at their deviance (--report), or pass a smaller number as --select"
+    ),
+    r"Remedy: (convert V|pass -V).*": (
+        "Change the sign if only that is wrong, or undo a logarithm (such as decibels) or the subtraction of a mean."
+    ),
+}
+
+
 @contextlib.contextmanager
-def _in_words_of_tables(data: Path, basis: Path, samples: Axis) -> Iterator[None]:
+def _in_words_of_tables(data: Path, basis: Path, problem: Problem) -> Iterator[None]:
     """Turn messages of the library about spectrograms into messages about tables."""
 
+    def place(match: re.Match[str]) -> str:
+        sample = f", {problem.samples.name(int(match[2]))}" if match[2] else ""
+        return f"The weight of {problem.features.name(int(match[1]))}{sample}"
+
     def reworded(message: str) -> str:
-        message = re.sub(r"\bframe (\d+)\b", lambda match: samples.name(int(match[1])), message)
+        for pattern, advice in _ADVICE.items():
+            message = re.sub(pattern, advice, message)
+        message = re.sub(r"\bweights\[(\d+)(?:, (\d+))?\]", place, message)
+        message = re.sub(r"\bframe (\d+)\b", lambda match: problem.samples.name(int(match[1])), message)
         message = re.sub(r"\bframe(s?)\b", r"sample\1", message)
         message = re.sub(r"\bbin(s?)\b", r"feature\1", message)
         message = re.sub(r"\b(lower|raise) (total|upper)\b", r"\1 --\2", message)
@@ -314,6 +336,6 @@ def _write_report(path: Path, found: Activations, problem: Problem) -> None:
         "steps": found.n_iter,
         "converged": found.converged.astype(int),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     values = np.column_stack([column.astype(object) for column in columns.values()])
-    write_table(path, values, problem.samples.names(), list(columns), "sample")
+    with created_folder(path.parent):
+        write_table(path, values, problem.samples.names(), list(columns), "sample")

@@ -113,7 +113,10 @@ def describe_convergence(n_frames: int, n_converged: int, worst: float, beta: fl
 
 
 def describe_doubt(summary: Summary) -> str | None:
-    """Return what may be wrong and what to try if the dictionary explains too little of the recording, else None."""
+    """Return what may be wrong if the recording is silent, or the dictionary explains too little of it, else None."""
+    if summary.is_silent:
+        limit = summary.dictionary.sr / 2
+        return f"Up to {limit:g} Hz, the recording is silent: it may be another file, or a muted track."
     if summary.fits:
         return None
     explains = "Before it was adapted, the dictionary explained" if summary.adapted else "The dictionary explains"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,14 +57,24 @@ class Reading:
 
     table: Table
     turned: bool  # whether this axis is in the columns of the file
+    is_part: bool = False  # whether rows were left out; then the names of the others say what they are, if they count
 
     def rows(self, what: str) -> Axis:
         """Return the axis that is shared with the other table."""
-        return _axis(what, self.table.values.shape[0], self.table.rows)
+        size, labels = self.table.values.shape[0], self.table.rows
+        return Axis(what, size, labels) if self.is_part else _axis(what, size, labels)
 
     def columns(self, what: str) -> Axis:
         """Return the other axis."""
         return _axis(what, self.table.values.shape[1], self.table.columns)
+
+    def with_rows(self, wanted: Set[str | float]) -> Reading:
+        """Return the part of the table with these names, or numbers that are names, in its rows."""
+        labels = self.table.rows or ()
+        places = [place for place, label in enumerate(labels) if _key(label) in wanted]
+        values = self.table.values.tocsr()[places].tocsc() if issparse(self.table.values) else self.table.values[places]
+        table = replace(self.table, values=values, rows=tuple(labels[place] for place in places))
+        return replace(self, table=table, is_part=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +97,8 @@ class Problem:
         The unit of the activations, if the basis is a dictionary that says it.
     lines : list of str
         How the files were read, for the summary.
+    is_shared : bool
+        Whether the features are only those that both files have. Other files may have more.
     """
 
     V: Any
@@ -98,6 +110,7 @@ class Problem:
     corner: str
     units: str
     lines: list[str]
+    is_shared: bool = False
 
 
 def read_problem(
@@ -107,6 +120,8 @@ def read_problem(
     components: str | None = None,
     labels: str | None = None,
     basis_labels: str | None = None,
+    *,
+    only_shared: bool = False,
 ) -> Problem:
     """Read the data and the basis.
 
@@ -118,6 +133,8 @@ def read_problem(
         Where the samples and the components are. By default, what the labels or the sizes say.
     labels, basis_labels : str, optional
         Which labels the tables have, one of `LAYOUTS`. By default, what the files say.
+    only_shared : bool
+        Whether features that only one of the files has are left out. By default, they are an error.
 
     Raises
     ------
@@ -127,8 +144,16 @@ def read_problem(
     of_basis, units = _basis_readings(basis, components, basis_labels)
     with input_errors():
         of_data = _readings(data, read_table(data), samples, labels, "--labels")
-    chosen, matched_by_name = _choose(data, basis, of_data, of_basis)
-    of_data_read, of_basis_read = chosen
+    choose = _choose_shared if only_shared else _choose
+    (of_data_read, of_basis_read), matched_by_name = choose(data, basis, of_data, of_basis)
+    lines = [
+        _describe_reading(data, of_data_read, "feature", "sample"),
+        _describe_reading(basis, of_basis_read, "feature", "component"),
+    ]
+    if only_shared:
+        lines.append(_describe_left_out((data, of_data_read.rows("feature")), (basis, of_basis_read.rows("feature"))))
+        shared = _keys(of_data_read.table.rows or ()) & _keys(of_basis_read.table.rows or ())
+        of_data_read, of_basis_read = of_data_read.with_rows(shared), of_basis_read.with_rows(shared)
     features, own = of_basis_read.rows("feature"), of_data_read.rows("feature")
     for axis, path in ((own, data), (features, basis)):
         _check_distinct(axis, path)
@@ -136,14 +161,8 @@ def read_problem(
     V, W = of_data_read.table.values, of_basis_read.table.values
     if order is not None and not np.array_equal(order, np.arange(len(order))):
         V = V.tocsr()[order].tocsc() if issparse(V) else V[order]
-        matched = "by name; they are in another order in the two files"
-    elif order is not None:
-        matched = "by name; they are in the same order in the two files"
-    else:
-        unnamed = [f'"{path}"' for axis, path in ((own, data), (features, basis)) if axis.labels is None]
-        matched = (
-            f"by position, because {' and '.join(unnamed)} {'have' if len(unnamed) > 1 else 'has'} no names for them"
-        )
+    unnamed = [f'"{path}"' for axis, path in ((own, data), (features, basis)) if axis.labels is None]
+    lines.append(f"The features are matched {_describe_match(order, unnamed)}.")
     if issparse(W):
         W = W.toarray()
     problem = Problem(
@@ -155,18 +174,15 @@ def read_problem(
         of_data_read.turned,
         of_data_read.table.corner if of_data_read.turned else "",
         units,
-        [
-            _describe_reading(data, of_data_read, "feature", "sample"),
-            _describe_reading(basis, of_basis_read, "feature", "component"),
-            f"The features are matched {matched}.",
-        ],
+        lines,
+        only_shared,
     )
     check_numbers(problem.W, basis, problem.features, problem.components)
     for axis, path in ((problem.samples, data), (problem.components, basis)):
-        twice = _first_repeated(axis.labels or ())
-        if twice is not None and table_ending(path) != ".npz":
+        repeated = _repeated(axis.labels or (), str)
+        if repeated and table_ending(path) != ".npz":
             warnings.warn(
-                f'"{path}" has more than one {axis.what} with the name "{twice}": others get a number.',
+                f'"{path}" {_has_repeated(axis.what, repeated)}: others get a number.',
                 UserWarning,
                 stacklevel=2,
             )
@@ -203,8 +219,41 @@ def _choose(
     return by_size[0], False
 
 
+def _choose_shared(
+    data: Path, basis: Path, of_data: Sequence[Reading], of_basis: Sequence[Reading]
+) -> tuple[tuple[Reading, Reading], bool]:
+    """Return the readings of the data and of the basis that have the most names of features in common, and True.
+
+    Raises
+    ------
+    UserError
+        If there are none, or several.
+    """
+    numbers: dict[tuple[int, bool], list[tuple[Reading, Reading]]] = {}
+    for d in of_data:
+        for b in of_basis:
+            n_shared = len(_keys(d.rows("feature").labels or ()) & _keys(b.rows("feature").labels or ()))
+            numbers.setdefault((n_shared, d.table.is_likely and b.table.is_likely), []).append((d, b))
+    (n_shared, _), chosen = max(numbers.items(), key=lambda item: item[0])
+    if n_shared == 0:
+        raise UserError(
+            f'--shared-features: "{data}" and "{basis}" have no names of features in common. '
+            "The features must be the rows or the columns of both, with names that are written in the same way."
+        )
+    if len(chosen) > 1:
+        raise UserError(_describe_choice(data, basis, chosen))
+    return chosen[0], True
+
+
 def read_values(
-    path: Path, option: str, inner: Axis, outer: Axis | None, outer_in_rows: bool, missing: float | None = None
+    path: Path,
+    option: str,
+    inner: Axis,
+    outer: Axis | None,
+    outer_in_rows: bool,
+    missing: float | None = None,
+    *,
+    may_have_more: bool = False,
 ) -> np.ndarray:
     """Read the values of an option from a table: one for each feature, component or sample, or also one for each pair.
 
@@ -222,6 +271,8 @@ def read_values(
         Whether the data have a sample in each row: tables that could be read in both ways are read like the data.
     missing : float, optional
         What an empty cell stands for. By default, no cell may be empty.
+    may_have_more : bool
+        Whether values for others than `inner` are left out. By default, they are an error.
 
     Returns
     -------
@@ -230,6 +281,13 @@ def read_values(
     """
     with input_errors():
         readings = _readings(path, read_table(path), None, None, option)
+    if may_have_more and inner.labels:
+        wanted = _keys(inner.labels)
+        covers = [wanted < _keys(reading.rows(inner.what).labels or ()) for reading in readings]
+        readings = [
+            reading.with_rows(wanted) if has_more else reading
+            for reading, has_more in zip(readings, covers, strict=True)
+        ]
     fits = []
     other_names: set[bool] = set()
     for reading in readings:
@@ -351,13 +409,16 @@ def _named_features(of_data: Sequence[Reading], of_basis: Sequence[Reading]) -> 
 
 def _keys(labels: Iterable[str]) -> set[str | float]:
     """Return labels, and numbers instead of those that are numbers."""
-    keys: set[str | float] = set()
-    for label in labels:
-        try:
-            keys.add(float(label))
-        except ValueError:
-            keys.add(label)
-    return keys
+    return set(map(_key, labels))
+
+
+def _key(label: str) -> str | float:
+    """Return a label, or a number instead if it is one."""
+    try:
+        number = float(label)
+    except ValueError:
+        return label
+    return label if np.isnan(number) else number
 
 
 def _order(first: Sequence[str] | None, second: Sequence[str] | None) -> np.ndarray | None:
@@ -384,19 +445,22 @@ def _order(first: Sequence[str] | None, second: Sequence[str] | None) -> np.ndar
 
 def _check_distinct(axis: Axis, path: Path) -> None:
     """Raise if a label occurs more than once."""
-    twice = _first_repeated(axis.labels or ())
-    if twice is not None:
-        raise UserError(f'"{path}" has more than one {axis.what} with the name "{twice}": give them different names.')
+    repeated = _repeated(axis.labels or ())
+    if repeated:
+        raise UserError(f'"{path}" {_has_repeated(axis.what, repeated)}: give them different names.')
 
 
-def _first_repeated(labels: Sequence[str]) -> str | None:
-    """Return the first label that occurs a second time, None if all are different."""
-    known: set[str] = set()
+def _repeated(labels: Iterable[str], key: Callable[[str], str | float] | None = None) -> list[str]:
+    """Return the labels that occur more than once, each of them once. By default, numbers are compared as numbers."""
+    of_key: dict[str | float, list[str]] = {}
     for label in labels:
-        if label in known:
-            return label
-        known.add(label)
-    return None
+        of_key.setdefault((key or _key)(label), []).append(label)
+    return [same[0] for same in of_key.values() if len(same) > 1]
+
+
+def _has_repeated(what: str, repeated: Sequence[str]) -> str:
+    """Return the sentence about labels that occur more than once, without its subject."""
+    return f"has more than one {what} with the {'name' if len(repeated) == 1 else 'names'} {_quoted(repeated)}"
 
 
 def check_numbers(
@@ -457,6 +521,32 @@ def _describe_reading(path: Path, reading: Reading, what_rows: str, what_columns
     return f"{path}: {', '.join(parts)}."
 
 
+def _describe_match(order: np.ndarray | None, unnamed: Sequence[str]) -> str:
+    """Return how features are matched: by name, in this order, or by position, because some tables have no names."""
+    if order is None:
+        have = "have" if len(unnamed) > 1 else "has"
+        return f"by position, because {' and '.join(unnamed)} {have} no names for them"
+    kind = "the same" if np.array_equal(order, np.arange(len(order))) else "another"
+    return f"by name; they are in {kind} order in the two files"
+
+
+def _describe_left_out(*tables: tuple[Path, Axis]) -> str:
+    """Return which features of two tables are left out, because the other table does not have them."""
+    (_, own), (_, other) = tables
+    lacking = [_missing_labels(other, own), _missing_labels(own, other)]
+    left_out = [
+        f"{counted(len(labels), 'feature')} of {path} ({listed(labels, SHOWN)})"
+        for labels, (path, _) in zip(lacking, tables, strict=True)
+        if labels
+    ]
+    if not left_out:
+        return "Both have the same features: none is left out."
+    n_shared = own.size - len(lacking[0])
+    number = sum(map(len, lacking))
+    are = "is" if number == 1 else "are"
+    return f"Left out {are} {' and '.join(left_out)}; both have {counted(n_shared, 'feature')}."
+
+
 def _describe_choice(data: Path, basis: Path, chosen: Sequence[tuple[Reading, Reading]]) -> str:
     """Return the message about tables that fit together in more than one way."""
 
@@ -504,9 +594,13 @@ def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_bas
         if _keys(own.labels or ()) & _keys(other.labels or ()):
             lacks = [(data, _missing_labels(own, other)), (basis, _missing_labels(other, own))]
             sentences = [f'"{path}" lacks {_quoted(missing)}.' for path, missing in lacks if missing]
+            any_lacks = bool(sentences)
+            if not sentences:
+                twice = [(path, _repeated(axis.labels or ())) for path, axis in ((data, own), (basis, other))]
+                sentences = [f'"{path}" {_has_repeated("feature", labels)}.' for path, labels in twice if labels]
             return (
-                f'"{data}" and "{basis}" do not have the same features: '
-                f"{' '.join(sentences) or 'some names occur more than once.'} Both need the same ones, in any order."
+                f'"{data}" and "{basis}" do not have the same features: {" ".join(sentences)} Both need the same ones, '
+                f"in any order{', or pass --shared-features to leave out all others' if any_lacks else ''}."
             )
     sizes = [
         f'"{path}" has {counted(_likely(readings)[0].table.values.shape[0], "row")} and '
@@ -528,7 +622,7 @@ def _describe_misfit(data: Path, basis: Path, of_data: Sequence[Reading], of_bas
 def _missing_labels(axis: Axis, other: Axis) -> list[str]:
     """Return the labels of another axis that an axis does not have."""
     own = _keys(axis.labels or ())
-    return [label for label in other.labels or () if not _keys([label]) <= own]
+    return [label for label in other.labels or () if _key(label) not in own]
 
 
 def _quoted(labels: Sequence[str] | None) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from knownmf.table_labels import TableLabels
-from knownmf.validation import check_range, penalty, real_array
+from knownmf.validation import check_is_array, check_range, penalty, real_array
 
 
 class KnownBasis(NamedTuple):
@@ -82,6 +82,7 @@ def known_basis(
     if n_features is not None and width != n_features:
         raise ValueError(f"X has {n_features} features, but components has {width}: both need the same columns.")
     n_components = check_number(n_components, n_known, n_started)
+    check_is_array(frozen, "frozen")
     frozen = np.asarray(frozen)
     if frozen.dtype != bool or frozen.shape not in ((), (n_known,), (n_known, width)):
         raise ValueError(
