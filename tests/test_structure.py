@@ -91,6 +91,7 @@ INSIDE = {
         "tables",
         "summaries",
         "information",
+        "manifest",
         "jobs",
         "commands",
         "solving",

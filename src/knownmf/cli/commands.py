@@ -18,7 +18,8 @@ from rich.text import Text
 from knownmf.cli import options
 from knownmf.cli.console import UserError, input_errors, print_failure, print_line, print_table, progress_bar
 from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
-from knownmf.cli.jobs import MANIFEST, Job, jobs_in_folder, run_job, run_jobs
+from knownmf.cli.jobs import Job, jobs_in_folder, run_job, run_jobs
+from knownmf.cli.manifest import MANIFEST
 from knownmf.cli.outputs import RESUME, check_bare_name, check_folder, check_outputs, check_picture, folder_and_name
 from knownmf.cli.summaries import describe_dictionary
 from knownmf.files import created_folder

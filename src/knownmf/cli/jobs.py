@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import json
 import operator
 import os
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from knownmf.cli.console import UserError, error_message, input_errors
 from knownmf.cli.inputs import load_dictionary
+from knownmf.cli.manifest import Manifest, name_of, new_row
 from knownmf.cli.outputs import write_picture
 from knownmf.cli.summaries import describe_decomposition, describe_doubt, describe_events, describe_recording
-from knownmf.files import remove_files, remove_unfinished_in, unique_names, write_rows
+from knownmf.files import remove_files, remove_unfinished_in, unique_names
 from knownmf.wording import counted, listed, percent
 from knownmf.workers import Lost, Share, Workers
 
 if TYPE_CHECKING:
     from knownmf.audio import Summary
 
-__all__ = ["MANIFEST", "Job", "Outcome", "Report", "attempt", "jobs_in_folder", "run_job", "run_jobs"]
-
-# The file, in the folder of many results, that says what was done with each recording.
-MANIFEST = "manifest.csv"
-
-_COLUMNS = (
-    "recording",
-    "folder",
-    "status",
-    "seconds",
-    "took_s",
-    "frames",
-    "converged",
-    "tol",
-    "worst",
-    "explained",
-    "explained_by_dictionary",
-    "settings",
-    "bytes",
-    "modified",
-    "outputs",
-    "message",
-)
+__all__ = ["Job", "Outcome", "Report", "attempt", "jobs_in_folder", "run_job", "run_jobs"]
 
 # An error in one recording, or in its results, that does not stop the others.
 _ERRORS = (UserError, OSError, MemoryError, FloatingPointError)
@@ -88,6 +66,13 @@ class Job:
     def folder(self) -> Path:
         """The folder that the results are written into."""
         return self.out if self.verb == "separate" else self.out.parent
+
+    def settings(self) -> str:
+        """Return a hash of the verb, the options, the names of the results and the dictionary."""
+        picture = None if self.picture is None else self.picture.name
+        values = [self.verb, self.out.name if self.out.suffix else "", picture, self.options]
+        text = json.dumps(values, sort_keys=True).encode()
+        return hashlib.sha256(text + self.dictionary.read_bytes()).hexdigest()[:16]
 
     def absolute(self) -> Self:
         """Return the same job with absolute paths, for a process with another working folder."""
@@ -203,12 +188,12 @@ def jobs_in_folder(job: Job, recordings: Sequence[Path], folder: Path, name: str
     name : str
         The name of the file to write; empty for the verb "separate", which writes several.
     """
-    known = {row["recording"]: row["folder"] for row in _read_manifest(folder / MANIFEST)}
-    new = [path for path in recordings if _key(path) not in known]
-    names = dict(zip(map(_key, new), unique_names([path.stem for path in new], known.values()), strict=True))
+    known = Manifest(folder).folders()
+    new = [path for path in recordings if name_of(path) not in known]
+    names = dict(zip(map(name_of, new), unique_names([path.stem for path in new], known.values()), strict=True))
     jobs = []
     for path in recordings:
-        own = folder / {**known, **names}[_key(path)]
+        own = folder / {**known, **names}[name_of(path)]
         picture = None if job.picture is None else own / job.picture.name
         jobs.append(replace(job, recording=path, out=own / name if name else own, picture=picture))
     return jobs
@@ -250,27 +235,24 @@ def run_jobs(
     failed : dict of Path to str
         The recordings that failed, and why.
     """
+    manifest = Manifest(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / MANIFEST
-    rows = {row["recording"]: row for row in _read_manifest(manifest)}
-    write_rows(manifest, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows.values()))
-    new = {_key(job.recording): _row_of(job, folder) for job in jobs}
-    sizes = [_size(job.recording) for job in jobs]
-    done: list[float] = [0.0] * len(jobs)  # how much of each job, from 0 to 1
+    manifest.save()
+    rows = [new_row(job.recording, os.path.relpath(job.folder, folder), job.settings()) for job in jobs]
+    sizes = [int(row["bytes"] or 0) for row in rows]
+    # Results of another recording or of other options must not stay beside a failure.
+    to_do = {
+        index: replace(job, outdated=tuple(manifest.outputs(job.recording)))
+        for index, job in enumerate(jobs)
+        if not (resume and manifest.is_finished(rows[index]))
+    }
+    done = [float(index not in to_do) for index in range(len(jobs))]  # how much of each job, from 0 to 1
     at_work: set[int] = set()
-    to_do: list[tuple[int, Job]] = []
-    for index, job in enumerate(jobs):
-        before = rows.get(_key(job.recording))
-        if resume and _is_finished(before, new[_key(job.recording)], job):
-            done[index] = 1.0
-        else:
-            # Results of another recording or of other options must not stay beside a failure.
-            to_do.append((index, replace(job, outdated=tuple(_outputs_of(before)))))
 
     def move(index: int, share: float) -> None:
         if index not in at_work:
             at_work.add(index)
-            _append(manifest, {**new[_key(jobs[index].recording)], "status": "begun"})
+            manifest.begin(rows[index])
         done[index] = share
         progress(int(sum(map(operator.mul, sizes, done))), sum(sizes))
 
@@ -286,20 +268,18 @@ def run_jobs(
         for index, outcome in opened.enter_context(contextlib.closing(outcomes)):
             move(index, 1.0)
             at_work.remove(index)
-            job = jobs[index]
-            row = new[_key(job.recording)]
-            if outcome.report is None:
+            job, report = jobs[index], outcome.report
+            if report is None:
                 failed[job.recording] = outcome.error
-                row.update(status="failed", message=outcome.error)
-            else:
-                messages = [*([outcome.report.doubt] if outcome.report.doubt else []), *outcome.notes]
-                row.update(outcome.report.values, status="finished", message=" ".join(messages))
-                announce(_describe_report(job, outcome.report))
-                for note in outcome.notes:
-                    warnings.warn(note, UserWarning, stacklevel=2)
-            _append(manifest, row)
-            rows[_key(job.recording)] = row
-    write_rows(manifest, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows.values()))
+                manifest.end(rows[index], "failed", message=outcome.error)
+                continue
+            message = " ".join([*([report.doubt] if report.doubt else []), *outcome.notes])
+            manifest.end(rows[index], "finished", message=message, **report.values)
+            announce(_describe_report(job, report))
+            for note in outcome.notes:
+                named = note if str(job.recording) in note else f"{job.recording}: {note}"
+                warnings.warn(named, UserWarning, stacklevel=2)
+    manifest.save()
     progress(sum(sizes), sum(sizes))
     return len(jobs) - len(to_do), failed
 
@@ -318,10 +298,10 @@ def attempt(job: Job, progress: Progress) -> Outcome:
 
 
 def _done_here(
-    to_do: Iterable[tuple[int, Job]], move: Callable[[int, float], None]
+    to_do: Mapping[int, Job], move: Callable[[int, float], None]
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Do jobs one after another. Yield their numbers and how they have ended."""
-    for index, job in to_do:
+    for index, job in to_do.items():
         move(index, 0.0)
 
         def progress(n_done: int, n: int, index: int = index) -> None:
@@ -331,11 +311,11 @@ def _done_here(
 
 
 def _done_by(
-    workers: Workers, to_do: Sequence[tuple[int, Job]], move: Callable[[int, float], None], sizes: Sequence[int]
+    workers: Workers, to_do: Mapping[int, Job], move: Callable[[int, float], None], sizes: Sequence[int]
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Do jobs in several processes. Yield their numbers and how they have ended."""
     # The largest recordings come first, so that no worker is left with one of them at the end.
-    ordered = sorted(to_do, key=lambda one: sizes[one[0]], reverse=True)
+    ordered = sorted(to_do.items(), key=lambda one: sizes[one[0]], reverse=True)
     with contextlib.closing(workers.run(attempt, [job for _, job in ordered])) as events:
         for place, event in events:
             index, job = ordered[place]
@@ -362,14 +342,6 @@ def _sizes_of(paths: Sequence[Path], job: Job) -> dict[str, int]:
     """Return the names of the files that a job has written, and their sizes in bytes; -1 for folders."""
     written = [*paths, *([job.picture] if job.picture is not None else [])]
     return {path.name: -1 if path.is_dir() else path.stat().st_size for path in written}
-
-
-def _outputs_of(row: Mapping[str, str] | None) -> dict[str, int]:
-    """Return the names and sizes of the results that a row of the manifest names."""
-    if row is None or not row["outputs"]:
-        return {}
-    outputs: dict[str, int] = json.loads(row["outputs"])
-    return outputs
 
 
 def _describe_report(job: Job, report: Report) -> str:
@@ -406,60 +378,3 @@ def _warn_of_other_stems(job: Job, stems: Iterable[Path]) -> None:
             UserWarning,
             stacklevel=2,
         )
-
-
-def _key(recording: Path) -> str:
-    """Return the name of a recording in the manifest."""
-    return os.path.realpath(recording)
-
-
-def _size(recording: Path) -> int:
-    """Return the size of a recording in bytes, 0 if it is missing."""
-    try:
-        return recording.stat().st_size
-    except OSError:  # reported when it is opened
-        return 0
-
-
-def _row_of(job: Job, folder: Path) -> dict[str, str]:
-    """Return the cells of the manifest that are known before a job is done."""
-    picture = None if job.picture is None else job.picture.name
-    settings = json.dumps([job.verb, job.out.name if job.out.suffix else "", picture, job.options], sort_keys=True)
-    digest = hashlib.sha256(settings.encode() + job.dictionary.read_bytes()).hexdigest()[:16]
-    row = dict.fromkeys(_COLUMNS, "")
-    row.update(recording=_key(job.recording), folder=os.path.relpath(job.folder, folder), settings=digest)
-    with contextlib.suppress(OSError):  # reported when it is opened
-        status = job.recording.stat()
-        row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
-    return row
-
-
-def _is_finished(before: Mapping[str, str] | None, row: Mapping[str, str], job: Job) -> bool:
-    """Return whether the manifest says that a job is finished, with the recording and the settings of now."""
-    outputs = _outputs_of(before)
-    if before is None or before["status"] != "finished" or not outputs:
-        return False
-    for name, size in outputs.items():
-        path = job.folder / name
-        if not path.exists() or (size >= 0 and path.stat().st_size != size):
-            return False
-    return all(before[name] == row[name] for name in ("folder", "settings", "bytes", "modified"))
-
-
-def _append(manifest: Path, row: Mapping[str, str]) -> None:
-    """Append a row to the manifest."""
-    with manifest.open("a", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerow([row[name] for name in _COLUMNS])
-
-
-def _read_manifest(manifest: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows of a manifest, if there is one. The last one is left out if it is not complete."""
-    other = f'"{manifest}" is not a manifest that knownmf has written: choose another folder.'
-    try:
-        with contextlib.suppress(FileNotFoundError), manifest.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if tuple(rows.fieldnames or ()) != _COLUMNS:
-                raise UserError(other)
-            yield from (row for row in rows if None not in row.values())
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(other) from error

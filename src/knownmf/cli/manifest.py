@@ -1,0 +1,142 @@
+"""The manifest of many recordings: a table, in the folder of the results, of what was done with each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from knownmf.cli.console import UserError
+from knownmf.files import write_rows
+
+__all__ = ["MANIFEST", "Manifest", "Row", "name_of", "new_row"]
+
+# The name of the file.
+MANIFEST = "manifest.csv"
+
+_COLUMNS = (
+    "recording",
+    "folder",
+    "status",
+    "seconds",
+    "took_s",
+    "frames",
+    "converged",
+    "tol",
+    "worst",
+    "explained",
+    "explained_by_dictionary",
+    "settings",
+    "bytes",
+    "modified",
+    "outputs",
+    "message",
+)
+
+Row = dict[str, str]
+
+
+class Manifest:
+    """The manifest in a folder.
+
+    While recordings are processed, rows are appended to the file. If it is not written again because the process was
+    killed, the last row of a recording counts.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Raises
+    ------
+    UserError
+        If the file is no manifest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / MANIFEST
+        self._rows = {row["recording"]: row for row in _read(self.path)}
+
+    def folders(self) -> dict[str, str]:
+        """Return the folders of the results, by the names of the recordings as :func:`name_of` returns them."""
+        return {name: row["folder"] for name, row in self._rows.items()}
+
+    def outputs(self, recording: Path) -> dict[str, int]:
+        """Return the names and sizes of the results of a recording, in its folder; the size of a folder is -1."""
+        row = self._rows.get(name_of(recording))
+        if row is None or not row["outputs"]:
+            return {}
+        outputs: dict[str, int] = json.loads(row["outputs"])
+        return outputs
+
+    def is_finished(self, row: Row) -> bool:
+        """Return whether a recording is finished, with the same settings, and has not changed since.
+
+        ``row`` is what :func:`new_row` returns for it now.
+        """
+        before = self._rows.get(row["recording"])
+        outputs = self.outputs(Path(row["recording"]))
+        if before is None or before["status"] != "finished" or not outputs:
+            return False
+        if any(before[name] != row[name] for name in ("folder", "settings", "bytes", "modified")):
+            return False
+        paths = {self.path.parent / row["folder"] / name: size for name, size in outputs.items()}
+        return all(path.exists() and size in (-1, path.stat().st_size) for path, size in paths.items())
+
+    def begin(self, row: Row) -> None:
+        """Note that a recording is being processed."""
+        self._append({**row, "status": "begun"})
+
+    def end(self, row: Row, status: str, **values: str) -> None:
+        """Note how a recording has ended, with the values of other columns."""
+        self._rows[row["recording"]] = {**row, **values, "status": status}
+        self._append(self._rows[row["recording"]])
+
+    def save(self) -> None:
+        """Write the file, with one row for each recording."""
+        write_rows(self.path, _COLUMNS, ([row[name] for name in _COLUMNS] for row in self._rows.values()))
+
+    def _append(self, row: Row) -> None:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow([row[name] for name in _COLUMNS])
+
+
+def name_of(recording: Path) -> str:
+    """Return the name of a recording in manifests."""
+    return os.path.realpath(recording)
+
+
+def new_row(recording: Path, folder: str, settings: str) -> Row:
+    """Return what is known of a recording before it is processed.
+
+    Parameters
+    ----------
+    recording : Path
+        The recording.
+    folder : str
+        The folder of its results, inside the folder of the manifest.
+    settings : str
+        A text that differs for other options or another dictionary.
+    """
+    row = dict.fromkeys(_COLUMNS, "")
+    row.update(recording=name_of(recording), folder=folder, settings=settings)
+    with contextlib.suppress(OSError):  # reported when it is opened
+        status = recording.stat()
+        row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
+    return row
+
+
+def _read(path: Path) -> Iterator[Row]:
+    """Yield the rows of a manifest, if there is one. The last one is left out if it is not complete."""
+    other = f'"{path}" is not a manifest that knownmf has written: choose another folder.'
+    try:
+        with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != _COLUMNS:
+                raise UserError(other)
+            yield from (row for row in rows if None not in row.values())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(other) from error
