@@ -41,6 +41,15 @@ def write_inputs(folder):
     Dictionary(W, ["low", "high", "high"], sr=SR, n_fft=N_FFT, hop_length=HOP).save(folder / "tones.npz")
 
 
+def write_songs(folder):
+    """Write three recordings into the folder `songs` of a folder, next to the dictionary of :func:`write_inputs`."""
+    write_inputs(folder)
+    (folder / "songs").mkdir()
+    (folder / "song.wav").rename(folder / "songs" / "a.wav")
+    for name, label in (("b.flac", "low"), ("c.wav", "high")):
+        soundfile.write(folder / "songs" / name, np.tile(tone(label), 2) / 2, SR)
+
+
 def files(folder="."):
     """Return all files in a folder, including hidden ones."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands import DECOMPOSE, SR, files, rows, run, tone, write_inputs
+from commands import DECOMPOSE, SR, files, rows, run, tone, write_songs
 from knownmf.audio import recordings
 from knownmf.cli import jobs
 from knownmf.cli.jobs import Job, run_job
@@ -28,11 +28,7 @@ VERBS = {
 def here(tmp_path, monkeypatch):
     """Return the working folder, with three recordings in it."""
     monkeypatch.chdir(tmp_path)
-    write_inputs(tmp_path)
-    Path("songs").mkdir()
-    Path("song.wav").rename("songs/a.wav")
-    for name, label in (("b.flac", "low"), ("c.wav", "high")):
-        soundfile.write(Path("songs") / name, np.tile(tone(label), 2) / 2, SR)
+    write_songs(tmp_path)
     return tmp_path
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import soundfile
 
-from commands import SR, files, rows, run, tone, write_inputs
+from commands import SR, files, rows, run, tone, write_songs
 from knownmf import get_num_threads, workers
 from knownmf.workers import Lost, Share, Workers
 
@@ -121,11 +121,7 @@ def test_an_interrupt_ends_the_work(two, tmp_path):
 def here(tmp_path, monkeypatch):
     """Return the working folder, with three recordings in it."""
     monkeypatch.chdir(tmp_path)
-    write_inputs(tmp_path)
-    Path("songs").mkdir()
-    Path("song.wav").rename("songs/a.wav")
-    for name, label in (("b.flac", "low"), ("c.wav", "high")):
-        soundfile.write(Path("songs") / name, np.tile(tone(label), 2) / 2, SR)
+    write_songs(tmp_path)
     return tmp_path
 
 
