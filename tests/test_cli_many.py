@@ -18,6 +18,7 @@ from knownmf.audio import recordings
 from knownmf.cli import jobs
 from knownmf.cli.jobs import Job, run_job
 from knownmf.cli.manifest import Manifest, new_row
+from knownmf.files import sole_user
 
 SEPARATE = ("separate", "--dictionary", "tones.npz", "--out", "results")
 VERBS = {
@@ -335,6 +336,20 @@ def test_names_that_are_not_unicode(here):
     assert failed.exit_code == 1
     assert "2 skipped, which were finished before, 1 failed" in failed.stdout
     assert r"l\udce9.wav" in manifest()[r"l\udce9.wav"]["message"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lock is one of POSIX")
+def test_two_commands_do_not_write_into_one_folder(here):
+    """They would give the same folder to different recordings, and replace the rows of each other."""
+    Path("results").mkdir()
+    with sole_user(Path("results")):
+        done = results("separate", "songs")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.strip() == (
+            'knownmf: "results": another knownmf command is writing into this folder: wait until it has ended.'
+        )
+        assert files("results") == []
+    assert results("separate", "songs").exit_code == 0
 
 
 def test_results_of_other_options_are_removed_after_a_kill_at_the_begin(here):
