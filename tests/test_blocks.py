@@ -462,3 +462,17 @@ class TestFramesThatCannotBeRead:
         with pytest.raises(OSError, match="V cannot be read in frames 192 to 255"):
             activations(array, W, out=out)
         assert np.isfinite(out[:, 256:]).all()
+
+    @pytest.mark.parametrize("block_bytes", [2**26, 8 * N_BINS * 50], ids=["one block", "blocks of some chunks"])
+    def test_only_the_damaged_chunk_of_a_block_is_lost(self, problem, tmp_path, monkeypatch, block_bytes):
+        monkeypatch.setattr(blocks.slices, "BLOCK_BYTES", block_bytes)
+        V, W, _ = problem
+        array = zarr.create_array(tmp_path / "V.zarr", shape=V.shape, dtype=V.dtype, chunks=(N_BINS, 10))
+        array[:] = V
+        (tmp_path / "V.zarr" / "c" / "0" / "3").write_bytes(b"damaged")
+        out = np.zeros((K, N_FRAMES))
+        with pytest.raises(OSError, match="V cannot be read in frames 30 to 39 "):
+            activations(array, W, out=out)
+        read = np.isfinite(out).all(axis=0)
+        assert set(np.flatnonzero(~read)) == {*range(30, 40)}
+        np.testing.assert_array_equal(out[:, read], activations(V, W).H[:, read])

@@ -1,6 +1,8 @@
 """Commands with many recordings: a folder for each, errors that stop nothing, and work that is continued."""
 
 import contextlib
+import csv
+import os
 import pickle
 import signal
 import subprocess
@@ -15,6 +17,8 @@ from commands import DECOMPOSE, SR, files, rows, run, tone, write_songs
 from knownmf.audio import recordings
 from knownmf.cli import jobs
 from knownmf.cli.jobs import Job, run_job
+from knownmf.cli.manifest import Manifest, new_row
+from knownmf.files import sole_user
 
 SEPARATE = ("separate", "--dictionary", "tones.npz", "--out", "results")
 VERBS = {
@@ -292,6 +296,70 @@ def test_a_manifest_of_somebody_else_is_not_replaced(here):
         assert (done.exit_code, done.stdout) == (2, "")
         assert "manifest.csv" in done.stderr
     assert Path("results/manifest.csv").read_text() == "name,size\n"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("folder", ".."), ("folder", "../songs"), ("folder", ""), ("outputs", '{"..": 1}'), ("outputs", '{"a/b": 1}'),
+     ("outputs", '{"high.wav": 1'), ("outputs", "[1]")],
+)  # fmt: skip
+def test_a_manifest_that_names_other_files_is_refused(here, column, value):
+    """Results that a manifest names are removed before a recording is done again: all of them are in its folder."""
+    assert results("separate", "songs").exit_code == 0
+    path = Path("results/manifest.csv")
+    with path.open(newline="", encoding="utf8") as file:
+        table = list(csv.DictReader(file))
+    table[0][column] = value
+    with path.open("w", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+    before = files()
+    done = results("separate", "songs", "--resume", "--mask-power", 2)
+    assert done.exit_code == 2
+    assert done.stderr.strip() == (
+        'knownmf: "results/manifest.csv" is not a manifest that knownmf has written: choose another folder.'
+    )
+    assert files() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
+def test_names_that_are_not_unicode(here):
+    odd = os.fsdecode(b"songs/l\xe9.wav")
+    Path("songs/a.wav").rename(odd)
+    done = results("separate", "songs")
+    assert done.exit_code == 0, done.stderr
+    assert manifest()[r"l\udce9.wav"]["folder"] == "l_"
+    assert "3 skipped" in results("separate", "songs", "--resume").stdout
+    Path(odd).write_bytes(b"no recording")
+    failed = results("separate", "songs", "--resume")
+    assert failed.exit_code == 1
+    assert "2 skipped, which were finished before, 1 failed" in failed.stdout
+    assert r"l\udce9.wav" in manifest()[r"l\udce9.wav"]["message"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lock is one of POSIX")
+def test_two_commands_do_not_write_into_one_folder(here):
+    """They would give the same folder to different recordings, and replace the rows of each other."""
+    Path("results").mkdir()
+    with sole_user(Path("results")):
+        done = results("separate", "songs")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.strip() == (
+            'knownmf: "results": another knownmf command is writing into this folder: wait until it has ended.'
+        )
+        assert files("results") == []
+    assert results("separate", "songs").exit_code == 0
+
+
+def test_results_of_other_options_are_removed_after_a_kill_at_the_begin(here):
+    """A process may be killed after the note that a recording was begun, before its earlier results were removed."""
+    song = Path("songs/a.wav")
+    assert results("separate", song, "--free", 1, "--resume").exit_code == 0
+    assert "a/rest.wav" in files("results")
+    Manifest(Path("results")).begin(new_row(song, "a", "other settings"))
+    assert results("separate", song, "--resume").exit_code == 0
+    assert files("results") == ["a/high.wav", "a/low.wav", "manifest.csv"]
 
 
 def test_the_progress_of_all_recordings_is_one(here):

@@ -103,6 +103,52 @@ def test_an_item_that_kills_every_worker_is_lost(two):
     assert found == {0: 0, 1: Lost(4), 2: 2, 3: 3}
 
 
+def slow(seconds, progress):
+    """Take so many seconds; end the process of the worker after 0 s."""
+    progress(0, 1)
+    time.sleep(seconds or 0.2)
+    if not seconds:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+@pytest.fixture
+def cluster():
+    """A cluster of one worker with several threads."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(1, threads_per_worker=4, dashboard_address="127.0.0.1:0", silence_logs=50) as opened:
+        yield opened
+
+
+def test_an_item_that_kills_a_worker_with_many_threads_is_lost_alone(cluster):
+    with Workers(scheduler=cluster.scheduler_address) as opened:
+        found = results(opened.run(slow, [0, 0.2, 0.2, 0.2]))
+    assert [index for index, result in found.items() if isinstance(result, Lost)] == [0]
+    assert len(found) == 4
+
+
+def test_a_worker_that_joins_late_gets_items(cluster):
+    processes, n_workers = set(), 1
+    with Workers(scheduler=cluster.scheduler_address) as opened:
+        for _, event in opened.run(slow, [2.0] * 4):  # as many as threads
+            if n_workers == 1:
+                n_workers = 2
+                cluster.scale(2)
+            elif not isinstance(event, Share):
+                processes.add(event)
+    assert len(processes) == 2
+
+
+def test_a_scheduler_that_is_gone_is_an_error(cluster, monkeypatch):
+    monkeypatch.setattr(workers, "CONNECTING_TIME", 1.0)
+    with Workers(scheduler=cluster.scheduler_address) as opened:
+        events = opened.run(slow, [1.0] * 4)
+        next(events)
+        cluster.close()
+        with pytest.raises(ConnectionError, match="the connection to the scheduler of the cluster was lost"):
+            list(events)
+
+
 def test_an_interrupt_ends_the_work(two, tmp_path):
     events = two.run(partial(endless, tmp_path), range(3))
     begun = set()

@@ -23,6 +23,7 @@ __all__ = [
     "remove_files",
     "remove_unfinished",
     "remove_unfinished_in",
+    "sole_user",
     "temporary_name",
     "unique_names",
     "write_rows",
@@ -140,6 +141,31 @@ def created_folder(folder: Path) -> Iterator[None]:
     finally:
         for path in created:
             _new_folders.remove(path)
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Hold a lock of a folder, where the system has such locks. It ends with the process, whatever ends that.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                error.errno, "another knownmf command is writing into this folder: wait until it has ended", str(folder)
+            ) from error
+        except (ImportError, OSError):  # Windows, and some file systems of networks, have no such locks
+            pass
+        yield
 
 
 @contextlib.contextmanager

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import signal
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, Self
@@ -30,6 +32,8 @@ Work = Callable[[Any, Callable[[int, int], object]], Any]
 
 # How often a worker says how much is done, and looks whether the result is still wanted, in seconds.
 SAYS_EVERY = 0.2
+# How often it is looked how many workers there are, while items wait for one, in seconds.
+LOOKS_EVERY = 0.5
 # How long workers get to end their work after an interrupt, in seconds. Those of this computer are ended then.
 ENDING_TIME = 3.0
 # How long a scheduler gets to answer, in seconds.
@@ -119,6 +123,11 @@ class Workers:
             The number of an item.
         event : Share, Lost or object
             How much of it is done; or, as the last event of the item, what ``work`` has returned.
+
+        Raises
+        ------
+        ConnectionError
+            If the scheduler no longer answers.
         """
         from distributed import KilledWorker
 
@@ -126,31 +135,40 @@ class Workers:
         events: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         topic = f"knownmf-{uuid.uuid4().hex}"
         self._client.subscribe_topic(topic, lambda event: events.put(event[1]))
-        futures = [
-            self._client.submit(_work_on, work, item, index, topic, self._n_threads, pure=False)
-            for index, item in enumerate(items)
-        ]
-        for index, future in enumerate(futures):
-            future.add_done_callback(lambda future, index=index: events.put((index, future)))
-        left, at_work = set(range(len(futures))), set[int]()
+        waiting, futures, at_work = deque(enumerate(items)), dict[int, Any](), set[int]()
+        n_workers, looked = 0, -math.inf
         try:
-            while left:
-                index, event = events.get()
-                if event is None or index not in left:  # a share may arrive after the result
+            while waiting or futures:
+                if waiting and time.monotonic() - looked >= LOOKS_EVERY:
+                    n_workers, looked = len(self), time.monotonic()
+                # No more items than workers are handed out: others would wait in a worker where no other one, such as a
+                # new one, can get them, and would count as lost with it if its process ends.
+                while waiting and len(futures) < n_workers:
+                    index, item = waiting.popleft()
+                    future = self._client.submit(_work_on, work, item, index, topic, self._n_threads, pure=False)
+                    future.add_done_callback(lambda future, index=index: events.put((index, future)))
+                    futures[index] = future
+                try:
+                    index, event = events.get(timeout=LOOKS_EVERY if waiting else None)
+                except queue.Empty:
+                    continue
+                if event is None or index not in futures:  # a share may arrive after the result
                     at_work.discard(index)
                 elif isinstance(event, float):
                     at_work.add(index)
                     yield index, Share(event)
                 else:
-                    left.remove(index)
+                    del futures[index]
                     at_work.discard(index)
                     try:
                         result = event.result()
                     except KilledWorker as error:
                         result = Lost(error.allowed_failures + 1)
+                    except CancelledError as error:
+                        raise ConnectionError("the connection to the scheduler of the cluster was lost") from error
                     yield index, result
         finally:
-            self._client.cancel(futures)
+            self._client.cancel(list(futures.values()))
             end = time.monotonic() + ENDING_TIME
             with contextlib.suppress(queue.Empty):
                 while at_work:

@@ -64,14 +64,16 @@ def solve(
                 "later: store them with dask.array.store, and see their progress with dask.diagnostics.ProgressBar."
             )
         return lazy_activations(question, solver_for)
-    source = source_of(question, place == "memory")
+    # A block that cannot be read must not prevent that the others are solved, where there is an array for the results.
+    is_partial = out is not None and place == "disk"
+    source = SlicedSource(question) if is_partial else source_of(question, place == "memory")
     results = None
     if out is not None or len(source.counts) > 1:
         kind = type_of_activations(source.dtype)
         results = ResultArrays(out, question.n_components, source.n_frames, kind, out_has_frames_in_rows)
         results.check_apart_from(question)
     unreadable: list[tuple[slice, UnreadableError]] = []
-    blocks = source.readable(unreadable) if out is not None and isinstance(source, SlicedSource) else source
+    blocks = source.readable(unreadable) if isinstance(source, SlicedSource) and is_partial else source
     for observations, found in solved(blocks, solver_for, progress, source.n_frames):
         remarks.add(observations, found)
         if results is not None:

@@ -60,12 +60,7 @@ def slices_of(
     for values in arrays.values():
         of_frame += 8.0 if issparse(values) else values.dtype.itemsize * math.prod(values.shape) / max(n_frames, 1)
     size, most = (max(1, int(n_bytes / of_frame)) for n_bytes in (BLOCK_BYTES, LARGEST_BLOCK_BYTES))
-    stored = 1
-    for name, values in arrays.items():
-        chunks = getattr(values, "chunks", None)
-        if is_sliced(values) and isinstance(chunks, tuple) and all(isinstance(width, int) for width in chunks):
-            stored = max(stored, chunks[axes_of[name]])
-    stored = min(stored, n_frames)
+    stored = min(stored_frames(arrays, axes_of), n_frames)
     if stored > most:
         warnings.warn(
             f"{axes.data} is stored in chunks of {stored} {axes.frames}, of which {size} fit into a block: each chunk "
@@ -78,6 +73,16 @@ def slices_of(
     elif size > GROUP:
         size -= size % GROUP
     return [slice(first, min(first + size, n_frames)) for first in range(0, n_frames, size)] or [slice(0, 0)]
+
+
+def stored_frames(arrays: Mapping[str, Any], axes_of: Mapping[str, int]) -> int:
+    """Return the largest number of frames that a chunk has in which an array is stored; 1 if there are no chunks."""
+    stored = 1
+    for name, values in arrays.items():
+        chunks = getattr(values, "chunks", None)
+        if is_sliced(values) and isinstance(chunks, tuple) and all(isinstance(width, int) for width in chunks):
+            stored = max(stored, chunks[axes_of[name]])
+    return stored
 
 
 def release(arrays: Iterable[Any]) -> None:

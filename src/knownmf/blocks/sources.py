@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from knownmf.blocks.questions import FrameArrays, Question
-from knownmf.blocks.slices import release, slices_of
+from knownmf.blocks.slices import release, slices_of, stored_frames
 from knownmf.limits import Limits
 from knownmf.observations import Observations
 
@@ -87,14 +87,27 @@ class SlicedSource:
             release(self._frames.arrays.values())
 
     def readable(self, unreadable: list[tuple[slice, UnreadableError]]) -> Iterator[Observations]:
-        """Yield the blocks that can be read. The frames of the others are appended to ``unreadable``."""
-        for chunk in self._slices:
-            try:
-                block = self.read(chunk)
-            except UnreadableError as error:
-                unreadable.append((chunk, error))
-            else:
-                yield block
+        """Yield the blocks that can be read. The frames of the others are appended to ``unreadable``.
+
+        Of a block that cannot be read, each chunk in which the arrays are stored becomes a block.
+        """
+        width = stored_frames(self._frames.arrays, self._frames.axes)
+        for whole in self._slices:
+            pending = [whole]
+            while pending:
+                chunk = pending.pop(0)
+                try:
+                    block = self.read(chunk)
+                except UnreadableError as error:
+                    if 1 < width < chunk.stop - chunk.start:
+                        pending = [
+                            slice(first, min(first + width, chunk.stop))
+                            for first in range(chunk.start, chunk.stop, width)
+                        ]
+                    else:
+                        unreadable.append((chunk, error))
+                else:
+                    yield block
             release(self._frames.arrays.values())
 
     def limits_of_all(self, shared: Limits) -> Limits:

@@ -22,7 +22,7 @@ from knownmf.cli.jobs import Job, jobs_in_folder, run_job, run_jobs
 from knownmf.cli.manifest import MANIFEST
 from knownmf.cli.outputs import RESUME, check_bare_name, check_folder, check_outputs, check_picture, folder_and_name
 from knownmf.cli.summaries import describe_dictionary
-from knownmf.files import created_folder
+from knownmf.files import created_folder, sole_user
 from knownmf.wording import counted, listed, printable
 from knownmf.workers import Workers
 
@@ -268,7 +268,11 @@ def _do(
     """
     recordings, are_many = find_recordings(recordings, None if endings else job.out)
     if are_many or how.is_for_many:
-        _do_many(title, job, recordings, outputs, endings, how)
+        folder, name = folder_and_name(job.out, endings, _FILES[job.verb])
+        check_folder(folder)
+        check_bare_name(job.picture)
+        with created_folder(folder), sole_user(folder):
+            _do_many(title, job, recordings, outputs, folder, name, how)
         return
     job = replace(job, recording=recordings[0])
     if not endings:
@@ -288,13 +292,11 @@ def _do_many(
     job: Job,
     recordings: "Sequence[Path]",
     outputs: "Callable[[Job], list[Path]]",
-    endings: tuple[str, ...],
+    folder: Path,
+    name: str,
     how: _How,
 ) -> None:
-    """Do a job with each of several recordings; see :func:`_do`."""
-    folder, name = folder_and_name(job.out, endings, _FILES[job.verb])
-    check_folder(folder)
-    check_bare_name(job.picture)
+    """Do a job with each of several recordings; see :func:`_do` and :func:`jobs_in_folder`."""
     jobs = jobs_in_folder(job, recordings, folder, name)
     if how.scheduler is not None:  # the workers may have another working folder
         jobs = [each.absolute() for each in jobs]

@@ -67,10 +67,7 @@ class Manifest:
     def outputs(self, recording: Path) -> dict[str, int]:
         """Return the names and sizes of the results of a recording, in its folder; the size of a folder is -1."""
         row = self._rows.get(name_of(recording))
-        if row is None or not row["outputs"]:
-            return {}
-        outputs: dict[str, int] = json.loads(row["outputs"])
-        return outputs
+        return {} if row is None else _outputs_in(row)
 
     def is_finished(self, row: Row) -> bool:
         """Return whether a recording is finished, with the same settings, and has not changed since.
@@ -78,7 +75,7 @@ class Manifest:
         ``row`` is what :func:`new_row` returns for it now.
         """
         before = self._rows.get(row["recording"])
-        outputs = self.outputs(Path(row["recording"]))
+        outputs = {} if before is None else _outputs_in(before)
         if before is None or before["status"] != "finished" or not outputs:
             return False
         if any(before[name] != row[name] for name in ("folder", "settings", "bytes", "modified")):
@@ -87,12 +84,14 @@ class Manifest:
         return all(path.exists() and size in (-1, path.stat().st_size) for path, size in paths.items())
 
     def begin(self, row: Row) -> None:
-        """Note that a recording is being processed."""
-        self._append({**row, "status": "begun"})
+        """Note that a recording is being processed. Its earlier results, which are removed first, may still exist."""
+        before = self._rows.get(row["recording"], row)
+        self._append({**row, "outputs": before["outputs"], "status": "begun"})
 
     def end(self, row: Row, status: str, **values: str) -> None:
         """Note how a recording has ended, with the values of other columns."""
-        self._rows[row["recording"]] = {**row, **values, "status": status}
+        texts = {name: _as_unicode(value) for name, value in values.items()}
+        self._rows[row["recording"]] = {**row, **texts, "status": status}
         self._append(self._rows[row["recording"]])
 
     def save(self) -> None:
@@ -106,7 +105,7 @@ class Manifest:
 
 def name_of(recording: Path) -> str:
     """Return the name of a recording in manifests."""
-    return os.path.realpath(recording)
+    return _as_unicode(os.path.realpath(recording))
 
 
 def new_row(recording: Path, folder: str, settings: str) -> Row:
@@ -137,6 +136,29 @@ def _read(path: Path) -> Iterator[Row]:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != _COLUMNS:
                 raise UserError(other)
-            yield from (row for row in rows if None not in row.values())
-    except (UnicodeDecodeError, csv.Error) as error:
+            for row in rows:
+                if None not in row.values():
+                    _check_names(row)
+                    yield row
+    except (ValueError, csv.Error) as error:
         raise UserError(other) from error
+
+
+def _check_names(row: Row) -> None:
+    """Raise a ValueError if a row names a folder or a result that is somewhere else, where files would be removed."""
+    for name in (row["folder"], *_outputs_in(row)):
+        if name in ("", "..") or name != Path(name).name:
+            raise ValueError(f"{name!r} is no name of a file")
+
+
+def _outputs_in(row: Row) -> dict[str, int]:
+    """Return the names and sizes of the results in a row. Raise a ValueError if the text is not that of such names."""
+    outputs = json.loads(row["outputs"] or "{}")
+    if not isinstance(outputs, dict):
+        raise ValueError(f"{row['outputs']} has no names")
+    return outputs
+
+
+def _as_unicode(text: str) -> str:
+    """Return a text with escape sequences for what is not valid Unicode, as in names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
