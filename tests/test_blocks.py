@@ -37,7 +37,7 @@ class OnRead:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocks.slices, "BLOCK_BYTES", 8 * N_BINS * 100)
+    monkeypatch.setattr(blocks.slices, "BLOCK_BYTES", (8 * N_BINS + 8 * K + 64) * 100)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_large_chunks_are_read_as_a_whole_or_a_warning_says_how_often(problem, m
     assert len(V.reads) == 1
     monkeypatch.setattr(blocks.slices, "LARGEST_BLOCK_BYTES", blocks.slices.BLOCK_BYTES)
     with pytest.warns(
-        UserWarning, match=r"chunks of 700 frames, of which 98 fit into a block: each chunk is read 8 times"
+        UserWarning, match=r"chunks of 700 frames, of which 100 fit into a block: each chunk is read 7 times"
     ):
         activations(V, W, tol=1e-2)
 
@@ -441,7 +441,7 @@ class TestFramesThatCannotBeRead:
         with pytest.raises(OSError, match="V cannot be read in frames 96 to 191"):
             activations(array, W)
         assert len(array.reads) == 1
-        with pytest.raises(OSError, match="weights cannot be read in frames 144 to 191"):
+        with pytest.raises(OSError, match="weights cannot be read in frames 112 to 167"):
             activations(V, W, weights=Damaged(options["weights"]))
 
     def test_learning_names_them(self, problem):
@@ -451,7 +451,7 @@ class TestFramesThatCannotBeRead:
 
         X = Rows(problem[0])
         X.shape = (N_FRAMES, N_BINS)
-        with pytest.raises(OSError, match="X cannot be read in samples 96 to 191"):
+        with pytest.raises(OSError, match="X cannot be read in samples 104 to 207"):
             NMF(2, random_state=0).fit(X)
 
     def test_a_damaged_chunk_of_zarr(self, problem, tmp_path):
@@ -476,3 +476,47 @@ class TestFramesThatCannotBeRead:
         read = np.isfinite(out).all(axis=0)
         assert set(np.flatnonzero(~read)) == {*range(30, 40)}
         np.testing.assert_array_equal(out[:, read], activations(V, W).H[:, read])
+
+
+def test_arrays_that_can_only_be_sliced_may_be_shared_by_all_frames(problem):
+    V, W, options = problem
+    shared = {"weights": options["weights"][:, 0], "support": options["support"][:, 0], "l1": options["l1"][:, 0]}
+    found = activations(OnRead(V), W, **{name: OnRead(values) for name, values in shared.items()})
+    np.testing.assert_array_equal(found.H, activations(V, W, **shared).H)
+
+
+def test_results_in_files_do_not_stay_in_memory(tmp_path):
+    code = f"""
+import resource, numpy as np, knownmf
+n, W = 3_000_000, np.ones((2, 8)) + np.arange(16).reshape(2, 8)
+class Made:
+    shape, dtype = (2, n), np.dtype(np.float32)
+    def __getitem__(self, index):
+        return np.ones((2, len(range(n)[index[1]])), np.float32)
+out = {{"H": np.memmap("{tmp_path}/H", np.float32, "w+", shape=(8, n))}}
+for name, kind in knownmf.blocks.CERTIFICATES.items():
+    out[name] = np.memmap("{tmp_path}/" + name, kind, "w+", shape=(n,))
+knownmf.activations(Made(), W, "frobenius", out=out, tol=1e-2)
+assert out["converged"].all() and np.isfinite(out["H"][:, -1]).all()
+"""
+    measured = "\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    before, call = code.split("knownmf.activations(Made", 1)
+    report = "\nprint(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run(
+        [sys.executable, "-c", before + measured + "knownmf.activations(Made" + call + report],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kilobytes = [int(word) for word in done.stdout.split()]
+    assert kilobytes[1] - kilobytes[0] < 150_000  # the results have 267 MB
+
+
+def test_a_file_of_hdf5_that_is_read_only_is_refused_before_the_work(problem, tmp_path):
+    with h5py.File(tmp_path / "out.h5", "w") as file:
+        file["H"] = np.zeros((K, N_FRAMES))
+    with h5py.File(tmp_path / "out.h5") as file:
+        array = OnRead(problem[0])
+        with pytest.raises(ValueError, match="out is read-only"):
+            activations(array, problem[1], out=file["H"])
+        assert not array.reads

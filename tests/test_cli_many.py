@@ -17,7 +17,7 @@ from commands import DECOMPOSE, SR, files, rows, run, tone, write_songs
 from knownmf.audio import recordings
 from knownmf.cli import jobs
 from knownmf.cli.jobs import Job, run_job
-from knownmf.cli.manifest import Manifest, new_row
+from knownmf.cli.manifest import Manifest
 from knownmf.files import sole_user
 
 SEPARATE = ("separate", "--dictionary", "tones.npz", "--out", "results")
@@ -357,7 +357,8 @@ def test_results_of_other_options_are_removed_after_a_kill_at_the_begin(here):
     song = Path("songs/a.wav")
     assert results("separate", song, "--free", 1, "--resume").exit_code == 0
     assert "a/rest.wav" in files("results")
-    Manifest(Path("results")).begin(new_row(song, "a", "other settings"))
+    manifest = Manifest(Path("results"))
+    manifest.begin(manifest.new_row(song, "a", "other settings"))
     assert results("separate", song, "--resume").exit_code == 0
     assert files("results") == ["a/high.wav", "a/low.wav", "manifest.csv"]
 
@@ -433,3 +434,36 @@ def test_notes_on_a_recording_are_in_the_manifest(here):
     assert "songs/a.wav" in message
     assert message.split(":")[0] in done.stderr.replace("\n", " ")
     assert manifest()["c.wav"]["message"] == ""
+
+
+def test_an_error_in_knownmf_does_not_stop_the_others_and_has_its_traceback(here, monkeypatch):
+    write = recordings.RecordingWriter.write
+    n_calls = []
+
+    def wrong_once(writer, y):
+        n_calls.append(1)
+        if len(n_calls) == 1:
+            raise AssertionError("a wrong assumption")
+        write(writer, y)
+
+    monkeypatch.setattr(recordings.RecordingWriter, "write", wrong_once)
+    done = results("separate", "songs")
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith(
+        "knownmf: songs/a.wav: an error in knownmf, please report it (AssertionError: a wrong ass"
+    )
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-1] == "AssertionError: a wrong assumption"
+    assert files("results") == ["b/high.wav", "b/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
+    assert [row["status"] for row in manifest().values()] == ["failed", "finished", "finished"]
+
+
+def test_recordings_and_results_can_be_moved_together(here):
+    assert results("transcribe", "songs").exit_code == 0
+    assert next(iter(manifest().values()))["recording"] == "../songs/a.wav"
+    Path("moved").mkdir()
+    for name in ("songs", "results", "tones.npz"):
+        Path(name).rename(Path("moved") / name)
+    done = run("transcribe", "moved/songs", "--dictionary", "moved/tones.npz", "--out", "moved/results", "--resume")
+    assert "0 recordings finished, 3 skipped" in done.stdout

@@ -291,6 +291,20 @@ def test_workers_get_the_solver_once_and_start_no_threads(client, problem):
     client.restart()
 
 
+def test_an_array_that_can_only_be_sliced_beside_a_dask_array(problem):
+    V, W, options = problem
+
+    class Sliced:
+        shape, dtype = options["weights"].shape, options["weights"].dtype
+
+        def __getitem__(self, index):
+            return options["weights"][index]
+
+    found = activations(da.from_array(V, chunks=(N_BINS, 200)), W, weights=Sliced())
+    with dask.config.set(scheduler="synchronous"):
+        np.testing.assert_array_equal(found.H.compute(), activations(V, W, weights=options["weights"]).H)
+
+
 @pytest.mark.parametrize("kept", ["nothing", "data", "data of another chunking", "frames in columns"])
 def test_learning_on_workers(client, problem, kept):
     V, W, _ = problem

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from knownmf.blocks import BlockSolver, Question, is_sliced, n_dims_of, solve
+from knownmf.blocks import BlockSolver, Question, is_sliced, n_dims_of, read_whole, solve
 from knownmf.divergences import beta_of
 from knownmf.limits import LimitArguments
 from knownmf.observations import SAMPLES, Observations
@@ -290,6 +290,8 @@ def shared_or_own(values: ArrayLike, labels: TableLabels, name: str) -> tuple[Ar
     """Return penalties as those that all frames share, and as those of each frame if they have two dimensions."""
     if n_dims_of(values) == 2:
         return 0.0, values
+    if is_sliced(values):
+        values = read_whole(values)
     labels.add(values, name, "components")
     return values, None
 
@@ -298,7 +300,7 @@ def of_every_frame(values: Any, name: str, shape: tuple[int, int]) -> Any:
     """Return values of shape (n_bins, n_frames), of which all frames may share one column; None for None."""
     if values is None or (is_sliced(values) and values.shape == shape):  # then it is checked block by block
         return values
-    array = real_array(values, name, 1, 2)
+    array = real_array(read_whole(values) if is_sliced(values) else values, name, 1, 2)
     if array.shape not in (shape, (shape[0], 1), (shape[0],)):
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}, or ({shape[0]},) for all frames.")
     check_range(array, name)

@@ -207,8 +207,8 @@ def _local_cluster(n_workers: int) -> Any:
             raise
 
 
-class _NoLongerWantedError(Exception):
-    """The caller has gone, or has asked for the end of all work."""
+class _NoLongerWantedError(BaseException):
+    """The caller has gone, or has asked for the end of all work: no error that the work may handle."""
 
 
 def _work_on(work: Work, item: Any, index: int, topic: str, n_threads: int | None) -> Any:

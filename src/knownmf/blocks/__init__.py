@@ -11,7 +11,7 @@ from knownmf.blocks.passes import Part, Parts, collected
 from knownmf.blocks.places import parts_of, solve
 from knownmf.blocks.questions import Question
 from knownmf.blocks.result_arrays import CERTIFICATES
-from knownmf.blocks.slices import is_sliced, n_dims_of
+from knownmf.blocks.slices import is_sliced, n_dims_of, read_whole
 from knownmf.blocks.solving import BlockSolver, SolverFor, solved
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "is_sliced",
     "n_dims_of",
     "parts_of",
+    "read_whole",
     "solve",
     "solved",
 ]

@@ -202,8 +202,12 @@ def _in_chunks(values: Any, axis: int, sizes: tuple[int, ...]) -> Any:
     """Return an array as a Dask array with chunks of these numbers of frames, and one chunk along the other axis."""
     import dask.array as da
 
-    wanted = dict.fromkeys(range(values.ndim), -1) | {axis: sizes}
-    return values.rechunk(wanted) if is_dask(values) else da.from_array(values, chunks=tuple(wanted.values()))
+    wanted = dict.fromkeys(range(len(values.shape)), -1) | {axis: sizes}
+    if is_dask(values):
+        return values.rechunk(wanted)
+    # What has no __array__ is an array where it is read.
+    meta = None if hasattr(values, "__array__") else np.empty((0,) * len(values.shape), values.dtype)
+    return da.from_array(values, chunks=tuple(wanted.values()), asarray=meta is None, meta=meta)
 
 
 def _with_whole_bins(V: Any, axes: Axes) -> Any:

@@ -9,7 +9,7 @@ from knownmf.blocks.dask_passes import DaskParts
 from knownmf.blocks.passes import Parts
 from knownmf.blocks.questions import Question
 from knownmf.blocks.result_arrays import ResultArrays, type_of_activations
-from knownmf.blocks.slices import IN_MEMORY, is_sliced
+from knownmf.blocks.slices import IN_MEMORY, is_sliced, release
 from knownmf.blocks.solving import SolverFor, solved
 from knownmf.blocks.sources import SlicedSource, UnreadableError, source_of
 from knownmf.results import Activations, Remarks
@@ -78,6 +78,7 @@ def solve(
         remarks.add(observations, found)
         if results is not None:
             results.put(observations.first, found)
+            release(results.arrays.values())
     if results is not None and unreadable:
         for chunk, _ in unreadable:
             results.put_nothing(chunk)

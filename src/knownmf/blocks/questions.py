@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from scipy.sparse import issparse
 
-from knownmf.blocks.slices import is_sliced
+from knownmf.blocks.slices import is_sliced, read_whole
 from knownmf.limits import NO_LIMITS, LimitArguments, Limits
 from knownmf.observations import SPECTROGRAM, Axes, Observations, check_bins
 from knownmf.table_labels import TableLabels
@@ -129,7 +129,7 @@ class FrameArrays(NamedTuple):
 
     def with_shared_in_memory(self) -> Self:
         """Read what all frames share, and check that something counts, which need not be so in every single block."""
-        shared = {name: np.asarray(values) if is_sliced(values) else values for name, values in self.shared.items()}
+        shared = {name: read_whole(values) if is_sliced(values) else values for name, values in self.shared.items()}
         for name, values in shared.items():
             if isinstance(values, np.ndarray) and values.ndim == 2:  # else it would be that of a block of one frame
                 shared[name] = values.ravel()

@@ -121,5 +121,10 @@ def _check_array(array: Any, name: str, shape: tuple[int, ...], kind: np.dtype) 
         raise TypeError(f"{name} is an object of type {type(array).__name__}, which cannot be written to.")
     if tuple(array.shape) != shape or array.dtype != kind:
         raise ValueError(f"{name} has shape {tuple(array.shape)} and type {array.dtype}, expected {shape} and {kind}.")
-    if getattr(array, "read_only", False) or (isinstance(array, np.ndarray) and not array.flags.writeable):
+    file = getattr(array, "file", None)  # of HDF5
+    if (
+        getattr(array, "read_only", False)
+        or getattr(file, "mode", "") == "r"
+        or (isinstance(array, np.ndarray) and not array.flags.writeable)
+    ):
         raise ValueError(f"{name} is read-only: open it for writing.")

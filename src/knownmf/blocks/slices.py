@@ -20,6 +20,8 @@ from knownmf.validation import level_of_caller
 # otherwise each chunk would be read several times.
 BLOCK_BYTES, LARGEST_BLOCK_BYTES = 2**26, 2**28
 
+CERTIFICATE_BYTES = 64.0  # what the results of a frame take besides its activations
+
 IN_MEMORY = (np.ndarray, float, int, list, type(None))  # types for which no further question need be asked
 
 
@@ -33,6 +35,11 @@ def is_sliced(values: Any) -> bool:
         return False
     shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)
     return isinstance(shape, tuple) and len(shape) > 0 and isinstance(dtype, np.dtype)
+
+
+def read_whole(values: Any) -> np.ndarray:
+    """Read an array that is read in slices as a whole."""
+    return np.asarray(values[(slice(None),) * len(values.shape)])
 
 
 def n_dims_of(values: Any) -> int:
@@ -56,7 +63,7 @@ def slices_of(
     axes : Axes
         The names of the axes, for messages.
     """
-    of_frame = 1.0 * n_components
+    of_frame = 8.0 * n_components + CERTIFICATE_BYTES
     for values in arrays.values():
         of_frame += 8.0 if issparse(values) else values.dtype.itemsize * math.prod(values.shape) / max(n_frames, 1)
     size, most = (max(1, int(n_bytes / of_frame)) for n_bytes in (BLOCK_BYTES, LARGEST_BLOCK_BYTES))
@@ -86,9 +93,9 @@ def stored_frames(arrays: Mapping[str, Any], axes_of: Mapping[str, int]) -> int:
 
 
 def release(arrays: Iterable[Any]) -> None:
-    """Let the system take back the memory of the pages of files that have been read."""
+    """Let the system take back the memory of the pages of files that have been read or written."""
     for values in arrays:
         pages = getattr(values, "_mmap", None) if isinstance(values, np.memmap) else None
         # Mappings in mode "c" are not shared with the file: changes would be lost.
-        if isinstance(pages, mmap.mmap) and values.mode in ("r", "r+") and hasattr(pages, "madvise"):
+        if isinstance(pages, mmap.mmap) and values.mode in ("r", "r+", "w+") and hasattr(pages, "madvise"):
             pages.madvise(mmap.MADV_DONTNEED)

@@ -16,7 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from knownmf.cli import options
-from knownmf.cli.console import UserError, input_errors, print_failure, print_line, print_table, progress_bar
+from knownmf.cli.console import (
+    UserError,
+    input_errors,
+    print_failure,
+    print_line,
+    print_table,
+    print_traceback,
+    progress_bar,
+)
 from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
 from knownmf.cli.jobs import Job, jobs_in_folder, run_job, run_jobs
 from knownmf.cli.manifest import MANIFEST
@@ -316,9 +324,11 @@ def _do_many(
             progress=progress,
             announce=partial(print_line, quiet=how.quiet),
         )
-    for recording, message in failed.items():
-        is_named = f'"{recording}"' in message
-        print_failure(message if is_named else f"{recording}: {message}")
+    for recording, outcome in failed.items():
+        is_named = f'"{recording}"' in outcome.error
+        print_failure(outcome.error if is_named else f"{recording}: {outcome.error}")
+        if outcome.traceback:
+            print_traceback(outcome.traceback)
     n_done = len(jobs) - n_skipped - len(failed)
     skipped = f", {n_skipped} skipped, which were finished before" if n_skipped else ""
     print_line(

@@ -27,6 +27,7 @@ __all__ = [
     "print_failure",
     "print_line",
     "print_table",
+    "print_traceback",
     "progress_bar",
     "reworded",
 ]
@@ -206,6 +207,12 @@ def print_line(line: str, *, quiet: bool = False) -> None:
 def print_failure(message: str) -> None:
     """Print why a part of the work failed, on one line of standard error."""
     _print_error(message)
+
+
+def print_traceback(text: str) -> None:
+    """Print where an error in knownmf has occurred, on standard error, for a bug report."""
+    with contextlib.suppress(OSError):
+        ERRORS.print(Text(text), soft_wrap=True, end="")
 
 
 def print_table(table: RenderableType, *, quiet: bool = False) -> None:

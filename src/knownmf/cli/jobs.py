@@ -8,6 +8,7 @@ import json
 import operator
 import os
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from knownmf.cli.console import UserError, error_message, input_errors
 from knownmf.cli.inputs import load_dictionary
-from knownmf.cli.manifest import Manifest, name_of, new_row
+from knownmf.cli.manifest import Manifest
 from knownmf.cli.outputs import write_picture
 from knownmf.cli.summaries import describe_decomposition, describe_doubt, describe_events, describe_recording
 from knownmf.files import remove_files, remove_unfinished_in, unique_names
@@ -117,11 +118,14 @@ class Outcome:
         The warnings.
     error : str
         Why it failed.
+    traceback : str
+        Where it failed, if that is an error in knownmf.
     """
 
     report: Report | None
     notes: list[str] = field(default_factory=list)
     error: str = ""
+    traceback: str = ""
 
 
 def run_job(job: Job, progress: Progress | None = None) -> Report:
@@ -188,12 +192,13 @@ def jobs_in_folder(job: Job, recordings: Sequence[Path], folder: Path, name: str
     name : str
         The name of the file to write; empty for the verb "separate", which writes several.
     """
-    known = Manifest(folder).folders()
-    new = [path for path in recordings if name_of(path) not in known]
-    names = dict(zip(map(name_of, new), unique_names([path.stem for path in new], known.values()), strict=True))
+    manifest = Manifest(folder)
+    names = manifest.folders()
+    new = [path for path in recordings if manifest.name_of(path) not in names]
+    names |= zip(map(manifest.name_of, new), unique_names([path.stem for path in new], names.values()), strict=True)
     jobs = []
     for path in recordings:
-        own = folder / {**known, **names}[name_of(path)]
+        own = folder / names[manifest.name_of(path)]
         picture = None if job.picture is None else own / job.picture.name
         jobs.append(replace(job, recording=path, out=own / name if name else own, picture=picture))
     return jobs
@@ -207,7 +212,7 @@ def run_jobs(
     workers: contextlib.AbstractContextManager[Workers | None],
     progress: Progress,
     announce: Callable[[str], None],
-) -> tuple[int, dict[Path, str]]:
+) -> tuple[int, dict[Path, Outcome]]:
     """Do jobs, one after another or in several processes. An error in one of them does not stop the others.
 
     The manifest gets a row when a job begins and one when it ends; at the end of all jobs, it has one row for each
@@ -232,13 +237,13 @@ def run_jobs(
     -------
     n_skipped : int
         The number of jobs that were skipped.
-    failed : dict of Path to str
+    failed : dict of Path to Outcome
         The recordings that failed, and why.
     """
     manifest = Manifest(folder)
     folder.mkdir(parents=True, exist_ok=True)
     manifest.save()
-    rows = [new_row(job.recording, os.path.relpath(job.folder, folder), job.settings()) for job in jobs]
+    rows = [manifest.new_row(job.recording, os.path.relpath(job.folder, folder), job.settings()) for job in jobs]
     sizes = [int(row["bytes"] or 0) for row in rows]
     # Results of another recording or of other options must not stay beside a failure.
     to_do = {
@@ -247,19 +252,20 @@ def run_jobs(
         if not (resume and manifest.is_finished(rows[index]))
     }
     done = [float(index not in to_do) for index in range(len(jobs))]  # how much of each job, from 0 to 1
-    at_work: set[int] = set()
+    begun: set[int] = set()
 
     def move(index: int, share: float) -> None:
-        if index not in at_work:
-            at_work.add(index)
+        if index not in begun:
+            begun.add(index)
             manifest.begin(rows[index])
         done[index] = share
         progress(int(sum(map(operator.mul, sizes, done))), sum(sizes))
 
     def clean() -> None:
-        for index in at_work:  # processes that were killed could not do it
+        for index in left:  # processes that were killed could not do it
             _remove_unfinished(jobs[index])
 
+    left = set(to_do)
     failed = {}
     with contextlib.ExitStack() as opened:
         opened.callback(clean)  # after the processes have ended
@@ -267,10 +273,10 @@ def run_jobs(
         outcomes = _done_here(to_do, move) if processes is None else _done_by(processes, to_do, move, sizes)
         for index, outcome in opened.enter_context(contextlib.closing(outcomes)):
             move(index, 1.0)
-            at_work.remove(index)
+            left.remove(index)
             job, report = jobs[index], outcome.report
             if report is None:
-                failed[job.recording] = outcome.error
+                failed[job.recording] = outcome
                 manifest.end(rows[index], "failed", message=outcome.error)
                 continue
             message = " ".join([*([report.doubt] if report.doubt else []), *outcome.notes])
@@ -294,6 +300,9 @@ def attempt(job: Job, progress: Progress) -> Outcome:
             report = run_job(job, progress)
     except _ERRORS as error:
         return Outcome(None, error=error_message(error))
+    except Exception as error:  # noqa: BLE001, it must not stop the others, and is reported with its traceback
+        message = f"an error in knownmf, please report it ({type(error).__name__}: {error})."
+        return Outcome(None, error=message, traceback="".join(traceback.format_exception(error)))
     return Outcome(report, [str(note.message) for note in notes])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from knownmf.cli.console import UserError
 from knownmf.files import write_rows
 
-__all__ = ["MANIFEST", "Manifest", "Row", "name_of", "new_row"]
+__all__ = ["MANIFEST", "Manifest", "Row"]
 
 # The name of the file.
 MANIFEST = "manifest.csv"
@@ -60,19 +60,45 @@ class Manifest:
         self.path = folder / MANIFEST
         self._rows = {row["recording"]: row for row in _read(self.path)}
 
+    def name_of(self, recording: Path) -> str:
+        """Return the name of a recording: its path from the folder of the manifest, so that both can be moved."""
+        path, here = os.path.realpath(recording), os.path.realpath(self.path.parent)
+        with contextlib.suppress(ValueError):  # another drive of Windows
+            path = os.path.relpath(path, here)
+        return _as_unicode(Path(path).as_posix())
+
     def folders(self) -> dict[str, str]:
-        """Return the folders of the results, by the names of the recordings as :func:`name_of` returns them."""
+        """Return the folders of the results, by the names of the recordings."""
         return {name: row["folder"] for name, row in self._rows.items()}
 
     def outputs(self, recording: Path) -> dict[str, int]:
         """Return the names and sizes of the results of a recording, in its folder; the size of a folder is -1."""
-        row = self._rows.get(name_of(recording))
+        row = self._rows.get(self.name_of(recording))
         return {} if row is None else _outputs_in(row)
+
+    def new_row(self, recording: Path, folder: str, settings: str) -> Row:
+        """Return what is known of a recording before it is processed.
+
+        Parameters
+        ----------
+        recording : Path
+            The recording.
+        folder : str
+            The folder of its results, inside the folder of the manifest.
+        settings : str
+            A text that differs for other options or another dictionary.
+        """
+        row = dict.fromkeys(_COLUMNS, "")
+        row.update(recording=self.name_of(recording), folder=folder, settings=settings)
+        with contextlib.suppress(OSError):  # reported when it is opened
+            status = recording.stat()
+            row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
+        return row
 
     def is_finished(self, row: Row) -> bool:
         """Return whether a recording is finished, with the same settings, and has not changed since.
 
-        ``row`` is what :func:`new_row` returns for it now.
+        ``row`` is what :meth:`new_row` returns for it now.
         """
         before = self._rows.get(row["recording"])
         outputs = {} if before is None else _outputs_in(before)
@@ -101,31 +127,6 @@ class Manifest:
     def _append(self, row: Row) -> None:
         with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow([row[name] for name in _COLUMNS])
-
-
-def name_of(recording: Path) -> str:
-    """Return the name of a recording in manifests."""
-    return _as_unicode(os.path.realpath(recording))
-
-
-def new_row(recording: Path, folder: str, settings: str) -> Row:
-    """Return what is known of a recording before it is processed.
-
-    Parameters
-    ----------
-    recording : Path
-        The recording.
-    folder : str
-        The folder of its results, inside the folder of the manifest.
-    settings : str
-        A text that differs for other options or another dictionary.
-    """
-    row = dict.fromkeys(_COLUMNS, "")
-    row.update(recording=name_of(recording), folder=folder, settings=settings)
-    with contextlib.suppress(OSError):  # reported when it is opened
-        status = recording.stat()
-        row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
-    return row
 
 
 def _read(path: Path) -> Iterator[Row]:
