@@ -18,6 +18,7 @@ from knownmf import audio, demo, memory
 from knownmf.audio import recordings
 from knownmf.cli import demonstration
 from knownmf.dictionary import Dictionary
+from knownmf.files import folder_written_aside
 
 
 @pytest.fixture
@@ -639,3 +640,27 @@ def test_the_process_returns_the_exit_code(here):
     done = subprocess.run([knownmf, "info", "song.wav"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "stereo" in done.stdout
+
+
+@pytest.mark.parametrize("stops_after", [1, 2])
+def test_a_folder_that_is_replaced_is_never_missing(tmp_path, monkeypatch, stops_after):
+    """A signal before or after the new folder gets the name leaves the old one or the new one."""
+    path, replace, calls = tmp_path / "found.zarr", os.replace, []
+    path.mkdir()
+    (path / "old").touch()
+
+    def stopped(source, target):
+        replace(source, target)
+        calls.append(target)
+        if len(calls) == stops_after:
+            raise KeyboardInterrupt
+
+    def write():
+        with folder_written_aside(path) as temporary:
+            temporary.mkdir()
+            (temporary / "new").touch()
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert files(tmp_path) == ["found.zarr/old" if stops_after == 1 else "found.zarr/new"]

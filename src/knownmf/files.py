@@ -178,8 +178,13 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         yield temporary
         if path.is_dir() and not path.is_symlink():
             with temporary_name(path.parent) as old:  # a folder cannot be replaced at once; the old one is removed
-                os.replace(path, old)
-                os.replace(temporary, path)
+                try:
+                    os.replace(path, old)
+                    os.replace(temporary, path)
+                except BaseException:  # also a signal between the two
+                    if old.exists() and not path.exists():
+                        os.replace(old, path)
+                    raise
         else:
             if _lstat(path) is not None:
                 path.unlink()
