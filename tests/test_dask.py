@@ -106,6 +106,9 @@ class TestActivations:
                 activations(unknown, W, **of_frames)
         with pytest.raises(ValueError, match=r"The number of samples of X is unknown: call X.compute_chunk_sizes\(\)"):
             NMF(2).fit(unknown.T)
+        wrong = activations(da.where(unknown == unknown.max(), -1.0, unknown), W).H
+        with pytest.raises(ValueError, match=r"a chunk of V\[\d+, \d+\] is -1.0"):
+            wrong.compute(scheduler="synchronous")
 
     @pytest.mark.parametrize("kind", [scipy.sparse.csr_matrix, scipy.sparse.csc_array])
     @pytest.mark.parametrize("beta", [1.0, 2.0])

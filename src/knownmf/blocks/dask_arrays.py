@@ -91,6 +91,8 @@ class ChunkReader:
     def of(cls, frames: FrameArrays) -> Self:
         """Return the reader of chunks of Dask arrays."""
         question = frames.question
+        if math.isnan(frames.n_frames):  # then errors cannot give the number of a frame in the whole array
+            question = question._replace(axes=question.axes._replace(data=f"a chunk of {question.axes.data}"))
         empty = {name: np.empty(question.shape_of(name, 0), values.dtype) for name, values in frames.arrays.items()}
         kind = question.V._meta
         if issparse(kind) or hasattr(kind, "to_scipy_sparse"):
