@@ -154,7 +154,12 @@ def test_results_that_exist_can_be_continued_or_replaced(here, existing):
         f'knownmf: "results/{existing}" exists already: continue with --resume, which skips what is finished, choose '
         "another folder, or replace all with --force.\n"
     )
-    assert results(*command, "--resume").exit_code == 0
+    resumed = results(*command, "--resume")
+    if existing == "manifest.csv":  # else it is not known whose results these are
+        assert resumed.exit_code == 0
+    else:
+        assert resumed.exit_code == 2
+        assert "exists already: choose another folder, or replace all with --force." in resumed.stderr
     assert results(*command, "--force").exit_code == 0
 
 
@@ -176,6 +181,14 @@ def test_what_has_changed_is_done_again(here, change):
     else:
         Path("results/c/p.png").unlink()
     again = 1 if change in ("recording", "output", "picture") else 3
+    if again == 3:
+        done = results("transcribe", "songs", "--resume", *options)
+        assert done.exit_code == 2
+        assert done.stderr == (
+            'knownmf: "results" has results of another command, of other options or of another dictionary (a, b, c): '
+            "choose another folder, or replace all with --force.\n"
+        )
+        options.append("--force")
     done = results("transcribe", "songs", "--resume", *options)
     assert done.exit_code == 0, done.stderr
     skipped = f", {3 - again} skipped, which were finished before" if again < 3 else ""
@@ -359,7 +372,8 @@ def test_results_of_other_options_are_removed_after_a_kill_at_the_begin(here):
     assert "a/rest.wav" in files("results")
     manifest = Manifest(Path("results"))
     manifest.begin(manifest.new_row(song, "a", "other settings"))
-    assert results("separate", song, "--resume").exit_code == 0
+    assert results("separate", song, "--resume").exit_code == 2
+    assert results("separate", song, "--resume", "--force").exit_code == 0
     assert files("results") == ["a/high.wav", "a/low.wav", "manifest.csv"]
 
 
@@ -467,3 +481,45 @@ def test_recordings_and_results_can_be_moved_together(here):
         Path(name).rename(Path("moved") / name)
     done = run("transcribe", "moved/songs", "--dictionary", "moved/tones.npz", "--out", "moved/results", "--resume")
     assert "0 recordings finished, 3 skipped" in done.stdout
+
+
+def test_results_of_another_command_are_kept(here):
+    assert results("separate", "songs").exit_code == 0
+    before = files("results")
+    done = results("transcribe", "songs", "--resume")
+    assert done.exit_code == 2
+    assert '"results" has results of another command' in done.stderr
+    assert files("results") == before
+
+
+def test_results_in_a_folder_of_recordings_are_no_recordings(here):
+    assert run("separate", "songs", "--dictionary", "tones.npz", "--out", "songs/stems").exit_code == 0
+    done = results("transcribe", "songs")
+    assert done.exit_code == 0
+    assert done.stderr == (
+        'Note: Skipped 6 sound files in "songs/stems", which has results of knownmf: pass the folder itself to process '
+        "them.\n"
+    )
+    assert files("results") == ["a/events.csv", "b/events.csv", "c/events.csv", "manifest.csv"]
+    assert "6 recordings finished" in run("transcribe", "songs/stems", "-d", "tones.npz", "--out", "more").stdout
+    Path("outer").mkdir()
+    Path("songs/stems").rename("outer/stems")
+    done = results("transcribe", "outer", "--force")
+    assert done.exit_code == 2
+    assert "All sound files that were found are results of knownmf" in done.stderr
+
+
+def test_a_package_that_is_missing_is_said_once(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    done = run("decompose", "songs", "--dictionary", "tones.npz", "--out", "new/x.zarr")
+    assert done.exit_code == 1
+    [line] = done.stderr.splitlines()
+    assert 'pip install "knownmf[zarr]"' in line
+
+
+def test_an_empty_manifest_and_a_recording_of_its_name(here):
+    Path("songs/a.wav").rename("songs/manifest.csv.wav")
+    Path("results").mkdir()
+    Path("results/manifest.csv").touch()
+    assert results("transcribe", "songs", "--resume").exit_code == 0
+    assert manifest()["manifest.csv.wav"]["folder"] == "manifest.csv-2"

@@ -27,8 +27,16 @@ from knownmf.cli.console import (
 )
 from knownmf.cli.inputs import find_recordings, find_sounds, load_dictionary, load_sound
 from knownmf.cli.jobs import Job, jobs_in_folder, run_job, run_jobs
-from knownmf.cli.manifest import MANIFEST
-from knownmf.cli.outputs import RESUME, check_bare_name, check_folder, check_outputs, check_picture, folder_and_name
+from knownmf.cli.manifest import MANIFEST, Manifest
+from knownmf.cli.outputs import (
+    REPLACE_MANY,
+    RESUME,
+    check_bare_name,
+    check_folder,
+    check_outputs,
+    check_picture,
+    folder_and_name,
+)
 from knownmf.cli.summaries import describe_dictionary
 from knownmf.files import created_folder, sole_user
 from knownmf.wording import counted, listed, printable
@@ -308,12 +316,7 @@ def _do_many(
     jobs = jobs_in_folder(job, recordings, folder, name)
     if how.scheduler is not None:  # the workers may have another working folder
         jobs = [each.absolute() for each in jobs]
-    inputs = [*recordings, job.dictionary]
-    may_exist = how.force or how.resume
-    check_outputs([folder / MANIFEST], force=may_exist, inputs=inputs, remedy=RESUME)
-    for each in jobs:
-        check_outputs(outputs(each), force=may_exist, inputs=inputs, remedy=RESUME)
-        check_picture(each.picture, may_exist, inputs, RESUME)
+    _check_results(jobs, Manifest(folder), [*recordings, job.dictionary], outputs, how)
     workers = _workers(how)
     with progress_bar(title, quiet=how.quiet) as progress:
         n_skipped, failed = run_jobs(
@@ -337,6 +340,31 @@ def _do_many(
     )
     if failed:
         raise typer.Exit(1)
+
+
+def _check_results(
+    jobs: "Sequence[Job]",
+    manifest: Manifest,
+    inputs: "Sequence[Path]",
+    outputs: "Callable[[Job], list[Path]]",
+    how: _How,
+) -> None:
+    """Raise if results of many recordings must not be written; --resume replaces those of the same job only."""
+    check_outputs([manifest.path], force=how.force or how.resume, inputs=inputs, remedy=RESUME)
+    remedy = REPLACE_MANY if how.resume else RESUME
+    others = []
+    for job in jobs:
+        is_same = how.resume and manifest.settings(job.recording) == job.settings()
+        if how.resume and not (is_same or how.force) and manifest.outputs(job.recording):
+            others.append(job.folder.name)
+            continue
+        check_outputs(outputs(job), force=how.force or is_same, inputs=inputs, remedy=remedy)
+        check_picture(job.picture, how.force or is_same, inputs, remedy)
+    if others:
+        raise UserError(
+            f'"{manifest.path.parent}" has results of another command, of other options or of another dictionary '
+            f"({listed(others, NAMES_SHOWN)}): {REPLACE_MANY}."
+        )
 
 
 def _workers(how: _How) -> "AbstractContextManager[Workers | None]":

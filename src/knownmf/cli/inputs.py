@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from knownmf.cli.console import UserError, input_errors
 from knownmf.cli.labels import Take, describe_doubts, labels_of_names, spelling_key
+from knownmf.cli.manifest import holds_results
+from knownmf.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +94,12 @@ def find_recordings(given: Iterable[Path], stems: Path | None = None) -> tuple[l
     Raises
     ------
     UserError
-        If a pattern matches nothing, a folder contains no sound file, or a folder is also that of the stems.
+        If a pattern matches nothing, a folder contains no recording, or a folder is also that of the stems.
+
+    Warns
+    -----
+    UserWarning
+        If recordings in a subfolder are skipped because they are results of many recordings.
     """
     found: dict[str, Path] = {}
     are_many = False
@@ -103,16 +110,41 @@ def find_recordings(given: Iterable[Path], stems: Path | None = None) -> tuple[l
         if is_folder or (not exists and glob.has_magic(str(path))):
             if is_folder and os.path.realpath(path) == place:
                 raise UserError(f'The folder "{path}" has the recordings: choose another one for the stems.')
-            sounds = [sound for sound, _ in _sounds_at(str(path))]
-            are_many, paths = (
-                True,
-                [sound for sound in sounds if place is None or place not in map(str, sound.resolve().parents)],
-            )
+            are_many = True
+            sounds = _sounds_at(str(path))
+            others = (one for one in sounds if place is None or place not in map(str, one[0].resolve().parents))
+            paths = _without_results(others)
         else:
             paths = [path]
         for each in paths:
             found.setdefault(os.path.realpath(each), each)
+    if not found:
+        raise UserError("All sound files that were found are results of knownmf: pass the folder that has them.")
     return list(found.values()), are_many or len(found) > 1
+
+
+def _without_results(sounds: Iterable[tuple[Path, Path | None]]) -> list[Path]:
+    """Return sound files, without those in subfolders that hold results of many recordings. Say which those are."""
+    kept, skipped = [], dict[Path, int]()
+    known: dict[Path, bool] = {}
+    for sound, folder in sounds:
+        inside = [] if folder is None else [parent for parent in sound.parents if folder in parent.parents]
+        for parent in inside:
+            if parent not in known:
+                known[parent] = holds_results(parent)
+        results = next((parent for parent in inside if known[parent]), None)
+        if results is None:
+            kept.append(sound)
+        else:
+            skipped[results] = skipped.get(results, 0) + 1
+    for folder, number in skipped.items():
+        warnings.warn(
+            f'Skipped {counted(number, "sound file")} in "{folder}", which has results of knownmf: pass the folder '
+            "itself to process them.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return kept
 
 
 def load_sound(path: Path) -> tuple[np.ndarray, int]:

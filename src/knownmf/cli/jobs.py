@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from knownmf.cli.console import UserError, error_message, input_errors
 from knownmf.cli.inputs import load_dictionary
-from knownmf.cli.manifest import Manifest
+from knownmf.cli.manifest import MANIFEST, Manifest
 from knownmf.cli.outputs import write_picture
 from knownmf.cli.summaries import describe_decomposition, describe_doubt, describe_events, describe_recording
+from knownmf.extras import MissingPackageError
 from knownmf.files import remove_files, remove_unfinished_in, unique_names
 from knownmf.wording import counted, listed, percent
 from knownmf.workers import Lost, Share, Workers
@@ -195,7 +196,9 @@ def jobs_in_folder(job: Job, recordings: Sequence[Path], folder: Path, name: str
     manifest = Manifest(folder)
     names = manifest.folders()
     new = [path for path in recordings if manifest.name_of(path) not in names]
-    names |= zip(map(manifest.name_of, new), unique_names([path.stem for path in new], names.values()), strict=True)
+    names |= zip(
+        map(manifest.name_of, new), unique_names([path.stem for path in new], [MANIFEST, *names.values()]), strict=True
+    )
     jobs = []
     for path in recordings:
         own = folder / names[manifest.name_of(path)]
@@ -291,13 +294,21 @@ def run_jobs(
 
 
 def attempt(job: Job, progress: Progress) -> Outcome:
-    """Do one of many jobs: an error becomes an outcome, and warnings are collected."""
+    """Do one of many jobs: an error becomes an outcome, and warnings are collected.
+
+    Raises
+    ------
+    MissingPackageError
+        If a package is not installed.
+    """
     try:
         remove_files(job.folder / Path(name).name for name in job.outdated)
         remove_unfinished_in(job.folder)
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always", UserWarning)
             report = run_job(job, progress)
+    except MissingPackageError:  # it would be missing for all others, too
+        raise
     except _ERRORS as error:
         return Outcome(None, error=error_message(error))
     except Exception as error:  # noqa: BLE001, it must not stop the others, and is reported with its traceback

@@ -12,7 +12,7 @@ from pathlib import Path
 from knownmf.cli.console import UserError
 from knownmf.files import write_rows
 
-__all__ = ["MANIFEST", "Manifest", "Row"]
+__all__ = ["MANIFEST", "Manifest", "Row", "holds_results"]
 
 # The name of the file.
 MANIFEST = "manifest.csv"
@@ -95,6 +95,11 @@ class Manifest:
             row.update(bytes=str(status.st_size), modified=str(status.st_mtime_ns))
         return row
 
+    def settings(self, recording: Path) -> str | None:
+        """Return the settings with which a recording was processed last; None if it was not."""
+        row = self._rows.get(self.name_of(recording))
+        return None if row is None else row["settings"]
+
     def is_finished(self, row: Row) -> bool:
         """Return whether a recording is finished, with the same settings, and has not changed since.
 
@@ -129,13 +134,20 @@ class Manifest:
             csv.writer(file, lineterminator="\n").writerow([row[name] for name in _COLUMNS])
 
 
+def holds_results(folder: Path) -> bool:
+    """Return whether a folder has a manifest."""
+    with contextlib.suppress(OSError, ValueError), (folder / MANIFEST).open(encoding="utf-8") as file:
+        return file.readline().rstrip("\n") == ",".join(_COLUMNS)
+    return False
+
+
 def _read(path: Path) -> Iterator[Row]:
     """Yield the rows of a manifest, if there is one. The last one is left out if it is not complete."""
     other = f'"{path}" is not a manifest that knownmf has written: choose another folder.'
     try:
         with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
-            if tuple(rows.fieldnames or ()) != _COLUMNS:
+            if tuple(rows.fieldnames or _COLUMNS) != _COLUMNS:  # an empty file has none: its writer was killed
                 raise UserError(other)
             for row in rows:
                 if None not in row.values():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "REPLACE_MANY",
     "RESUME",
     "check_bare_name",
     "check_folder",
@@ -35,6 +36,7 @@ _ENDING_OF_FILE = re.compile(r"\.[a-z]{2,7}")
 
 # What to do about a result that exists already, for one recording or table, and for many recordings.
 REPLACE = "choose another name, or replace it with --force"
+REPLACE_MANY = "choose another folder, or replace all with --force"
 RESUME = "continue with --resume, which skips what is finished, choose another folder, or replace all with --force"
 
 
