@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -120,6 +121,7 @@ def cluster():
         yield opened
 
 
+@pytest.mark.filterwarnings("ignore:The cluster at .* has no workers")
 def test_an_item_that_kills_a_worker_with_many_threads_is_lost_alone(cluster):
     with Workers(scheduler=cluster.scheduler_address) as opened:
         found = results(opened.run(slow, [0, 0.2, 0.2, 0.2]))
@@ -145,7 +147,7 @@ def test_a_scheduler_that_is_gone_is_an_error(cluster, monkeypatch):
         events = opened.run(slow, [1.0] * 4)
         next(events)
         cluster.close()
-        with pytest.raises(ConnectionError, match="the connection to the scheduler of the cluster was lost"):
+        with pytest.raises(ConnectionError, match=r"the connection to the scheduler at tcp://.* was lost"):
             list(events)
 
 
@@ -158,6 +160,25 @@ def test_an_interrupt_ends_the_work(two, tmp_path):
     assert {path.name.split(".")[0] for path in tmp_path.glob("*.begun.*")} == begun
     assert {path.name.split(".")[0] for path in tmp_path.glob("*.ended.*")} == begun
     assert results(two.run(squared, [3]))[0][0] == 9
+
+
+def test_another_version_on_a_worker_is_an_error(two, monkeypatch):
+    monkeypatch.setattr(workers, "version", lambda package: "0.0.1")
+    with pytest.raises(ConnectionError, match=r"the worker at tcp://.* has knownmf .*, which is not .* here, 0.0.1"):
+        results(two.run(squared, range(2)))
+
+
+@pytest.mark.filterwarnings("always:The cluster at")
+def test_a_cluster_without_workers_is_said():
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address=":0") as cluster,
+        Workers(scheduler=cluster.scheduler_address) as none,
+    ):
+        threading.Timer(1.0, cluster.scale, [1]).start()
+        with pytest.warns(UserWarning, match=r"The cluster at .* has no workers: the work goes on when there are some"):
+            found = results(none.run(squared, [3]))
+    assert found[0][0] == 9
 
 
 # ---- The commands
@@ -211,6 +232,7 @@ def test_one_recording_gets_a_folder_too(here, two):
         (["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], "--workers and --scheduler exclude each other"),
         (["--scheduler", "tcp://127.0.0.1:1"], "--scheduler tcp://127.0.0.1:1: Timed out"),
         (["--scheduler", "nonsense"], "--scheduler nonsense: missing port number"),
+        (["--scheduler", "http://127.0.0.1:1"], "--scheduler http://127.0.0.1:1: unknown address scheme"),
         (["--workers", "0"], "--workers"),
     ],
 )

@@ -14,10 +14,12 @@ import signal
 import threading
 import time
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from multiprocessing import resource_tracker
 from typing import Any, Self
 
@@ -72,6 +74,11 @@ class Workers:
         The address of the scheduler of a Dask cluster, such as "tcp://192.168.0.1:8786", to use its workers instead.
         Each works on its item in as many threads as it has.
 
+    Attributes
+    ----------
+    address : str
+        The address of the scheduler.
+
     Raises
     ------
     MissingPackageError
@@ -79,17 +86,24 @@ class Workers:
     OSError
         If no scheduler answers at the address.
     ValueError
-        If the address is none.
+        If the address has another form.
     """
 
     def __init__(self, n_workers: int = 1, scheduler: str | None = None) -> None:
         with dask_extra():
             import distributed
+            from distributed.comm import get_address_host_port
+        self._scheduler = scheduler
+        if scheduler is not None:
+            get_address_host_port(scheduler)  # raises if it is none
+            # The loss of the connection is an exception below; its log would come before.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._n_threads = None if scheduler is not None else max(1, n_processors() // n_workers)
         with contextlib.ExitStack() as opened:
             place = opened.enter_context(_local_cluster(n_workers)) if scheduler is None else scheduler
             client = distributed.Client(place, timeout=CONNECTING_TIME, set_as_default=False)
             self._client = opened.enter_context(client)
+            self.address: str = client.scheduler_info(n_workers=0)["address"]
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -97,12 +111,6 @@ class Workers:
 
     def __exit__(self, *error: Any) -> None:
         self._opened.__exit__(*error)
-
-    @property
-    def address(self) -> str:
-        """The address of the scheduler."""
-        address: str = self._client.scheduler_info(n_workers=0)["address"]
-        return address
 
     def __len__(self) -> int:
         return len(self._client.scheduler_info(n_workers=-1)["workers"])
@@ -127,7 +135,12 @@ class Workers:
         Raises
         ------
         ConnectionError
-            If the scheduler no longer answers.
+            If the scheduler no longer answers, or a worker has another version of knownmf.
+
+        Warns
+        -----
+        UserWarning
+            If there are no workers.
         """
         from distributed import KilledWorker
 
@@ -136,20 +149,27 @@ class Workers:
         topic = f"knownmf-{uuid.uuid4().hex}"
         self._client.subscribe_topic(topic, lambda event: events.put(event[1]))
         waiting, futures, at_work = deque(enumerate(items)), dict[int, Any](), set[int]()
-        n_workers, looked = 0, -math.inf
+        n_workers, looked = -1, -math.inf
+        how = self._n_threads, version("knownmf")
         try:
             while waiting or futures:
-                if waiting and time.monotonic() - looked >= LOOKS_EVERY:
-                    n_workers, looked = len(self), time.monotonic()
+                if time.monotonic() - looked >= LOOKS_EVERY:
+                    before, n_workers, looked = n_workers, len(self), time.monotonic()
+                    if not n_workers and before != 0 and self._scheduler is not None:
+                        warnings.warn(
+                            f"The cluster at {self._scheduler} has no workers: the work goes on when there are some.",
+                            UserWarning,
+                            stacklevel=2,
+                        )
                 # No more items than workers are handed out: others would wait in a worker where no other one, such as a
                 # new one, can get them, and would count as lost with it if its process ends.
                 while waiting and len(futures) < n_workers:
                     index, item = waiting.popleft()
-                    future = self._client.submit(_work_on, work, item, index, topic, self._n_threads, pure=False)
+                    future = self._client.submit(_work_on, work, item, index, topic, *how, pure=False)
                     future.add_done_callback(lambda future, index=index: events.put((index, future)))
                     futures[index] = future
                 try:
-                    index, event = events.get(timeout=LOOKS_EVERY if waiting else None)
+                    index, event = events.get(timeout=LOOKS_EVERY)
                 except queue.Empty:
                     continue
                 if event is None or index not in futures:  # a share may arrive after the result
@@ -165,7 +185,7 @@ class Workers:
                     except KilledWorker as error:
                         result = Lost(error.allowed_failures + 1)
                     except CancelledError as error:
-                        raise ConnectionError("the connection to the scheduler of the cluster was lost") from error
+                        raise ConnectionError(f"the connection to the scheduler at {self.address} was lost") from error
                     yield index, result
         finally:
             self._client.cancel(list(futures.values()))
@@ -211,11 +231,15 @@ class _NoLongerWantedError(BaseException):
     """The caller has gone, or has asked for the end of all work: no error that the work may handle."""
 
 
-def _work_on(work: Work, item: Any, index: int, topic: str, n_threads: int | None) -> Any:
+def _work_on(work: Work, item: Any, index: int, topic: str, n_threads: int | None, wanted: str) -> Any:
     """Work on an item in a worker, and say how much is done."""
     from distributed import get_worker
 
     worker = get_worker()
+    if version("knownmf") != wanted:
+        raise ConnectionError(
+            f"the worker at {worker.address} has knownmf {version('knownmf')}, which is not the version here, {wanted}"
+        )
     task = worker.get_current_task()
     said = -SAYS_EVERY
 

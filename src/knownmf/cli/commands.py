@@ -377,21 +377,14 @@ def _workers(how: _How) -> "AbstractContextManager[Workers | None]":
 
 
 def _connected(address: str) -> Workers:
-    """Return the workers of a Dask cluster. Say so if it has none yet."""
+    """Return the workers of a Dask cluster."""
     try:
-        workers = Workers(scheduler=address)
+        return Workers(scheduler=address)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--scheduler {address}: {error}. Pass the address that `dask scheduler` prints when it starts, such as "
             "tcp://192.168.0.1:8786."
         ) from error
-    if not len(workers):
-        warnings.warn(
-            f"The cluster at {address} has no workers yet: the work begins when there are some.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return workers
 
 
 def _seconds(recordings: "Iterable[tuple[np.ndarray, int]]") -> float:

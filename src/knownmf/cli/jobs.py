@@ -337,15 +337,18 @@ def _done_by(
     # The largest recordings come first, so that no worker is left with one of them at the end.
     ordered = sorted(to_do.items(), key=lambda one: sizes[one[0]], reverse=True)
     with contextlib.closing(workers.run(attempt, [job for _, job in ordered])) as events:
-        for place, event in events:
-            index, job = ordered[place]
-            if isinstance(event, Share):
-                move(index, event.value)
-            elif isinstance(event, Lost):
-                _remove_unfinished(job)
-                yield index, Outcome(None, error=_LOST.format(event.n_workers))
-            else:
-                yield index, event
+        try:
+            for place, event in events:
+                index, job = ordered[place]
+                if isinstance(event, Share):
+                    move(index, event.value)
+                elif isinstance(event, Lost):
+                    _remove_unfinished(job)
+                    yield index, Outcome(None, error=_LOST.format(event.n_workers))
+                else:
+                    yield index, event
+        except ConnectionError as error:
+            raise ConnectionError(f"{error}: continue with --resume when that is mended.") from error
 
 
 _LOST = "{} processes have ended while they worked on it, one after another: see whether there was too little memory."
