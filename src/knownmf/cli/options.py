@@ -121,8 +121,8 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         help="Continue with many recordings: skip those that `manifest.csv` in the folder of the results lists as "
-        "finished, and do all others (again). Results of another command or of other options are kept, and are an error "
-        "without --force.",
+        "finished, and do all others (again). Results of another command or of other options are an error without "
+        "--force.",
     ),
 ]
 Workers = Annotated[
