@@ -4,8 +4,10 @@ import contextlib
 import io
 import json
 import os
+import re
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +154,43 @@ def test_activations_are_written_in_three_formats(tones, song, tmp_path):
     np.testing.assert_allclose(table[:, 1:].T, expected.found.H, rtol=1e-6)
     with pytest.raises(ValueError, match=r"a\.txt\" must end in \.npz, \.csv or \.zarr"):
         decompose(path, dictionary=tones, out=tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+@pytest.mark.parametrize(
+    ("job", "recording", "out"),
+    [
+        (separate, "stems/high.wav", "stems"),
+        (transcribe, "song.csv", "song.csv"),
+        (decompose, "song.npz", "song.npz"),
+        (decompose, "a.zarr/song.wav", "a.zarr"),
+    ],
+)
+def test_a_recording_is_never_replaced_by_its_results(
+    tones, song, tmp_path, monkeypatch, job, recording, out, through_link
+):
+    path = tmp_path / "here" / recording
+    path.parent.mkdir(parents=True)
+    song[0].rename(path)
+    before = path.read_bytes()
+    (tmp_path / "there").symlink_to("here")
+    monkeypatch.chdir(tmp_path)
+    calls = []
+    output = Path("there" if through_link else "here") / out
+    with pytest.raises(ValueError, match=f'^out would replace the recording "{re.escape(str(path))}": choose another'):
+        job(path, dictionary=tones, out=output, progress=lambda *done: calls.append(done))
+    assert not calls
+    assert path.read_bytes() == before
+    assert [each for each in (tmp_path / "here").rglob("*") if each.is_file()] == [path]
+
+
+def test_results_next_to_the_recording_are_written(tones, song):
+    folder = song[0].parent
+    before = song[0].read_bytes()
+    separate(song[0], dictionary=tones, out=folder)
+    transcribe(song[0], dictionary=tones, out=folder / "song.csv")
+    assert song[0].read_bytes() == before
+    assert {"high.wav", "song.csv"} < {path.name for path in folder.iterdir()}
 
 
 def test_chunks_of_a_zarr_array_are_appended(tones, song, tmp_path, monkeypatch):

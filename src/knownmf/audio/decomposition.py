@@ -220,8 +220,8 @@ def decompose(
     Raises
     ------
     ValueError
-        If the recording is empty or has samples that are not finite, if `free` or `adapt` is out of its range, or if
-        `free` is not 0 and the dictionary already has a sound named "rest".
+        If the recording is empty or has samples that are not finite, if `free` or `adapt` is out of its range, if
+        `free` is not 0 and the dictionary already has a sound named "rest", or if `out` would replace the recording.
     TypeError
         If `dictionary` is not a :class:`knownmf.Dictionary`.
     MemoryError
@@ -250,7 +250,7 @@ def decompose(
     """
     dictionary = check_learning(dictionary, free, adapt)
     # Threads of BLAS would wait in loops, and take the processors from the threads here: twice the time, or more.
-    with single_threaded_blas(), opened(y, sr) as recording:
+    with single_threaded_blas(), opened(y, sr, [] if out is None else [Path(out)]) as recording:
         n_components = dictionary.n_components + free
         if out is not None:
             check_activations_file(Path(out), n_components, _frames_of(recording, dictionary))

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
@@ -230,13 +230,23 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
 
 
 @contextlib.contextmanager
-def opened(y: npt.ArrayLike | str | os.PathLike[str], sr: int | None) -> Iterator[Recording]:
+def opened(
+    y: npt.ArrayLike | str | os.PathLike[str], sr: int | None, outputs: Iterable[Path] = ()
+) -> Iterator[Recording]:
     """Yield what the user passed, samples and their sample rate or the name of a file, as a recording.
+
+    Parameters
+    ----------
+    y, sr
+        What the user passed.
+    outputs : iterable of Path
+        The files and folders that will be replaced. A recording in one of them would be lost.
 
     Raises
     ------
     OSError, ValueError
-        If the samples or their sample rate are not valid, if the file cannot be read, or if `sr` is passed with a file.
+        If the samples or their sample rate are not valid, if the file cannot be read or would be replaced, or if `sr`
+        is passed with a file.
     """
     if not isinstance(y, str | os.PathLike):
         channels = as_channels(y)
@@ -248,8 +258,16 @@ def opened(y: npt.ArrayLike | str | os.PathLike[str], sr: int | None) -> Iterato
             f'sr is {sr!r}, but "{os.fspath(y)}" is a file, which states its sample rate: pass sr=None, or pass '
             "samples, which knownmf.audio.read returns."
         )
+    if any(_is_inside(Path(y), output) for output in outputs):
+        raise ValueError(f'out would replace the recording "{os.fspath(y)}": choose another file or folder.')
     with RecordingFile(y) as file:
         yield file
+
+
+def _is_inside(path: Path, place: Path) -> bool:
+    """Return whether a file is another file or is in a folder, under any of their names."""
+    path, place = Path(os.path.realpath(path)), Path(os.path.realpath(place))
+    return place.exists() and any(each.exists() and each.samefile(place) for each in (path, *path.parents))
 
 
 class RecordingFile:

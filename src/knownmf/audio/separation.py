@@ -132,7 +132,8 @@ def separate(
     ------
     ValueError
         If the recording is empty or has samples that are not finite, if `mask_power`, `free` or `adapt` is out of its
-        range, or if `free` is not 0 and the dictionary already has a sound named "rest".
+        range, if `free` is not 0 and the dictionary already has a sound named "rest", or if a stem would replace the
+        recording.
     TypeError
         If `dictionary` is not a :class:`knownmf.Dictionary`.
     MemoryError
@@ -152,8 +153,9 @@ def separate(
     """
     number(mask_power, "mask_power", closed="neither")
     dictionary = check_learning(dictionary, free, adapt)
-    with single_threaded_blas(), opened(y, sr) as recording:
-        names = stem_names(dictionary, free)
+    names = stem_names(dictionary, free)
+    stems = {} if out is None else {name: Path(out) / file for name, file in names.items()}
+    with single_threaded_blas(), opened(y, sr, stems.values()) as recording:
         if out is None:
             memory = result_memory(recording, dictionary, free, len(names))
             check_memory(memory, "separating the recording", SHORTER)
@@ -169,13 +171,13 @@ def separate(
                 parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
                 decomposition = run.collect(lambda block, found: splitter.split(block, found, parts))
                 return Separation({name: joined(part, 1) for name, part in parts.items()}, decomposition)
-            folder, wav = Path(out), wav_format(recording)
-            with files_written_aside(folder) as aside:
+            wav = wav_format(recording)
+            with files_written_aside(Path(out)) as aside:
                 with _stem_writers(aside, names, recording, wav, pool) as writers:
                     for block, found in run.blocks(len(names)):
                         splitter.split(block, found, writers)
                 summary = run.summary()
-            return Separation({name: folder / file for name, file in names.items()}, summary, wav)
+            return Separation(stems, summary, wav)
 
 
 def stem_names(dictionary: Dictionary, free: int) -> dict[str, str]:
