@@ -1,10 +1,12 @@
 """Recordings that are processed in blocks: the results of whole arrays, with constant memory, from any kind of file."""
 
 import contextlib
+import errno
 import io
 import json
 import os
 import re
+import tempfile
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -26,6 +28,7 @@ from knownmf.audio import (
     read,
     recordings,
     separate,
+    separation,
     spectrogram,
     spectrograms,
     transcribe,
@@ -291,6 +294,55 @@ class FailingFile(io.BytesIO):
         if self.tell() > 100_000:
             raise OSError(5, "Input/output error")
         return super().readinto(buffer)
+
+
+@pytest.mark.parametrize("limit", [50, 300])
+@pytest.mark.parametrize(
+    ("job", "out", "named"),
+    [
+        (separate, "new/stems", r"new/stems/(low|high)\.wav"),
+        (decompose, "new/a.npz", r"new/a\.npz"),
+        (decompose, "new/a.csv", r"new/a\.csv"),
+        (decompose, "new/a.zarr", r"new/a\.zarr"),
+        (transcribe, "new/e.csv", r"new/e\.csv"),
+    ],
+)
+def test_a_full_disk_is_named(tones, song, tmp_path, monkeypatch, job, out, named, limit):
+    resource = pytest.importorskip("resource")  # POSIX; a limit on the size of files stands in for the disk
+    monkeypatch.chdir(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            job(song[0], dictionary=tones, out=out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert re.fullmatch(named, caught.value.filename)
+    assert list(tmp_path.iterdir()) == [song[0]]
+
+
+def test_a_full_folder_for_temporary_files_is_named(tones, song, monkeypatch):
+    """What cannot be read twice is copied into it."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(recordings.shutil, "copyfileobj", full)
+    pipe, end = os.pipe()
+    with open(pipe, "rb"), open(end, "wb") as file:
+        file.write(song[0].read_bytes()[:1000])
+        file.flush()
+        with pytest.raises(OSError) as caught:
+            decompose(f"/dev/fd/{pipe}", dictionary=tones)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, tempfile.gettempdir())
+
+
+def test_a_file_that_becomes_too_long_has_its_final_name_in_the_message(tones, song, tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, "_LARGEST_WAV", 2**17)
+    monkeypatch.setattr(separation, "wav_format", lambda recording: "WAV")
+    with pytest.raises(ValueError, match=f'^"{re.escape(str(tmp_path))}/stems/(low|high)\\.wav": the file would have'):
+        separate(song[0], dictionary=tones, out=tmp_path / "stems")
 
 
 def test_a_disk_error_is_not_the_end_of_the_recording(tones, song, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from knownmf.audio.samples import (
     checked_samples,
     joined,
 )
-from knownmf.files import written_aside
+from knownmf.files import errors_with_name, written_aside
 from knownmf.memory import check_memory
 from knownmf.threads import other_threads, read_ahead
 from knownmf.validation import level_of_caller
@@ -420,7 +420,7 @@ class RecordingWriter:
     """
 
     def __init__(self, file: BinaryIO, path: Path, sr: int, n_channels: int, format_name: str, subtype: str):
-        self._content = _Content(file)
+        self._content = _Content(file, path=path)
         self._most = math.inf if format_name != "WAV" else (_LARGEST_WAV - 4096) // (4 * n_channels)
         self._path = path
         try:
@@ -499,8 +499,10 @@ def _rereadable(path: Path) -> Iterator[BinaryIO]:
             raise NotARecordingError(f'"{path}" is empty: it has no bytes. Copy or record it again.')
         if not file.seekable():
             copy = stack.enter_context(tempfile.TemporaryFile())
-            copy.write(start)
-            shutil.copyfileobj(file, copy)
+            with errors_with_name(Path(tempfile.gettempdir())):
+                copy.write(start)
+                shutil.copyfileobj(file, copy)
+                copy.flush()
             file = copy
         yield file
 
