@@ -187,6 +187,18 @@ def test_a_recording_is_never_replaced_by_its_results(
     assert [each for each in (tmp_path / "here").rglob("*") if each.is_file()] == [path]
 
 
+@pytest.mark.parametrize("job", [separate, decompose, transcribe])
+def test_one_recording_is_expected_at_a_time(tones, song, job):
+    path = song[0]
+    for several in ([str(path), "b.wav"], (path, path), np.array([str(path)])):
+        message = f"y has names of files, the first of which is {str(path)!r}, expected one recording: call the func"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            job(several, dictionary=tones)
+    with pytest.raises(IsADirectoryError, match="this is a folder, expected a recording: pass one file") as caught:
+        job(path.parent, dictionary=tones)
+    assert caught.value.filename == str(path.parent)
+
+
 def test_results_next_to_the_recording_are_written(tones, song):
     folder = song[0].parent
     before = song[0].read_bytes()

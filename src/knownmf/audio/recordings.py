@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -492,8 +493,12 @@ def _in_other_thread(work: Callable[[], _Result]) -> _Result:
 @contextlib.contextmanager
 def _rereadable(path: Path) -> Iterator[BinaryIO]:
     """Yield an open file that is seekable: the file itself, or a temporary copy of what is none, such as a pipe."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "this is a folder, expected a recording: pass one file at a time", str(path)
+        )
     with contextlib.ExitStack() as stack:
-        file: BinaryIO = stack.enter_context(path.open("rb"))  # raises OSError for a missing file or a folder
+        file: BinaryIO = stack.enter_context(path.open("rb"))  # raises OSError for a missing file
         start = file.read(1)  # raises OSError after a disk error
         if not start:
             raise NotARecordingError(f'"{path}" is empty: it has no bytes. Copy or record it again.')
