@@ -71,6 +71,16 @@ def test_the_repr_is_one_line_without_arrays(dictionary, noise, function, expect
     assert re.fullmatch(expected, repr(function(noise, SR, dictionary)))
 
 
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_summary_is_printed_as_its_decomposition_is(dictionary, noise, tmp_path, silent):
+    y = 0 * noise if silent else noise
+    summary = decompose(y, SR, dictionary, free=1, tol=1e-3, out=tmp_path / "a.npz")
+    expected = repr(decompose(y, SR, dictionary, free=1, tol=1e-3))
+    assert repr(summary) == expected.replace("Decomposition(", "Summary(", 1)
+    assert "\n" not in repr(summary)
+    assert ("of silence" in expected) == silent
+
+
 def test_the_repr_of_many_stems_is_short(noise):
     W = np.random.default_rng(0).random((257, 88))
     notes = Dictionary(W, [f"note {i}" for i in range(88)], sr=SR, n_fft=512, hop_length=128)

@@ -1,11 +1,15 @@
 """Recordings that are processed in blocks: the results of whole arrays, with constant memory, from any kind of file."""
 
 import contextlib
+import errno
 import io
 import json
 import os
+import re
+import tempfile
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +28,7 @@ from knownmf.audio import (
     read,
     recordings,
     separate,
+    separation,
     spectrogram,
     spectrograms,
     transcribe,
@@ -154,6 +159,55 @@ def test_activations_are_written_in_three_formats(tones, song, tmp_path):
         decompose(path, dictionary=tones, out=tmp_path / "a.txt")
 
 
+@pytest.mark.parametrize("through_link", [False, True])
+@pytest.mark.parametrize(
+    ("job", "recording", "out"),
+    [
+        (separate, "stems/high.wav", "stems"),
+        (transcribe, "song.csv", "song.csv"),
+        (decompose, "song.npz", "song.npz"),
+        (decompose, "a.zarr/song.wav", "a.zarr"),
+    ],
+)
+def test_a_recording_is_never_replaced_by_its_results(
+    tones, song, tmp_path, monkeypatch, job, recording, out, through_link
+):
+    path = tmp_path / "here" / recording
+    path.parent.mkdir(parents=True)
+    song[0].rename(path)
+    before = path.read_bytes()
+    (tmp_path / "there").symlink_to("here")
+    monkeypatch.chdir(tmp_path)
+    calls = []
+    output = Path("there" if through_link else "here") / out
+    with pytest.raises(ValueError, match=f'^out would replace the recording "{re.escape(str(path))}": choose another'):
+        job(path, dictionary=tones, out=output, progress=lambda *done: calls.append(done))
+    assert not calls
+    assert path.read_bytes() == before
+    assert [each for each in (tmp_path / "here").rglob("*") if each.is_file()] == [path]
+
+
+@pytest.mark.parametrize("job", [separate, decompose, transcribe])
+def test_one_recording_is_expected_at_a_time(tones, song, job):
+    path = song[0]
+    for several in ([str(path), "b.wav"], (path, path), np.array([str(path)])):
+        message = f"y has names of files, the first of which is {str(path)!r}, expected one recording: call the func"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            job(several, dictionary=tones)
+    with pytest.raises(IsADirectoryError, match="this is a folder, expected a recording: pass one file") as caught:
+        job(path.parent, dictionary=tones)
+    assert caught.value.filename == str(path.parent)
+
+
+def test_results_next_to_the_recording_are_written(tones, song):
+    folder = song[0].parent
+    before = song[0].read_bytes()
+    separate(song[0], dictionary=tones, out=folder)
+    transcribe(song[0], dictionary=tones, out=folder / "song.csv")
+    assert song[0].read_bytes() == before
+    assert {"high.wav", "song.csv"} < {path.name for path in folder.iterdir()}
+
+
 def test_chunks_of_a_zarr_array_are_appended(tones, song, tmp_path, monkeypatch):
     monkeypatch.setattr(activation_files, "CHUNK_FRAMES", 100)
     with blocks_of(0.3, tones, RATE, 2, 0):
@@ -252,6 +306,55 @@ class FailingFile(io.BytesIO):
         if self.tell() > 100_000:
             raise OSError(5, "Input/output error")
         return super().readinto(buffer)
+
+
+@pytest.mark.parametrize("limit", [50, 300])
+@pytest.mark.parametrize(
+    ("job", "out", "named"),
+    [
+        (separate, "new/stems", r"new/stems/(low|high)\.wav"),
+        (decompose, "new/a.npz", r"new/a\.npz"),
+        (decompose, "new/a.csv", r"new/a\.csv"),
+        (decompose, "new/a.zarr", r"new/a\.zarr"),
+        (transcribe, "new/e.csv", r"new/e\.csv"),
+    ],
+)
+def test_a_full_disk_is_named(tones, song, tmp_path, monkeypatch, job, out, named, limit):
+    resource = pytest.importorskip("resource")  # POSIX; a limit on the size of files stands in for the disk
+    monkeypatch.chdir(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            job(song[0], dictionary=tones, out=out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert re.fullmatch(named, caught.value.filename)
+    assert list(tmp_path.iterdir()) == [song[0]]
+
+
+def test_a_full_folder_for_temporary_files_is_named(tones, song, monkeypatch):
+    """What cannot be read twice is copied into it."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(recordings.shutil, "copyfileobj", full)
+    pipe, end = os.pipe()
+    with open(pipe, "rb"), open(end, "wb") as file:
+        file.write(song[0].read_bytes()[:1000])
+        file.flush()
+        with pytest.raises(OSError) as caught:
+            decompose(f"/dev/fd/{pipe}", dictionary=tones)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, tempfile.gettempdir())
+
+
+def test_a_file_that_becomes_too_long_has_its_final_name_in_the_message(tones, song, tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, "_LARGEST_WAV", 2**17)
+    monkeypatch.setattr(separation, "wav_format", lambda recording: "WAV")
+    with pytest.raises(ValueError, match=f'^"{re.escape(str(tmp_path))}/stems/(low|high)\\.wav": the file would have'):
+        separate(song[0], dictionary=tones, out=tmp_path / "stems")
 
 
 def test_a_disk_error_is_not_the_end_of_the_recording(tones, song, tmp_path, monkeypatch):

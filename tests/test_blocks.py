@@ -272,6 +272,20 @@ def test_progress_counts_all_frames(problem):
     assert calls[-1] == (N_FRAMES, N_FRAMES)
 
 
+def test_results_of_the_blocks_before_a_refused_value_are_kept():
+    rng = np.random.default_rng(0)
+    V, W = rng.random((N_BINS, N_FRAMES)), rng.random((N_BINS, K))
+    expected = activations(V, W).H
+    V[3, 650] = -1
+    out = np.full((K, N_FRAMES), np.nan)
+    with pytest.raises(ValueError, match=r"^V\[3, 650\] is -1\.0: negative values"):
+        activations(OnRead(V), W, out=out)
+    n_done = int(np.isfinite(out).all(axis=0).sum())
+    assert 500 < n_done <= 650
+    np.testing.assert_array_equal(out[:, :n_done], expected[:, :n_done])
+    assert np.isnan(out[:, n_done:]).all()
+
+
 def test_no_frames(problem):
     found = activations(OnRead(problem[0][:, :0]), problem[1])
     assert found.H.shape == (K, 0)

@@ -121,7 +121,7 @@ def test_a_full_disk_during_one_recording_is_reported(here, monkeypatch):
     monkeypatch.setattr(recordings.RecordingWriter, "write", full_once)
     done = results("separate", "songs")
     assert done.exit_code == 1
-    assert done.stderr == "knownmf: songs/a.wav: No space left on device.\n"
+    assert done.stderr == 'knownmf: songs/a.wav: "results/a": No space left on device.\n'
     assert "songs/a.wav" not in done.stdout
     assert files("results") == ["b/high.wav", "b/low.wav", "c/high.wav", "c/low.wav", "manifest.csv"]
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import knownmf
+from commands import write_inputs
+from knownmf.audio import decompose
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -18,6 +21,7 @@ LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf8")
 FIELDS = (ROOT / "docs" / "fields.md").read_text(encoding="utf8")
 LARGE = (ROOT / "docs" / "large.md").read_text(encoding="utf8")
+RECORDINGS = (ROOT / "docs" / "recordings.md").read_text(encoding="utf8")
 SCIKIT_LEARN = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf8")
 
 
@@ -84,6 +88,50 @@ def test_the_page_on_tables_names_all_options_of_the_command():
     command = next(command for command in app.registered_commands if command.callback.__name__ == "solve")
     options = [option.replace("_", "-") for option in inspect.signature(command.callback).parameters]
     assert not [option for option in options if f"--{option}" not in TABLES and option != "data"]
+
+
+@pytest.mark.parametrize("ending", ["npz", "zarr", "csv"])
+def test_the_examples_of_recordings_read_activations_back(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    dictionary = knownmf.Dictionary.load("tones.npz")
+    expected = decompose("song.wav", dictionary=dictionary)
+    decompose("song.wav", dictionary=dictionary, out=f"activations.{ending}")
+    (block,) = (block for block in examples(RECORDINGS) if f"activations.{ending}" in block)
+    names = {}
+    exec(block, names)
+    np.testing.assert_allclose(names["H"], expected.found.H, rtol=1e-6, atol=1e-300)
+    np.testing.assert_allclose(names["times"], expected.times, atol=1e-6)
+    assert list(names["labels"]) == (["low", "high", "high.2"] if ending == "csv" else ["low", "high", "high"])
+    if ending != "csv":
+        assert names["settings"]["sr"] == dictionary.sr
+
+
+def test_the_table_of_recordings_says_what_is_in_the_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    for ending in ("npz", "zarr"):
+        decompose("song.wav", dictionary=knownmf.Dictionary.load("tones.npz"), out=f"activations.{ending}")
+    table = RECORDINGS.partition("| | `.npz` | `.zarr` | `.csv` |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    in_zarr = {name: cells[2] for cells in rows for name in re.findall(r"`(\w+)`", cells[0])}
+    with np.load("activations.npz") as archive:
+        assert set(archive) == set(in_zarr)
+    group = zarr.open_group("activations.zarr", mode="r")
+    assert set(group.array_keys()) == {name for name, cell in in_zarr.items() if cell.startswith("array")}
+    assert set(group.attrs) == {name for name, cell in in_zarr.items() if cell.startswith("attribute")}
+
+
+def test_the_example_of_progress_prints_each_percent_once(capsys):
+    (block,) = (block for block in examples(LARGE) if "def progress" in block)
+    V, W = np.random.default_rng(0).random((20, 30000)), np.random.default_rng(1).random((20, 2))
+    names, calls = {"knownmf": knownmf, "V": V, "W": W}, []
+    exec(block, names)
+    printed = capsys.readouterr().out.splitlines()
+    knownmf.activations(V, W, progress=lambda *counts: calls.append(counts))
+    assert printed[-1] == "100 %"
+    assert len(set(printed)) == len(printed) <= min(100, len(calls))
+    assert calls[-1] == (30000, 30000)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])

@@ -92,10 +92,10 @@ def activations(
     out : array or mapping of arrays, optional
         Where results are written, for example a ``zarr.Array`` on disk for ``H``, of its shape (n_components, n_frames)
         and type. Or several arrays by the names of the fields of :class:`Activations`, as a dictionary or a group of
-        Zarr or HDF5. After an error, it holds the results of the blocks that were done before.
+        Zarr or HDF5. After an error, it holds the results of the blocks before the one with the error.
         Frames that cannot be read have NaN there.
     progress : callable, optional
-        Called as ``progress(frames_done, n_frames)`` after each block of frames.
+        Called as ``progress(frames_done, n_frames)`` after each group of up to some hundred frames.
 
     Returns
     -------

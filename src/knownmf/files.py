@@ -16,6 +16,7 @@ __all__ = [
     "allow_open_files",
     "column_names",
     "created_folder",
+    "errors_with_name",
     "file_names",
     "files_written_aside",
     "folder_written_aside",
@@ -36,6 +37,9 @@ _MAX_NAME_BYTES = 200
 
 # The files that a process may open besides those that it knows of: standard streams, libraries, a recording.
 _OTHER_FILES = 64
+
+# The errors of a full disk. The system raises them from a write, without the name of the file.
+_FULL = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
 
 # The temporary files and folders that exist now, or that are about to be created.
 _unfinished: set[Path] = set()
@@ -97,17 +101,13 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     """
     existing = _lstat(path)
     if existing is not None and not (stat.S_ISREG(existing.st_mode) or stat.S_ISLNK(existing.st_mode)):
-        with path.open("wb") as file:
+        with errors_with_name(path), path.open("wb") as file:
             yield file
         return
     # At no time may the new content be read by more users than the old one.
     mode = 0o666 if existing is None or stat.S_ISLNK(existing.st_mode) else existing.st_mode & 0o666
-    with temporary_name(path.parent) as temporary:
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-        except OSError as error:
-            error.filename = os.fspath(path)  # the user does not know the name of the temporary file
-            raise
+    with temporary_name(path.parent) as temporary, errors_with_name(path, temporary):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with open(descriptor, "wb") as file:
             yield file
         put_in_place(temporary, path)
@@ -120,7 +120,7 @@ def files_written_aside(folder: Path) -> Iterator[Path]:
     `folder` is created if it does not exist, and removed again after an exception; other files in it are not changed.
     """
     # The temporary folder is inside the folder: its parent may be on another file system or not writable.
-    with created_folder(folder), temporary_name(folder) as temporary:
+    with created_folder(folder), temporary_name(folder) as temporary, errors_with_name(folder, temporary):
         temporary.mkdir(0o700)
         yield temporary
         for path in sorted(temporary.iterdir()):
@@ -174,7 +174,7 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
 
     What is at `path` is replaced.
     """
-    with temporary_name(path.parent) as temporary:
+    with temporary_name(path.parent) as temporary, errors_with_name(path, temporary):
         yield temporary
         if path.is_dir() and not path.is_symlink():
             with temporary_name(path.parent) as old:  # a folder cannot be replaced at once; the old one is removed
@@ -189,6 +189,29 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
             if _lstat(path) is not None:
                 path.unlink()
             os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def errors_with_name(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let errors of writing name a file that the user knows.
+
+    Parameters
+    ----------
+    path : Path
+        The file or the folder that is written. An error of a full disk gets its name, if it has none.
+    temporary : Path, optional
+        Another name that it has until it is complete. Errors that name it, or a file in it, name `path` instead.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = str(path)
+        elif temporary is not None and isinstance(error.filename, str | Path):
+            parts = Path(error.filename).parts  # also of an absolute name
+            if temporary.name in parts:
+                error.filename = str(path.joinpath(*parts[parts.index(temporary.name) + 1 :]))
+        raise
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

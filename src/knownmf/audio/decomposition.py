@@ -40,9 +40,9 @@ SHORTER = "take a shorter recording, or fewer channels, or write the result to f
 ENOUGH, ENOUGH_BESIDE_FREE = 0.5, 0.15
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Summary:
-    """What is known of a whole decomposition, without its arrays. Two summaries are equal only if they are the same.
+    """What is known of a whole decomposition, without arrays of its length. It is equal to no other summary.
 
     Attributes
     ----------
@@ -86,6 +86,9 @@ class Summary:
     def is_silent(self) -> bool:
         """As in :class:`Decomposition`."""
         return math.isnan(self.explained)
+
+    def __repr__(self) -> str:
+        return _one_line(self, self.n_frames, self.n_converged, self.tol)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,19 +148,24 @@ class Decomposition:
         return math.isnan(self.explained)
 
     def __repr__(self) -> str:
-        n_components, n_frames = self.found.H.shape
-        if self.is_silent:
-            what = "of silence"
-        else:
-            # Rounded down: only 1 is printed as 1.
-            explained, own = (math.floor(share * 1e4) / 1e4 for share in (self.explained, self.explained_by_dictionary))
-            notes = [f"{own:g} by the dictionary"] if self.n_free or self.adapted else []
-            notes += [] if self.fits else ["fits=False"]
-            what = f"explained={explained:g}{' (' + ', '.join(notes) + ')' if notes else ''}"
-        return (
-            f"Decomposition({what}: {n_components} components of {len(self.dictionary.names)} sounds x {n_frames} "
-            f"frames, {self.found.converged.sum()} of {n_frames} frames within tol={self.found.tol:g})"
-        )
+        return _one_line(self, self.found.H.shape[1], int(self.found.converged.sum()), self.found.tol)
+
+
+def _one_line(result: Decomposition | Summary, n_frames: int, n_converged: int, tol: float) -> str:
+    """Return a result in one line."""
+    if result.is_silent:
+        what = "of silence"
+    else:
+        # Rounded down: only 1 is printed as 1.
+        explained, own = (math.floor(share * 1e4) / 1e4 for share in (result.explained, result.explained_by_dictionary))
+        notes = [f"{own:g} by the dictionary"] if result.n_free or result.adapted else []
+        notes += [] if result.fits else ["fits=False"]
+        what = f"explained={explained:g}{' (' + ', '.join(notes) + ')' if notes else ''}"
+    dictionary = result.dictionary
+    return (
+        f"{type(result).__name__}({what}: {dictionary.n_components} components of {len(dictionary.names)} sounds x "
+        f"{n_frames} frames, {n_converged} of {n_frames} frames within tol={tol:g})"
+    )
 
 
 def fits(explained_by_dictionary: float, n_free: int) -> bool:
@@ -215,13 +223,13 @@ def decompose(
     Decomposition or Summary
         Activations with their certificates, the spectrogram, the times, and the share that is explained. The
         certificates do not show whether the dictionary is the right one; `fits` of the result does, in most cases. With
-        `out`, a :class:`Summary` without arrays.
+        `out`, a :class:`Summary`, without activations and spectrogram.
 
     Raises
     ------
     ValueError
-        If the recording is empty or has samples that are not finite, if `free` or `adapt` is out of its range, or if
-        `free` is not 0 and the dictionary already has a sound named "rest".
+        If the recording is empty or has samples that are not finite, if `free` or `adapt` is out of its range, if
+        `free` is not 0 and the dictionary already has a sound named "rest", or if `out` would replace the recording.
     TypeError
         If `dictionary` is not a :class:`knownmf.Dictionary`.
     MemoryError
@@ -250,7 +258,7 @@ def decompose(
     """
     dictionary = check_learning(dictionary, free, adapt)
     # Threads of BLAS would wait in loops, and take the processors from the threads here: twice the time, or more.
-    with single_threaded_blas(), opened(y, sr) as recording:
+    with single_threaded_blas(), opened(y, sr, [] if out is None else [Path(out)]) as recording:
         n_components = dictionary.n_components + free
         if out is not None:
             check_activations_file(Path(out), n_components, _frames_of(recording, dictionary))

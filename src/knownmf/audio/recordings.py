@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
@@ -29,7 +30,7 @@ from knownmf.audio.samples import (
     checked_samples,
     joined,
 )
-from knownmf.files import written_aside
+from knownmf.files import errors_with_name, written_aside
 from knownmf.memory import check_memory
 from knownmf.threads import other_threads, read_ahead
 from knownmf.validation import level_of_caller
@@ -230,13 +231,23 @@ def write(path: str | os.PathLike[str], y: npt.ArrayLike, sr: int, subtype: str 
 
 
 @contextlib.contextmanager
-def opened(y: npt.ArrayLike | str | os.PathLike[str], sr: int | None) -> Iterator[Recording]:
+def opened(
+    y: npt.ArrayLike | str | os.PathLike[str], sr: int | None, outputs: Iterable[Path] = ()
+) -> Iterator[Recording]:
     """Yield what the user passed, samples and their sample rate or the name of a file, as a recording.
+
+    Parameters
+    ----------
+    y, sr
+        What the user passed.
+    outputs : iterable of Path
+        The files and folders that will be replaced. A recording in one of them would be lost.
 
     Raises
     ------
     OSError, ValueError
-        If the samples or their sample rate are not valid, if the file cannot be read, or if `sr` is passed with a file.
+        If the samples or their sample rate are not valid, if the file cannot be read or would be replaced, or if `sr`
+        is passed with a file.
     """
     if not isinstance(y, str | os.PathLike):
         channels = as_channels(y)
@@ -248,8 +259,16 @@ def opened(y: npt.ArrayLike | str | os.PathLike[str], sr: int | None) -> Iterato
             f'sr is {sr!r}, but "{os.fspath(y)}" is a file, which states its sample rate: pass sr=None, or pass '
             "samples, which knownmf.audio.read returns."
         )
+    if any(_is_inside(Path(y), output) for output in outputs):
+        raise ValueError(f'out would replace the recording "{os.fspath(y)}": choose another file or folder.')
     with RecordingFile(y) as file:
         yield file
+
+
+def _is_inside(path: Path, place: Path) -> bool:
+    """Return whether a file is another file or is in a folder, under any of their names."""
+    path, place = Path(os.path.realpath(path)), Path(os.path.realpath(place))
+    return place.exists() and any(each.exists() and each.samefile(place) for each in (path, *path.parents))
 
 
 class RecordingFile:
@@ -402,7 +421,7 @@ class RecordingWriter:
     """
 
     def __init__(self, file: BinaryIO, path: Path, sr: int, n_channels: int, format_name: str, subtype: str):
-        self._content = _Content(file)
+        self._content = _Content(file, path=path)
         self._most = math.inf if format_name != "WAV" else (_LARGEST_WAV - 4096) // (4 * n_channels)
         self._path = path
         try:
@@ -474,15 +493,21 @@ def _in_other_thread(work: Callable[[], _Result]) -> _Result:
 @contextlib.contextmanager
 def _rereadable(path: Path) -> Iterator[BinaryIO]:
     """Yield an open file that is seekable: the file itself, or a temporary copy of what is none, such as a pipe."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "this is a folder, expected a recording: pass one file at a time", str(path)
+        )
     with contextlib.ExitStack() as stack:
-        file: BinaryIO = stack.enter_context(path.open("rb"))  # raises OSError for a missing file or a folder
+        file: BinaryIO = stack.enter_context(path.open("rb"))  # raises OSError for a missing file
         start = file.read(1)  # raises OSError after a disk error
         if not start:
             raise NotARecordingError(f'"{path}" is empty: it has no bytes. Copy or record it again.')
         if not file.seekable():
             copy = stack.enter_context(tempfile.TemporaryFile())
-            copy.write(start)
-            shutil.copyfileobj(file, copy)
+            with errors_with_name(Path(tempfile.gettempdir())):
+                copy.write(start)
+                shutil.copyfileobj(file, copy)
+                copy.flush()
             file = copy
         yield file
 

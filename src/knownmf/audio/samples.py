@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Generator
 from typing import Literal, Protocol
@@ -202,6 +203,12 @@ def as_channels(y: npt.ArrayLike) -> np.ndarray:
         raise ValueError(
             f"y is {reprlib.repr(y)}, expected an array of samples: the samples come before the sample rate "
             "(scipy.io.wavfile.read returns them the other way round), and files are read with knownmf.audio.read."
+        )
+    first = samples.flat[0] if samples.size else None
+    if isinstance(first, str | os.PathLike):
+        raise ValueError(
+            f"y has names of files, the first of which is {str(first)!r}, expected one recording: call the "
+            "function once for each of them."
         )
     _check_type(samples.dtype)
     if np.ma.is_masked(y):

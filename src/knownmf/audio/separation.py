@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from knownmf.audio.recordings import RecordingWriter, opened, wav_format
 from knownmf.audio.samples import Recording, Resampler, joined, resampled_length
 from knownmf.audio.spectrograms import FrameBlock, Synthesis, frame_times
 from knownmf.dictionary import Dictionary
-from knownmf.files import allow_open_files, file_names, files_written_aside
+from knownmf.files import allow_open_files, errors_with_name, file_names, files_written_aside
 from knownmf.memory import check_memory
 from knownmf.threads import get_num_threads, other_threads, single_threaded_blas
 from knownmf.validation import number
@@ -132,7 +133,8 @@ def separate(
     ------
     ValueError
         If the recording is empty or has samples that are not finite, if `mask_power`, `free` or `adapt` is out of its
-        range, or if `free` is not 0 and the dictionary already has a sound named "rest".
+        range, if `free` is not 0 and the dictionary already has a sound named "rest", or if a stem would replace the
+        recording.
     TypeError
         If `dictionary` is not a :class:`knownmf.Dictionary`.
     MemoryError
@@ -152,8 +154,9 @@ def separate(
     """
     number(mask_power, "mask_power", closed="neither")
     dictionary = check_learning(dictionary, free, adapt)
-    with single_threaded_blas(), opened(y, sr) as recording:
-        names = stem_names(dictionary, free)
+    names = stem_names(dictionary, free)
+    stems = {} if out is None else {name: Path(out) / file for name, file in names.items()}
+    with single_threaded_blas(), opened(y, sr, stems.values()) as recording:
         if out is None:
             memory = result_memory(recording, dictionary, free, len(names))
             check_memory(memory, "separating the recording", SHORTER)
@@ -169,13 +172,13 @@ def separate(
                 parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
                 decomposition = run.collect(lambda block, found: splitter.split(block, found, parts))
                 return Separation({name: joined(part, 1) for name, part in parts.items()}, decomposition)
-            folder, wav = Path(out), wav_format(recording)
-            with files_written_aside(folder) as aside:
-                with _stem_writers(aside, names, recording, wav, pool) as writers:
+            wav = wav_format(recording)
+            with files_written_aside(Path(out)) as aside:
+                with _stem_writers(aside, stems, recording, wav, pool) as writers:
                     for block, found in run.blocks(len(names)):
                         splitter.split(block, found, writers)
                 summary = run.summary()
-            return Separation({name: folder / file for name, file in names.items()}, summary, wav)
+            return Separation(stems, summary, wav)
 
 
 def stem_names(dictionary: Dictionary, free: int) -> dict[str, str]:
@@ -323,21 +326,31 @@ def _top_octave(dictionary: Dictionary, sr: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
+def _new_file(temporary: Path, path: Path) -> Iterator[BinaryIO]:
+    """Open a new file with a temporary name. An error of its last write, at the end, names `path`."""
+    file = temporary.open("xb")
+    try:
+        yield file
+    finally:
+        with errors_with_name(path):
+            file.close()
+
+
+@contextlib.contextmanager
 def _stem_writers(
-    folder: Path, names: dict[str, str], recording: Recording, wav: str, pool: ThreadPoolExecutor
+    aside: Path, stems: dict[str, Path], recording: Recording, wav: str, pool: ThreadPoolExecutor
 ) -> Iterator[dict[str, RecordingWriter]]:
-    """Yield a writer for each stem. libsndfile is called in the threads of the pool only."""
+    """Yield a writer for each stem, into the folder `aside`. libsndfile is called in the threads of the pool only."""
     with contextlib.ExitStack() as stack:
 
-        def begin(file: str) -> RecordingWriter:
-            path = folder / file
-            new = stack.enter_context(path.open("xb"))
+        def begin(path: Path) -> RecordingWriter:
+            new = stack.enter_context(_new_file(aside / path.name, path))
             writer = RecordingWriter(new, path, recording.sr, recording.n_channels, wav, "FLOAT")
             stack.callback(writer.discard)
             return writer
 
         try:
-            writers = dict(zip(names, pool.map(begin, names.values()), strict=True))
+            writers = dict(zip(stems, pool.map(begin, stems.values()), strict=True))
             yield writers
             for _ in pool.map(RecordingWriter.close, writers.values()):
                 pass

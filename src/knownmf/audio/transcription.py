@@ -167,8 +167,8 @@ def transcribe(
     Raises
     ------
     ValueError
-        If the recording is empty or has samples that are not finite, if a threshold is not between 0 and 1, or if
-        `min_gap_s` is negative.
+        If the recording is empty or has samples that are not finite, if a threshold is not between 0 and 1, if
+        `min_gap_s` is negative, or if `out` would replace the recording.
     TypeError
         If `dictionary` is not a :class:`knownmf.Dictionary`.
     MemoryError
@@ -203,7 +203,7 @@ def transcribe(
     number(min_gap_s, "min_gap_s", meaning="a time in seconds")
     dictionary = check_learning(dictionary, 0, 0.0)
     # Threads of BLAS would wait in loops, and take the processors from the threads here: twice the time, or more.
-    with single_threaded_blas(), opened(y, sr) as recording:
+    with single_threaded_blas(), opened(y, sr, [] if out is None else [Path(out)]) as recording:
         if out is None:
             check_memory(result_memory(recording, dictionary, 0), "transcribing the recording", SHORTER)
         run = BlockwiseDecomposition(

@@ -9,6 +9,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from knownmf.files import errors_with_name
+
 
 class StateFiles:
     """A temporary folder for states. It is deleted with the last object that needs it."""
@@ -21,7 +23,7 @@ class StateFiles:
         """Write a state to a new file."""
         self._n += 1
         path = self._folder / f"{self._n}.pickle"
-        with path.open("wb") as file:
+        with errors_with_name(path), path.open("wb") as file:
             pickle.dump(state, file, protocol=5)
         return StateFile(path, self)
 
