@@ -155,12 +155,8 @@ class Workers:
             while waiting or futures:
                 if time.monotonic() - looked >= LOOKS_EVERY:
                     before, n_workers, looked = n_workers, len(self), time.monotonic()
-                    if not n_workers and before != 0 and self._scheduler is not None:
-                        warnings.warn(
-                            f"The cluster at {self._scheduler} has no workers: the work goes on when there are some.",
-                            UserWarning,
-                            stacklevel=2,
-                        )
+                    if not n_workers and before != 0:
+                        self._warn_without_workers()
                 # No more items than workers are handed out: others would wait in a worker where no other one, such as a
                 # new one, can get them, and would count as lost with it if its process ends.
                 while waiting and len(futures) < n_workers:
@@ -189,13 +185,26 @@ class Workers:
                     yield index, result
         finally:
             self._client.cancel(list(futures.values()))
-            end = time.monotonic() + ENDING_TIME
-            with contextlib.suppress(queue.Empty):
-                while at_work:
-                    index, event = events.get(timeout=max(0.0, end - time.monotonic()))
-                    if event is None:
-                        at_work.discard(index)
+            _wait_for_end(at_work, events)
             self._client.unsubscribe_topic(topic)
+
+    def _warn_without_workers(self) -> None:
+        if self._scheduler is not None:  # processes of this computer are started again
+            warnings.warn(
+                f"The cluster at {self._scheduler} has no workers: the work goes on when there are some.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _wait_for_end(at_work: set[int], events: queue.SimpleQueue[tuple[int, Any]]) -> None:
+    """Wait until workers no longer work on items, which are cancelled, but not for long."""
+    end = time.monotonic() + ENDING_TIME
+    with contextlib.suppress(queue.Empty):
+        while at_work:
+            index, event = events.get(timeout=max(0.0, end - time.monotonic()))
+            if event is None:
+                at_work.discard(index)
 
 
 def _local_cluster(n_workers: int) -> Any:
