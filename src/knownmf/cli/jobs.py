@@ -255,7 +255,7 @@ def run_jobs(
         if not (resume and manifest.is_finished(rows[index]))
     }
     done = [float(index not in to_do) for index in range(len(jobs))]  # how much of each job, from 0 to 1
-    begun: set[int] = set()
+    begun, left = set[int](), set(to_do)
 
     def move(index: int, share: float) -> None:
         if index not in begun:
@@ -268,7 +268,6 @@ def run_jobs(
         for index in left:  # processes that were killed could not do it
             _remove_unfinished(jobs[index])
 
-    left = set(to_do)
     failed = {}
     with contextlib.ExitStack() as opened:
         opened.callback(clean)  # after the processes have ended
